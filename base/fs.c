@@ -1,0 +1,236 @@
+/* POSIX calls with their failures turned into messages. Fault points: "open", "read", "write",
+ * "fsync", "rename". */
+#include "base/fs.h"
+
+#include "base/fault.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* One pread or pwrite is kept below the kernel's 2 GiB limit. */
+#define MAX_CHUNK_BYTES ((size_t)1 << 30)
+
+static bool fails(const char *site)
+{
+    if (RP_FAULT(site)) {
+        errno = EIO;
+        return true;
+    }
+    return false;
+}
+
+rp_status rp_fs_open_read(int *fd, const char *path)
+{
+    *fd = fails("open") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0) {
+        const rp_status status =
+            errno == ENOENT || errno == ENOTDIR ? RP_ERR_FORMAT : rp_status_from_errno(errno);
+        return RP_FAIL(status, "%s: cannot open: %s", path, strerror(errno));
+    }
+    return RP_OK;
+}
+
+rp_status rp_fs_size(size_t *nbytes, int fd, const char *path)
+{
+    struct stat info;
+
+    if (fstat(fd, &info) != 0) {
+        return RP_FAIL(rp_status_from_errno(errno), "%s: cannot stat: %s", path, strerror(errno));
+    }
+    if (!S_ISREG(info.st_mode)) {
+        return RP_FAIL(RP_ERR_FORMAT, "%s: not a regular file", path);
+    }
+    *nbytes = (size_t)info.st_size;
+    return RP_OK;
+}
+
+rp_status rp_fs_pread(int fd, const char *path, void *dst, size_t nbytes, size_t offset)
+{
+    size_t done = 0;
+
+    while (done < nbytes) {
+        const size_t chunk = RP_MIN(nbytes - done, MAX_CHUNK_BYTES);
+        const ssize_t got =
+            fails("read") ? -1 : pread(fd, (char *)dst + done, chunk, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return RP_FAIL(rp_status_from_errno(errno), "%s: cannot read %zu bytes at %zu: %s",
+                           path, chunk, offset + done, strerror(errno));
+        }
+        if (got == 0) {
+            return RP_FAIL(RP_ERR_FORMAT, "%s: cut file: want %zu bytes at %zu, got %zu", path,
+                           nbytes, offset, done);
+        }
+        done += (size_t)got;
+    }
+    return RP_OK;
+}
+
+rp_status rp_fs_pwrite(int fd, const char *path, const void *src, size_t nbytes, size_t offset)
+{
+    size_t done = 0;
+
+    while (done < nbytes) {
+        const size_t chunk = RP_MIN(nbytes - done, MAX_CHUNK_BYTES);
+        const ssize_t got =
+            fails("write") ? -1
+                           : pwrite(fd, (const char *)src + done, chunk, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return RP_FAIL(rp_status_from_errno(errno), "%s: cannot write %zu bytes at %zu: %s",
+                           path, chunk, offset + done, strerror(errno));
+        }
+        done += (size_t)got;
+    }
+    return RP_OK;
+}
+
+rp_status rp_fs_read_file(char **out, size_t *nbytes, const char *path, size_t max_bytes)
+{
+    rp_status st = RP_OK;
+    int fd = -1;
+    char *data = NULL;
+    size_t size = 0;
+
+    *out = NULL;
+    RP_TRY(rp_fs_open_read(&fd, path));
+    RP_TRY(rp_fs_size(&size, fd, path));
+    if (size > max_bytes) {
+        st = RP_FAIL(RP_ERR_FORMAT, "%s: %zu bytes, more than the %zu allowed", path, size,
+                     max_bytes);
+        goto out;
+    }
+    RP_TRY(rp_alloc(&data, size + 1));
+    RP_TRY(rp_fs_pread(fd, path, data, size, 0));
+    data[size] = '\0';
+    *out = data;
+    *nbytes = size;
+    data = NULL;
+out:
+    free(data);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return st;
+}
+
+rp_status rp_fs_sync_parent(const char *path)
+{
+    rp_status st = RP_OK;
+    char *dir = NULL;
+    char *slash = NULL;
+    int fd = -1;
+
+    RP_TRY(rp_strdup(&dir, path));
+    slash = strrchr(dir, '/');
+    if (slash == NULL) {
+        (void)snprintf(dir, strlen(path) + 1, ".");
+    } else {
+        slash[slash == dir ? 1 : 0] = '\0';
+    }
+    fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fails("fsync") || fsync(fd) != 0) {
+        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot sync folder: %s", dir,
+                     strerror(errno));
+    }
+out:
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    free(dir);
+    return st;
+}
+
+rp_status rp_fs_write_file(const char *path, const void *data, size_t nbytes)
+{
+    rp_status st = RP_OK;
+    char *part = NULL;
+    int fd = -1;
+
+    RP_TRY(rp_strprintf(&part, "%s.tmp", path));
+    fd = fails("open") ? -1 : open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot create: %s", part, strerror(errno));
+        goto out;
+    }
+    RP_TRY(rp_fs_pwrite(fd, part, data, nbytes, 0));
+    if (fails("fsync") || fsync(fd) != 0) {
+        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot sync: %s", part, strerror(errno));
+        goto out;
+    }
+    if (close(fd) != 0) {
+        fd = -1;
+        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot close: %s", part, strerror(errno));
+        goto out;
+    }
+    fd = -1;
+    if (fails("rename") || rename(part, path) != 0) {
+        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot rename to %s: %s", part, path,
+                     strerror(errno));
+        goto out;
+    }
+    RP_TRY(rp_fs_sync_parent(path));
+out:
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    if (st != RP_OK && part != NULL) {
+        (void)unlink(part);
+    }
+    free(part);
+    return st;
+}
+
+bool rp_fs_is_dir(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool rp_fs_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+rp_status rp_fs_make_dirs(const char *path)
+{
+    rp_status st = RP_OK;
+    char *copy = NULL;
+
+    RP_TRY(rp_strdup(&copy, path));
+    for (char *c = copy + 1;; c++) {
+        const char kept = *c;
+        if (kept != '/' && kept != '\0') {
+            continue;
+        }
+        *c = '\0';
+        if (mkdir(copy, 0777) != 0 && !(errno == EEXIST && rp_fs_is_dir(copy))) {
+            st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot make folder: %s", copy,
+                         strerror(errno));
+            goto out;
+        }
+        *c = kept;
+        if (kept == '\0') {
+            break;
+        }
+    }
+out:
+    free(copy);
+    return st;
+}
+
+rp_status rp_fs_join(char **out, const char *dir, const char *name)
+{
+    return rp_strprintf(out, "%s/%s", dir, name);
+}

@@ -1,0 +1,67 @@
+/* Communicator: one table, so that MPI, NCCL and the serial case read the same to everything above.
+ *
+ * Counts are int64/size_t; pieces larger than MPI's int counts are split inside. A failed MPI call
+ * cannot be agreed on and ends the job (rp_comm_abort). */
+#ifndef RP_MPI_COMM_H
+#define RP_MPI_COMM_H
+
+#include "base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rp_comm rp_comm;
+
+/* Collective on all processes. Initialises MPI (MPI_THREAD_FUNNELED) unless no launcher is present,
+ * in which case the serial communicator is made without touching MPI. Duplicates the world; errors
+ * return. */
+RP_CHECKED rp_status rp_comm_create_world(rp_comm **out, int *argc, char ***argv);
+/* Local. The serial communicator of one rank, for tools and tests. */
+RP_CHECKED rp_status rp_comm_create_serial(rp_comm **out);
+/* Collective on comm; called by jobs alone, last. Finalises MPI if this made it. */
+void rp_comm_destroy(rp_comm **comm);
+int rp_comm_rank(const rp_comm *comm);
+int rp_comm_nranks(const rp_comm *comm);
+/* Local. Ranks on this host and this rank's index among them (1 and 0 in the serial case). */
+int rp_comm_node_nranks(const rp_comm *comm);
+int rp_comm_node_rank(const rp_comm *comm);
+
+/* Collective on comm. RP_OK on all ranks or a failure on all: a rank at fault keeps its status and
+ * message; the others get RP_ERR_PEER and "rank 2: <message>" of the lowest rank at fault. */
+RP_CHECKED rp_status rp_agree(rp_comm *comm, rp_status local);
+
+/* Collective on comm. After these every rank has the same failure or none (a transport failure
+ * aborts). */
+void rp_comm_barrier(rp_comm *comm);
+void rp_comm_bcast(rp_comm *comm, void *data, size_t nbytes, int root);
+/* recv [sum of nbytes[r]] = the ranks' pieces in rank order; nbytes [nranks] equal on all ranks. */
+void rp_comm_allgatherv(rp_comm *comm, const void *send, void *recv, const size_t *nbytes);
+/* data [n] on root = wrap-around sums over ranks (others' data undefined after). Chunks of at most
+ * 64 MiB. */
+void rp_comm_reduce_sum_i64(rp_comm *comm, int64_t *data, int64_t n, int root);
+void rp_comm_allreduce_sum_i64(rp_comm *comm, int64_t *data, int64_t n);
+void rp_comm_allreduce_max_f32(rp_comm *comm, float *data, int64_t n);
+void rp_comm_allreduce_max_f64(rp_comm *comm, double *data, int64_t n);
+/* The same with 0/1 flags: true when any rank says true. */
+bool rp_comm_any(rp_comm *comm, bool local);
+/* Gathers one fixed-size record of each rank in rank order on all ranks. */
+void rp_comm_allgather(rp_comm *comm, const void *send, void *recv, size_t nbytes_each);
+
+/* Local. Bytes this rank sent and received through this communicator, and calls, for the report and
+ * the cost model. */
+typedef struct rp_comm_counts {
+    int64_t calls, sent_bytes, received_bytes;
+    double seconds;
+} rp_comm_counts;
+rp_comm_counts rp_comm_counts_get(const rp_comm *comm);
+
+/* Local. Ends all ranks now with `exit_code` after one line "rankpress: rank R on HOST in PHASE:
+ * MESSAGE". For a transport failure or an absent peer only. */
+void rp_comm_abort(const rp_comm *comm, const char *phase, const char *message, int exit_code)
+    __attribute__((noreturn));
+
+#ifdef __cplusplus
+}
+#endif
+#endif
