@@ -13,10 +13,10 @@ extern "C" {
 
 typedef struct rp_comm rp_comm;
 
-/* Collective on all processes. Initialises MPI (MPI_THREAD_FUNNELED) unless no launcher is present,
- * in which case the serial communicator is made without touching MPI. Duplicates the world; errors
- * return. */
-RP_CHECKED rp_status rp_comm_create_world(rp_comm **out, int *argc, char ***argv);
+/* Collective on all processes of the launcher. Initialises MPI (MPI_THREAD_FUNNELED), duplicates
+ * the world; errors return. Without a launcher use rp_comm_create_serial, which does not touch MPI.
+ */
+RP_CHECKED rp_status rp_comm_create_world(rp_comm **out);
 /* Local. The serial communicator of one rank, for tools and tests. */
 RP_CHECKED rp_status rp_comm_create_serial(rp_comm **out);
 /* Collective on comm; called by jobs alone, last. Finalises MPI if this made it. */

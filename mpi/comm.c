@@ -1,0 +1,182 @@
+/* Calls common to all transports: chunking, counting, agreement. */
+#include "mpi/comm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "mpi/comm_private.h"
+
+/* A reduction is cut into pieces of 64 MiB, so that the transport's own buffers stay small. */
+#define REDUCE_CHUNK_ELEMS ((int64_t)8 << 20)
+
+int rp_comm_rank(const rp_comm *comm)
+{
+    return comm->rank;
+}
+
+int rp_comm_nranks(const rp_comm *comm)
+{
+    return comm->nranks;
+}
+
+int rp_comm_node_nranks(const rp_comm *comm)
+{
+    return comm->node_nranks;
+}
+
+int rp_comm_node_rank(const rp_comm *comm)
+{
+    return comm->node_rank;
+}
+
+rp_comm_counts rp_comm_counts_get(const rp_comm *comm)
+{
+    return comm->counts;
+}
+
+static void count(rp_comm *comm, double start, size_t sent, size_t received)
+{
+    comm->counts.calls++;
+    comm->counts.sent_bytes += (int64_t)sent;
+    comm->counts.received_bytes += (int64_t)received;
+    comm->counts.seconds += rp_clock_seconds() - start;
+}
+
+void rp_comm_destroy(rp_comm **comm)
+{
+    if (*comm == NULL) {
+        return;
+    }
+    (*comm)->ops->destroy(*comm);
+    free(*comm);
+    *comm = NULL;
+}
+
+void rp_comm_barrier(rp_comm *comm)
+{
+    const double start = rp_clock_seconds();
+
+    comm->ops->barrier(comm);
+    count(comm, start, 0, 0);
+}
+
+void rp_comm_bcast(rp_comm *comm, void *data, size_t nbytes, int root)
+{
+    const double start = rp_clock_seconds();
+
+    comm->ops->bcast(comm, data, nbytes, root);
+    count(comm, start, comm->rank == root ? nbytes : 0, comm->rank == root ? 0 : nbytes);
+}
+
+void rp_comm_allgatherv(rp_comm *comm, const void *send, void *recv, const size_t *nbytes)
+{
+    const double start = rp_clock_seconds();
+    size_t total = 0;
+
+    for (int r = 0; r < comm->nranks; r++) {
+        total += nbytes[r];
+    }
+    comm->ops->allgatherv(comm, send, recv, nbytes);
+    count(comm, start, nbytes[comm->rank], total - nbytes[comm->rank]);
+}
+
+void rp_comm_allgather(rp_comm *comm, const void *send, void *recv, size_t nbytes_each)
+{
+    size_t *nbytes = calloc((size_t)comm->nranks, sizeof(*nbytes));
+
+    if (nbytes == NULL) {
+        rp_comm_abort(comm, "allgather", "no memory for counts", 71);
+    }
+    for (int r = 0; r < comm->nranks; r++) {
+        nbytes[r] = nbytes_each;
+    }
+    rp_comm_allgatherv(comm, send, recv, nbytes);
+    free(nbytes);
+}
+
+static void sum_chunks(rp_comm *comm, int64_t *data, int64_t n, int root)
+{
+    const double start = rp_clock_seconds();
+    const size_t nbytes = (size_t)n * sizeof(*data);
+
+    for (int64_t at = 0; at < n; at += REDUCE_CHUNK_ELEMS) {
+        comm->ops->sum_i64(comm, data + at, RP_MIN(n - at, REDUCE_CHUNK_ELEMS), root);
+    }
+    count(comm, start, nbytes, root < 0 || root == comm->rank ? nbytes : 0);
+}
+
+void rp_comm_reduce_sum_i64(rp_comm *comm, int64_t *data, int64_t n, int root)
+{
+    sum_chunks(comm, data, n, root);
+}
+
+void rp_comm_allreduce_sum_i64(rp_comm *comm, int64_t *data, int64_t n)
+{
+    sum_chunks(comm, data, n, -1);
+}
+
+void rp_comm_allreduce_max_f32(rp_comm *comm, float *data, int64_t n)
+{
+    const double start = rp_clock_seconds();
+
+    comm->ops->max_f32(comm, data, n);
+    count(comm, start, (size_t)n * sizeof(*data), (size_t)n * sizeof(*data));
+}
+
+void rp_comm_allreduce_max_f64(rp_comm *comm, double *data, int64_t n)
+{
+    const double start = rp_clock_seconds();
+
+    comm->ops->max_f64(comm, data, n);
+    count(comm, start, (size_t)n * sizeof(*data), (size_t)n * sizeof(*data));
+}
+
+bool rp_comm_any(rp_comm *comm, bool local)
+{
+    double flag = local ? 1 : 0;
+
+    rp_comm_allreduce_max_f64(comm, &flag, 1);
+    return flag > 0;
+}
+
+rp_status rp_agree(rp_comm *comm, rp_status local)
+{
+    /* The lowest rank at fault wins: max over ranks of (nranks - rank). */
+    double fault = local == RP_OK ? 0 : comm->nranks - comm->rank;
+    struct {
+        int status;
+        char message[RP_MESSAGE_BYTES];
+    } report = {RP_OK, {0}};
+    int faulty = 0;
+
+    rp_comm_allreduce_max_f64(comm, &fault, 1);
+    if (fault <= 0) {
+        return RP_OK;
+    }
+    faulty = comm->nranks - (int)fault;
+    if (faulty == comm->rank) {
+        report.status = (int)local;
+        (void)snprintf(report.message, sizeof(report.message), "%s", rp_error_message());
+    }
+    rp_comm_bcast(comm, &report, sizeof(report), faulty);
+    if (local != RP_OK) {
+        return local;
+    }
+    rp_error_set_peer_status((rp_status)report.status);
+    return RP_FAIL(RP_ERR_PEER, "rank %d: %s", faulty, report.message);
+}
+
+void rp_comm_abort(const rp_comm *comm, const char *phase, const char *message, int exit_code)
+{
+    (void)fprintf(stderr, "rankpress: rank %d on %s in %s: %s\n", comm->rank, comm->host, phase,
+                  message);
+    (void)fflush(NULL);
+    if (comm->mpi != MPI_COMM_NULL) {
+        (void)MPI_Abort(comm->mpi, exit_code);
+    }
+    _exit(exit_code);
+}

@@ -1,0 +1,159 @@
+/* MPI transport on host buffers. A failed call ends the job: it cannot be agreed on. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "mpi/comm_private.h"
+
+/* MPI counts are int: larger messages go in pieces of 1 GiB. */
+#define CHUNK_BYTES ((size_t)1 << 30)
+
+static void check(const rp_comm *comm, int code, const char *call)
+{
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+
+    if (code == MPI_SUCCESS) {
+        return;
+    }
+    (void)MPI_Error_string(code, text, &length);
+    rp_comm_abort(comm, call, text, 70);
+}
+
+static void mpi_barrier(rp_comm *comm)
+{
+    check(comm, MPI_Barrier(comm->mpi), "MPI_Barrier");
+}
+
+static void mpi_bcast(rp_comm *comm, void *data, size_t nbytes, int root)
+{
+    for (size_t at = 0; at < nbytes; at += CHUNK_BYTES) {
+        const int count = (int)RP_MIN(nbytes - at, CHUNK_BYTES);
+        check(comm, MPI_Bcast((char *)data + at, count, MPI_BYTE, root, comm->mpi), "MPI_Bcast");
+    }
+}
+
+/* More than 2 GiB in all: each rank's piece is broadcast in place. */
+static void allgatherv_large(rp_comm *comm, const void *send, void *recv, const size_t *nbytes)
+{
+    size_t at = 0;
+
+    for (int r = 0; r < comm->nranks; r++) {
+        char *piece = (char *)recv + at;
+        if (r == comm->rank && send != piece && nbytes[r] > 0) {
+            memmove(piece, send, nbytes[r]);
+        }
+        mpi_bcast(comm, piece, nbytes[r], r);
+        at += nbytes[r];
+    }
+}
+
+static void mpi_allgatherv(rp_comm *comm, const void *send, void *recv, const size_t *nbytes)
+{
+    int *counts = calloc(2 * (size_t)comm->nranks, sizeof(*counts));
+    int *offsets = counts + comm->nranks;
+    size_t at = 0;
+
+    if (counts == NULL) {
+        rp_comm_abort(comm, "allgatherv", "no memory for counts", 71);
+    }
+    for (int r = 0; r < comm->nranks; r++) {
+        at += nbytes[r];
+    }
+    if (at > CHUNK_BYTES) {
+        free(counts);
+        allgatherv_large(comm, send, recv, nbytes);
+        return;
+    }
+    at = 0;
+    for (int r = 0; r < comm->nranks; r++) {
+        counts[r] = (int)nbytes[r];
+        offsets[r] = (int)at;
+        at += nbytes[r];
+    }
+    if (send == (const char *)recv + offsets[comm->rank]) {
+        send = MPI_IN_PLACE;
+    }
+    check(comm,
+          MPI_Allgatherv(send, counts[comm->rank], MPI_BYTE, recv, counts, offsets, MPI_BYTE,
+                         comm->mpi),
+          "MPI_Allgatherv");
+    free(counts);
+}
+
+static void mpi_sum_i64(rp_comm *comm, int64_t *data, int64_t n, int root)
+{
+    /* Unsigned, so that wrap-around is defined. */
+    if (root < 0) {
+        check(comm, MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_UINT64_T, MPI_SUM, comm->mpi),
+              "MPI_Allreduce");
+        return;
+    }
+    check(comm,
+          MPI_Reduce(comm->rank == root ? MPI_IN_PLACE : data, data, (int)n, MPI_UINT64_T, MPI_SUM,
+                     root, comm->mpi),
+          "MPI_Reduce");
+}
+
+static void mpi_max_f64(rp_comm *comm, double *data, int64_t n)
+{
+    check(comm, MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_DOUBLE, MPI_MAX, comm->mpi),
+          "MPI_Allreduce");
+}
+
+static void mpi_max_f32(rp_comm *comm, float *data, int64_t n)
+{
+    check(comm, MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_FLOAT, MPI_MAX, comm->mpi),
+          "MPI_Allreduce");
+}
+
+static void mpi_destroy(rp_comm *comm)
+{
+    (void)MPI_Comm_free(&comm->mpi);
+    (void)MPI_Finalize();
+}
+
+static const rp_comm_ops mpi_ops = {
+    .name = "mpi",
+    .barrier = mpi_barrier,
+    .bcast = mpi_bcast,
+    .allgatherv = mpi_allgatherv,
+    .sum_i64 = mpi_sum_i64,
+    .max_f64 = mpi_max_f64,
+    .max_f32 = mpi_max_f32,
+    .destroy = mpi_destroy,
+};
+
+rp_status rp_comm_create_world(rp_comm **out)
+{
+    rp_status st = RP_OK;
+    rp_comm *comm = NULL;
+    MPI_Comm node = MPI_COMM_NULL;
+    int level = 0;
+
+    *out = NULL;
+    RP_TRY(rp_calloc(&comm, 1, sizeof(*comm)));
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS ||
+        MPI_Comm_dup(MPI_COMM_WORLD, &comm->mpi) != MPI_SUCCESS) {
+        st = RP_FAIL(RP_ERR_INTERNAL, "cannot start MPI");
+        goto out;
+    }
+    comm->ops = &mpi_ops;
+    (void)gethostname(comm->host, sizeof(comm->host) - 1);
+    (void)MPI_Comm_set_errhandler(comm->mpi, MPI_ERRORS_RETURN);
+    (void)MPI_Comm_rank(comm->mpi, &comm->rank);
+    (void)MPI_Comm_size(comm->mpi, &comm->nranks);
+    check(comm,
+          MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
+          "MPI_Comm_split_type");
+    (void)MPI_Comm_rank(node, &comm->node_rank);
+    (void)MPI_Comm_size(node, &comm->node_nranks);
+    (void)MPI_Comm_free(&node);
+    *out = comm;
+    comm = NULL;
+out:
+    free(comm);
+    return st;
+}

@@ -1,0 +1,93 @@
+/* Collectives and agreement at any number of ranks. Exit code 0 on all ranks, or the failing
+ * check's message. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mpi/comm.h"
+
+#define CHECK(fact)                                                                                \
+    do {                                                                                           \
+        if (!(fact)) {                                                                             \
+            (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #fact);                       \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+static void check_sums(rp_comm *comm)
+{
+    enum { N = 1000 };
+    const int rank = rp_comm_rank(comm);
+    const int nranks = rp_comm_nranks(comm);
+    int64_t data[N];
+
+    for (int i = 0; i < N; i++) {
+        data[i] = INT64_MAX - i; /* wraps with two ranks and more */
+    }
+    rp_comm_reduce_sum_i64(comm, data, N, nranks - 1);
+    if (rank == nranks - 1) {
+        for (int i = 0; i < N; i++) {
+            CHECK((uint64_t)data[i] == (uint64_t)nranks * (uint64_t)(INT64_MAX - i));
+        }
+    }
+    data[0] = rank;
+    rp_comm_allreduce_sum_i64(comm, data, 1);
+    CHECK(data[0] == (int64_t)nranks * (nranks - 1) / 2);
+}
+
+static void check_gather(rp_comm *comm)
+{
+    const int rank = rp_comm_rank(comm);
+    const int nranks = rp_comm_nranks(comm);
+    size_t nbytes[64];
+    char send[64];
+    char recv[64 * 64];
+    char *at = recv;
+
+    memset(send, 'a' + rank, sizeof(send));
+    for (int r = 0; r < nranks; r++) {
+        nbytes[r] = (size_t)r; /* rank 0 sends nothing */
+    }
+    rp_comm_allgatherv(comm, send, recv, nbytes);
+    for (int r = 0; r < nranks; r++) {
+        for (int i = 0; i < r; i++) {
+            CHECK(*at++ == 'a' + r);
+        }
+    }
+}
+
+static void check_agree(rp_comm *comm)
+{
+    const int rank = rp_comm_rank(comm);
+    const int last = rp_comm_nranks(comm) - 1;
+    rp_status st = rp_agree(comm, RP_OK);
+
+    CHECK(st == RP_OK);
+    st = rp_agree(comm, rank == last ? RP_FAIL(RP_ERR_FORMAT, "cut block") : RP_OK);
+    if (rank == last) {
+        CHECK(st == RP_ERR_FORMAT && strcmp(rp_error_message(), "cut block") == 0);
+    } else {
+        char want[64];
+        (void)snprintf(want, sizeof(want), "rank %d: cut block", last);
+        CHECK(st == RP_ERR_PEER && strcmp(rp_error_message(), want) == 0);
+    }
+    CHECK(rp_status_exit_code(st) == 65);
+}
+
+int main(void)
+{
+    rp_comm *comm = NULL;
+    float top = 0;
+
+    CHECK(rp_comm_create_world(&comm) == RP_OK);
+    check_sums(comm);
+    check_gather(comm);
+    check_agree(comm);
+    top = (float)rp_comm_rank(comm);
+    rp_comm_allreduce_max_f32(comm, &top, 1);
+    CHECK(top == (float)(rp_comm_nranks(comm) - 1));
+    CHECK(!rp_comm_any(comm, false) && rp_comm_any(comm, rp_comm_rank(comm) == 0));
+    CHECK(rp_comm_counts_get(comm).calls > 0);
+    rp_comm_destroy(&comm);
+    return 0;
+}
