@@ -1,3 +1,4 @@
+/* Monotonic time: never steps back when the machine's date is set. */
 #include "base/clock.h"
 
 #include <time.h>
