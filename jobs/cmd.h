@@ -1,0 +1,58 @@
+/* Subcommands: one table row and one function each. */
+#ifndef RP_JOBS_CMD_H
+#define RP_JOBS_CMD_H
+
+#include "jobs/options.h"
+#include "mpi/comm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct rp_command;
+
+/* A parsed command line: the fields of every subcommand's options. */
+typedef struct rp_cli {
+    const struct rp_command *command;
+    rp_owner owner;
+    rp_comm *comm;     /* borrowed from main */
+    const char **args; /* operands after the subcommand, borrowed from argv */
+    int n_args;
+    bool is_help, is_json, is_quiet, is_verbose, is_force, is_decode, is_special;
+    char *text, *base, *tokenizer, *model, *variant;
+    int64_t context, max_windows, threads, m, n, k;
+    bool add_bos;
+} rp_cli;
+
+/* Logically collective on cli->comm: every rank calls it with the same command line. Only rank 0
+ * prints. */
+typedef rp_status (*rp_cmd_fn)(const rp_cli *cli);
+
+typedef struct rp_command {
+    const char *name; /* NULL ends the table */
+    const char *summary;
+    const char *operands; /* "JOB.yaml [KEY=VALUE]..." */
+    int min_args, max_args;
+    bool is_local; /* needs no communicator: runs on rank 0 of any launch alone */
+    const rp_option *options;
+    rp_cmd_fn run;
+    const char *description; /* a paragraph for --help and the man page */
+} rp_command;
+
+/* Local. All subcommands in the order of the help. */
+const rp_command *rp_commands(void);
+
+rp_status rp_cmd_plan(const rp_cli *cli);
+rp_status rp_cmd_run(const rp_cli *cli);
+rp_status rp_cmd_resume(const rp_cli *cli);
+rp_status rp_cmd_status(const rp_cli *cli);
+rp_status rp_cmd_eval(const rp_cli *cli);
+rp_status rp_cmd_inspect(const rp_cli *cli);
+rp_status rp_cmd_verify(const rp_cli *cli);
+rp_status rp_cmd_tokenize(const rp_cli *cli);
+rp_status rp_cmd_bench_gemm(const rp_cli *cli);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
