@@ -30,12 +30,12 @@ typedef struct rp_grid_ops {
      * grid->mse a clipping search. */
     void (*fit)(const rp_grid *grid, int64_t n, const float *x, const float *importance,
                 float *params);
-    /* n values that share params; x, code, decoded contiguous. code or decoded may be NULL. */
+    /* n values that share params; x, code, decoded contiguous. decoded may be NULL. */
     void (*round)(const rp_grid *grid, const float *params, int64_t n, const float *x,
                   uint8_t *code, float *decoded);
-    /* rows values, row i with params[i * params_stride ..]: one column of a tile. */
-    void (*round_column)(const rp_grid *grid, int64_t rows, const float *params,
-                         int64_t params_stride, const float *x, uint8_t *code, float *decoded);
+    /* One column of a tile of rows: value i with parameter p at params[p * rows + i]. */
+    void (*round_column)(const rp_grid *grid, int64_t rows, const float *params, const float *x,
+                         uint8_t *code, float *decoded);
     /* n codes that share params. */
     void (*decode)(const rp_grid *grid, const float *params, int64_t n, const uint8_t *code,
                    float *out);

@@ -1,0 +1,61 @@
+/* The table of grids and what is common to them. */
+#include "kernels/grid.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/grid_affine.h"
+
+static const rp_grid_ops *const grid_table[] = {
+    &rp_grid_affine,
+    NULL,
+};
+
+const rp_grid_ops *const *rp_grid_table(void)
+{
+    return grid_table;
+}
+
+const rp_grid_ops *rp_grid_find(const char *name)
+{
+    for (const rp_grid_ops *const *ops = grid_table; *ops != NULL; ops++) {
+        if (strcmp((*ops)->name, name) == 0) {
+            return *ops;
+        }
+    }
+    return NULL;
+}
+
+bool rp_grid_equal(const rp_grid *a, const rp_grid *b)
+{
+    return a->ops == b->ops && a->bits == b->bits && a->is_symmetric == b->is_symmetric &&
+           a->mse == b->mse && a->zero_min == b->zero_min && a->group == b->group &&
+           a->scale_type == b->scale_type;
+}
+
+int64_t rp_grid_group_cols(const rp_grid *grid, int64_t cols)
+{
+    return grid->group == 0 ? cols : grid->group;
+}
+
+int64_t rp_grid_ngroups(const rp_grid *grid, int64_t cols)
+{
+    const int64_t group = rp_grid_group_cols(grid, cols);
+
+    return group == 0 ? 0 : (cols + group - 1) / group;
+}
+
+void rp_grid_describe(const rp_grid *grid, char *out, size_t out_bytes)
+{
+    char group[32] = "per channel";
+
+    if (grid->ops->fixed_bits != 0) {
+        (void)snprintf(out, out_bytes, "%s", grid->ops->name);
+        return;
+    }
+    if (grid->group != 0) {
+        (void)snprintf(group, sizeof(group), "group %lld", (long long)grid->group);
+    }
+    (void)snprintf(out, out_bytes, "int%d %s %s", grid->bits,
+                   grid->is_symmetric ? "symmetric" : "asymmetric", group);
+}

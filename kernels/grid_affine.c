@@ -1,0 +1,168 @@
+/* Uniform integer grid: value = scale * (code - zero), codes 0 .. 2^bits - 1
+ * (spec/gptq-awq.md 1.6).
+ *
+ * Symmetric: zero = 2^(bits-1), scale = max|x| / ((2^bits - 1) / 2). Asymmetric: the range is
+ * stretched to hold 0, zero is an integer in [zero_min, 2^bits - 1]. The scale is rounded to its
+ * storage type before the zero point is chosen. With `mse` the range is shrunk in steps of 1 % down
+ * to 20 % and the one with the least squared error, weighted with the importance, is kept. */
+#include "kernels/grid_affine.h"
+
+#include <math.h>
+#include <stddef.h>
+
+#include "kernels/clones.h"
+
+#define MSE_STEPS 80
+
+static float max_code(const rp_grid *grid)
+{
+    return (float)((1 << grid->bits) - 1);
+}
+
+RP_CLONES static void round_values(float top, float scale, float zero, int64_t n, const float *x,
+                                   uint8_t *code)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float q = rintf(x[i] / scale) + zero;
+        q = q < 0 ? 0 : q;
+        q = q > top ? top : q;
+        code[i] = (uint8_t)q;
+    }
+}
+
+RP_CLONES static void decode_values(float scale, float zero, int64_t n, const uint8_t *code,
+                                    float *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = scale * ((float)code[i] - zero);
+    }
+}
+
+RP_CLONES static void round_rows(float top, int64_t rows, const float *scale, const float *zero,
+                                 const float *x, uint8_t *code, float *decoded)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        float q = rintf(x[i] / scale[i]) + zero[i];
+        q = q < 0 ? 0 : q;
+        q = q > top ? top : q;
+        code[i] = (uint8_t)q;
+        decoded[i] = scale[i] * (q - zero[i]);
+    }
+}
+
+/* Sum of w * (x - decode(round(x)))^2 in 16 lanes, so that the order of additions is fixed. */
+RP_CLONES static float weighted_error(float top, float scale, float zero, int64_t n, const float *x,
+                                      const float *importance)
+{
+    float lane[16] = {0};
+    float sum = 0;
+
+    for (int64_t i = 0; i + 16 <= n; i += 16) {
+        for (int k = 0; k < 16; k++) {
+            float q = rintf(x[i + k] / scale) + zero;
+            q = q < 0 ? 0 : q;
+            q = q > top ? top : q;
+            const float e = x[i + k] - scale * (q - zero);
+            lane[k] += (importance == NULL ? 1.0f : importance[i + k]) * (e * e);
+        }
+    }
+    for (int k = 0; k < 16; k++) {
+        sum += lane[k];
+    }
+    for (int64_t i = n - n % 16; i < n; i++) {
+        float q = rintf(x[i] / scale) + zero;
+        q = q < 0 ? 0 : q;
+        q = q > top ? top : q;
+        const float e = x[i] - scale * (q - zero);
+        sum += (importance == NULL ? 1.0f : importance[i]) * (e * e);
+    }
+    return sum;
+}
+
+/* Parameters of the range [low, high], which holds 0. */
+static void params_of_range(const rp_grid *grid, float low, float high, float *params)
+{
+    const float top = max_code(grid);
+    float scale = rp_round_to_dtype((high - low) / top, grid->scale_type);
+    float zero = 0;
+
+    if (!(scale > 0)) { /* all zero, or below the smallest stored scale */
+        scale = rp_round_to_dtype(6.103515625e-05f, grid->scale_type);
+    }
+    if (isinf(scale)) {
+        scale = 65504.0f;
+    }
+    if (grid->is_symmetric) {
+        zero = (top + 1) / 2;
+    } else {
+        zero = rintf(-low / scale);
+        zero = zero < (float)grid->zero_min ? (float)grid->zero_min : zero;
+        zero = zero > top ? top : zero;
+    }
+    params[0] = scale;
+    params[1] = zero;
+}
+
+static void affine_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
+                       float *params)
+{
+    const float top = max_code(grid);
+    float low = 0;
+    float high = 0;
+    float best = INFINITY;
+
+    for (int64_t i = 0; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    if (grid->is_symmetric) {
+        high = -low > high ? -low : high;
+        low = -high;
+    }
+    params_of_range(grid, low, high, params);
+    if (!grid->mse || low == high) {
+        return;
+    }
+    for (int step = 0; step < MSE_STEPS; step++) {
+        const float shrink = 1.0f - (float)step / 100.0f;
+        float tried[2];
+        params_of_range(grid, shrink * low, shrink * high, tried);
+        const float error = weighted_error(top, tried[0], tried[1], n, x, importance);
+        if (error < best) {
+            best = error;
+            params[0] = tried[0];
+            params[1] = tried[1];
+        }
+    }
+}
+
+static void affine_round(const rp_grid *grid, const float *params, int64_t n, const float *x,
+                         uint8_t *code, float *decoded)
+{
+    round_values(max_code(grid), params[0], params[1], n, x, code);
+    if (decoded != NULL) {
+        decode_values(params[0], params[1], n, code, decoded);
+    }
+}
+
+static void affine_round_column(const rp_grid *grid, int64_t rows, const float *params,
+                                const float *x, uint8_t *code, float *decoded)
+{
+    round_rows(max_code(grid), rows, params, params + rows, x, code, decoded);
+}
+
+static void affine_decode(const rp_grid *grid, const float *params, int64_t n, const uint8_t *code,
+                          float *out)
+{
+    (void)grid;
+    decode_values(params[0], params[1], n, code, out);
+}
+
+const rp_grid_ops rp_grid_affine = {
+    .name = "affine",
+    .n_params = 2,
+    .fit = affine_fit,
+    .round = affine_round,
+    .round_column = affine_round_column,
+    .decode = affine_decode,
+};
