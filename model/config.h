@@ -7,6 +7,8 @@
 
 #include "base/status.h"
 
+#define RP_ROPE_MAX_FACTORS 512 /* half of the largest head_dim */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -30,7 +32,12 @@ typedef struct rp_arch {
     bool has_windows;       /* sliding_window is honoured on all layers (mistral) */
     bool has_window_switch; /* use_sliding_window + max_window_layers (qwen) */
     bool gguf_permutes_qk;  /* GGUF stores Q and K rows for consecutive-pair RoPE (llama) */
+    bool reads_attention_bias, reads_mlp_bias; /* the config keys of these names are honoured */
+    /* Values of absent keys. */
     double default_rms_eps, default_rope_theta;
+    int64_t default_n_kv_heads; /* 0: n_heads */
+    int64_t default_head_dim;   /* 0: hidden_size / n_heads */
+    int64_t default_window;     /* 0: none */
 } rp_arch;
 
 typedef struct rp_rope_config {
@@ -42,8 +49,8 @@ typedef struct rp_rope_config {
     double beta_fast, beta_slow;
     bool truncate;
     int64_t original_max_position;
-    int64_t n_factors; /* longrope: head_dim / 2, else 0 */
-    float short_factor[512], long_factor[512];
+    int64_t n_factors; /* longrope: rp_model_rotary_dims / 2, else 0 */
+    float short_factor[RP_ROPE_MAX_FACTORS], long_factor[RP_ROPE_MAX_FACTORS];
 } rp_rope_config;
 
 typedef struct rp_model_config {
@@ -61,6 +68,11 @@ typedef struct rp_model_config {
 /* Local. From a parsed config.json. RP_ERR_FORMAT naming the key when one is missing, wrong or
  * unsupported. */
 RP_CHECKED rp_status rp_model_config_parse(rp_model_config *out, const json_t *config);
+/* Local. Head dims that rotate: even, 2 .. head_dim. */
+int64_t rp_model_rotary_dims(const rp_model_config *config);
+/* Local. RP_ERR_FORMAT when sizes, heads or rope do not fit each other; for makers of configs from
+ * other files (GGUF keys). */
+RP_CHECKED rp_status rp_model_config_check(const rp_model_config *config);
 /* Local. The family of a model_type or NULL; the table, ended by a row with NULL model_type. */
 const rp_arch *rp_arch_find(const char *model_type);
 const rp_arch *rp_arch_table(void);
