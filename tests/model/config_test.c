@@ -70,11 +70,15 @@ static void test_both_spellings(void **state)
                         "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 32}");
     const rp_model_config a = parse_good(old_text);
     const rp_model_config b = parse_good(new_text);
-    assert_memory_equal(&a, &b, sizeof(a));
     assert_int_equal(a.rope.type, RP_ROPE_LLAMA3);
-    assert_true(a.rope.theta == 500000.0);
+    assert_int_equal(b.rope.type, RP_ROPE_LLAMA3);
+    assert_true(a.rope.theta == 500000.0 && b.rope.theta == a.rope.theta);
+    assert_true(a.rope.factor == 8 && b.rope.factor == 8);
+    assert_true(a.rope.high_freq_factor == 4 && b.rope.high_freq_factor == 4);
     assert_int_equal(a.rope.original_max_position, 32);
+    assert_int_equal(b.rope.original_max_position, 32);
     assert_int_equal(a.eos_id, 7);
+    assert_int_equal(b.eos_id, 7);
 }
 
 static void test_windows(void **state)
