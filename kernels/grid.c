@@ -5,10 +5,11 @@
 #include <string.h>
 
 #include "kernels/grid_affine.h"
+#include "kernels/grid_gguf.h"
 
 static const rp_grid_ops *const grid_table[] = {
-    &rp_grid_affine,
-    NULL,
+    &rp_grid_affine, &rp_grid_q4_0, &rp_grid_q4_1, &rp_grid_q5_0,
+    &rp_grid_q5_1,   &rp_grid_q8_0, NULL,
 };
 
 const rp_grid_ops *const *rp_grid_table(void)

@@ -2,12 +2,14 @@
  * (DESIGN section 2).
  *
  * A matrix row [cols] is cut into groups of `group` consecutive columns (the last may be ragged);
- * each group has one parameter set of `n_params` floats, already rounded to what the container
- * stores. A value is a code (0 .. 2^bits - 1) decoded with its group's parameters: affine     value
- * = scale * (code - zero)       params {scale, zero}    GPTQ, compressed-tensors, plain gguf Q4_0,
- * Q5_0, Q8_0: d * (code - 2^(bits-1))                   params {d, unused} Q4_1, Q5_1:       d *
- * code + m                              params {d, m} Adding a number format is one file grid_*.c,
- * a row in grid.c's table and a test. */
+ * each group has one parameter set of `n_params` floats, from which decode makes exactly what a
+ * reader of the container will see. A value is a code (0 .. 2^bits - 1):
+ *
+ *   affine            scale * (code - zero)               {scale, zero}  GPTQ, compressed-tensors
+ *   Q4_0, Q5_0, Q8_0  fp16(d) * (code - 2^(bits-1))       {d, 0}         GGUF
+ *   Q4_1, Q5_1        fp16(d) * code + fp16(m)            {d, m}         GGUF
+ *
+ * Adding a number format is one file grid_*.c, a row in grid.c's table and a test. */
 #ifndef RP_KERNELS_GRID_H
 #define RP_KERNELS_GRID_H
 

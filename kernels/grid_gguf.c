@@ -1,0 +1,385 @@
+/* Grids of the GGUF block types Q4_0, Q5_0 (scale), Q4_1, Q5_1 (scale and minimum) and Q8_0.
+ *
+ * Source: ggml's reference quantisers and its weighted searches make_qx_quants and make_qkx3_quants
+ * (src/ggml-quants.c of ggml-org/ggml), reimplemented from their description; all arithmetic is
+ * fp32 in the same order, without contraction, so the blocks are the same bits.
+ *
+ * ggml stores the scale as fp16 but chooses codes with the inverse of the fp32 scale (and with the
+ * fp32 minimum). So params {d, m} are the fp32 values here; `decode` rounds them to fp16, which is
+ * what the file holds, and `round` uses them as they are:
+ *   Q4_0, Q5_0  value = fp16(d) * (code - 2^(bits-1))    params {d, 0}
+ *   Q8_0        value = fp16(d) * (code - 128)           params {d, 0}, code 1..255
+ *   Q4_1, Q5_1  value = fp16(d) * code + fp16(m)         params {d, m}
+ *
+ * fit: without importance and without grid->mse ggml's reference. With importance, ggml's search
+ * with weights importance * sqrt(mean x^2 + x^2), the mean taken over the block (a fit sees one
+ * block; ggml takes it over the row for these types). With grid->mse alone the same search with
+ * equal weights, that is least squares. Q8_0 knows no search. */
+#include "kernels/grid_gguf.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/clones.h"
+
+#define Q8_ZERO 128
+#define Q8_MAX 127.0f
+#define TINY 1e-15f /* a block whose largest magnitude is below is all zeros in ggml's search */
+
+static bool has_min(const rp_grid *grid)
+{
+    return grid->ops == &rp_grid_q4_1 || grid->ops == &rp_grid_q5_1;
+}
+
+/* The code that decodes to the minimum, or to 0 where there is none. */
+static float zero_code(const rp_grid *grid)
+{
+    return has_min(grid) ? 0.0f : (float)(1 << (grid->bits - 1));
+}
+
+/* The nearest fp16 value (ties to even), inline so that loops over it are vectors. Below 2^-14 fp16
+ * is a fixed point of 2^-24 steps, which is the spacing of fp32 at 0.5. */
+static inline float stored(float param)
+{
+    const float magnitude = fabsf(param);
+    float normal = magnitude;
+    uint32_t bits = 0;
+
+    memcpy(&bits, &magnitude, sizeof(bits));
+    bits = (bits + 0xfffu + ((bits >> 13) & 1u)) & ~0x1fffu;
+    memcpy(&normal, &bits, sizeof(bits));
+    normal = magnitude < 65520.0f ? normal : INFINITY;
+    return copysignf(magnitude < 0x1p-14f ? (magnitude + 0.5f) - 0.5f : normal, param);
+}
+
+static inline float inverse(float d)
+{
+    return d != 0.0f ? 1.0f / d : 0.0f;
+}
+
+/* Within 0..top, to be truncated; values beyond it come from error feedback. NaN gives 0. */
+static inline float clamp_code(float v, float top)
+{
+    v = v > 0.0f ? v : 0.0f;
+    return v < top ? v : top;
+}
+
+/* Nearest integer, ties to even, within lo..hi. */
+static int nearest(float v, int lo, int hi)
+{
+    if (!(v > (float)lo)) {
+        return lo;
+    }
+    return v >= (float)hi ? hi : (int)nearbyintf(v);
+}
+
+static float signed_max(int64_t n, const float *x)
+{
+    float amax = 0.0f;
+    float max = 0.0f;
+
+    for (int64_t i = 0; i < n; i++) {
+        if (fabsf(x[i]) > amax) {
+            amax = fabsf(x[i]);
+            max = x[i];
+        }
+    }
+    return max;
+}
+
+/* Weights of the searches; x [n], n <= RP_GGUF_BLOCK. */
+static void search_weights(int64_t n, const float *x, const float *importance, float *w)
+{
+    float sum = 0.0f;
+
+    for (int64_t i = 0; i < n; i++) {
+        sum += x[i] * x[i];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        w[i] = importance == NULL ? 1.0f : importance[i] * sqrtf(sum / (float)n + x[i] * x[i]);
+    }
+}
+
+/* ---- Q4_0, Q5_0 ---- */
+
+/* Best scale over 19 inverse scales around -half/max (make_qx_quants). */
+static float search_scale(int64_t n, const float *x, const float *w, int half)
+{
+    const float max = signed_max(n, x);
+    float scale = 0.0f;
+    float best = 0.0f;
+
+    if (fabsf(max) < TINY) {
+        return 0.0f;
+    }
+    for (int trial = 0; trial < 19; trial++) {
+        /* step 0 first, then -9..-1 and 1..9, as the reference does: the first of equals wins */
+        const int step = trial == 0 ? 0 : trial - 10 + (trial >= 10);
+        const float iscale = -((float)half + 0.1f * (float)step) / max;
+        float sum_xl = 0.0f;
+        float sum_l2 = 0.0f;
+        for (int64_t i = 0; i < n; i++) {
+            const float l = (float)nearest(iscale * x[i], -half, half - 1);
+            sum_xl += w[i] * x[i] * l;
+            sum_l2 += w[i] * l * l;
+        }
+        if (sum_l2 > 0.0f && (trial == 0 || sum_xl * sum_xl > best * sum_l2)) {
+            scale = sum_xl / sum_l2;
+            best = scale * sum_xl;
+        }
+    }
+    return scale;
+}
+
+static void fit_scale(const rp_grid *grid, int64_t n, const float *x, const float *importance,
+                      float *params)
+{
+    const int half = 1 << (grid->bits - 1);
+    float w[RP_GGUF_BLOCK];
+
+    RP_ASSERT(n <= RP_GGUF_BLOCK);
+    params[1] = 0.0f;
+    if (importance == NULL && !grid->mse) {
+        params[0] = signed_max(n, x) / (float)-half;
+        return;
+    }
+    search_weights(n, x, importance, w);
+    params[0] = search_scale(n, x, w, half);
+}
+
+/* ---- Q4_1, Q5_1 ---- */
+
+typedef struct min_fit {
+    float scale, min;
+} min_fit;
+
+typedef struct min_sums {
+    float l, l2, xl; /* weighted sums of l, l^2, x l */
+} min_sums;
+
+/* code [n] = nearest((x - code_min) * iscale), and its sums. */
+static min_sums quantise_from(int64_t n, const float *x, const float *w, float code_min,
+                              float iscale, int top, float *code)
+{
+    min_sums s = {0.0f, 0.0f, 0.0f};
+
+    for (int64_t i = 0; i < n; i++) {
+        const float l = (float)nearest(iscale * (x[i] - code_min), 0, top);
+        code[i] = l;
+        s.l += w[i] * l;
+        s.l2 += w[i] * l * l;
+        s.xl += w[i] * l * x[i];
+    }
+    return s;
+}
+
+static float min_error(int64_t n, const float *x, const float *w, const float *code, min_fit fit)
+{
+    float error = 0.0f;
+
+    for (int64_t i = 0; i < n; i++) {
+        const float diff = fit.scale * code[i] + fit.min - x[i];
+        error += w[i] * (diff * diff);
+    }
+    return error;
+}
+
+/* Scale and minimum (never above 0) by least squares over 37 inverse scales (make_qkx3_quants). The
+ * minimum that a winner found is the origin of the next candidates' codes. */
+static min_fit search_min(int64_t n, const float *x, const float *w, int top)
+{
+    min_fit best = {0.0f, 0.0f};
+    float max = x[0];
+    float sum_w = 0.0f;
+    float sum_x = 0.0f;
+    float best_error = 0.0f;
+    float code[RP_GGUF_BLOCK];
+
+    best.min = x[0];
+    for (int64_t i = 0; i < n; i++) {
+        best.min = fminf(best.min, x[i]);
+        max = fmaxf(max, x[i]);
+        sum_w += w[i];
+        sum_x += w[i] * x[i];
+    }
+    best.min = fminf(best.min, 0.0f);
+    if (max <= best.min) {
+        return best;
+    }
+    best.scale = 1.0f / ((float)top / (max - best.min));
+    (void)quantise_from(n, x, w, best.min, (float)top / (max - best.min), top, code);
+    best_error = min_error(n, x, w, code, best);
+    for (int step = 0; step <= 36; step++) {
+        const float iscale = (-0.9f + 0.05f * (float)step + (float)top) / (max - best.min);
+        const min_sums s = quantise_from(n, x, w, best.min, iscale, top, code);
+        const float det = sum_w * s.l2 - s.l * s.l;
+        if (det > 0.0f) {
+            min_fit trial = {(sum_w * s.xl - sum_x * s.l) / det, (s.l2 * sum_x - s.l * s.xl) / det};
+            if (trial.min > 0.0f) {
+                trial.min = 0.0f;
+                trial.scale = s.xl / s.l2;
+            }
+            const float error = min_error(n, x, w, code, trial);
+            if (error < best_error) {
+                best_error = error;
+                best = trial;
+            }
+        }
+    }
+    return best;
+}
+
+static void fit_min(const rp_grid *grid, int64_t n, const float *x, const float *importance,
+                    float *params)
+{
+    const int top = (1 << grid->bits) - 1;
+    float w[RP_GGUF_BLOCK];
+
+    RP_ASSERT(n <= RP_GGUF_BLOCK);
+    if (importance == NULL && !grid->mse) {
+        float min = x[0];
+        float max = x[0];
+        for (int64_t i = 1; i < n; i++) {
+            min = x[i] < min ? x[i] : min;
+            max = x[i] > max ? x[i] : max;
+        }
+        params[0] = (max - min) / (float)top;
+        params[1] = min;
+        return;
+    }
+    search_weights(n, x, importance, w);
+    const min_fit fit = search_min(n, x, w, top);
+    params[0] = fit.scale;
+    params[1] = fit.min;
+}
+
+/* ---- Q8_0 ---- */
+
+static void fit_q8(const rp_grid *grid, int64_t n, const float *x, const float *importance,
+                   float *params)
+{
+    (void)grid;
+    (void)importance;
+    params[0] = fabsf(signed_max(n, x)) / Q8_MAX;
+    params[1] = 0.0f;
+}
+
+/* ---- Rounding and decoding ---- */
+
+/* q = trunc((x - m) / d + bias), from the fp32 parameters. */
+RP_CLONES static void round_values(float d, float m, float bias, float top, int64_t n,
+                                   const float *x, uint8_t *code)
+{
+    const float id = inverse(d);
+
+    for (int64_t i = 0; i < n; i++) {
+        code[i] = (uint8_t)(int)clamp_code((x[i] - m) * id + bias, top);
+    }
+}
+
+RP_CLONES static void round_rows(int64_t rows, const float *d, const float *m, float bias,
+                                 float top, const float *x, uint8_t *code)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        code[i] = (uint8_t)(int)clamp_code((x[i] - m[i]) * inverse(d[i]) + bias, top);
+    }
+}
+
+/* Half away from zero within -127..127 (ggml never makes -128). The addend is the float below 0.5:
+ * with 0.5 itself 0.49999997 would become 1. */
+static inline float round_q8(float v)
+{
+    v = v > -Q8_MAX ? v : -Q8_MAX;
+    v = v < Q8_MAX ? v : Q8_MAX;
+    return v + copysignf(0x1.fffffep-2f, v);
+}
+
+RP_CLONES static void round_values_q8(float d, int64_t n, const float *x, uint8_t *code)
+{
+    const float id = inverse(d);
+
+    for (int64_t i = 0; i < n; i++) {
+        code[i] = (uint8_t)(Q8_ZERO + (int)round_q8(x[i] * id));
+    }
+}
+
+RP_CLONES static void round_rows_q8(int64_t rows, const float *d, const float *x, uint8_t *code)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        code[i] = (uint8_t)(Q8_ZERO + (int)round_q8(x[i] * inverse(d[i])));
+    }
+}
+
+/* m is -0 where there is no minimum: adding it changes nothing, not even the sign of a zero. */
+RP_CLONES static void decode_values(float d, float m, float zero, int64_t n, const uint8_t *code,
+                                    float *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = d * ((float)code[i] - zero) + m;
+    }
+}
+
+RP_CLONES static void decode_rows(int64_t rows, const float *d, const float *m, float zero,
+                                  const uint8_t *code, float *out)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        out[i] = stored(d[i]) * ((float)code[i] - zero) + (m == NULL ? -0.0f : stored(m[i]));
+    }
+}
+
+static float top_code(const rp_grid *grid)
+{
+    return (float)((1 << grid->bits) - 1);
+}
+
+static float round_bias(const rp_grid *grid)
+{
+    return zero_code(grid) + 0.5f;
+}
+
+static void gguf_decode(const rp_grid *grid, const float *params, int64_t n, const uint8_t *code,
+                        float *out)
+{
+    decode_values(stored(params[0]), has_min(grid) ? stored(params[1]) : -0.0f, zero_code(grid), n,
+                  code, out);
+}
+
+static void gguf_round(const rp_grid *grid, const float *params, int64_t n, const float *x,
+                       uint8_t *code, float *decoded)
+{
+    if (grid->ops == &rp_grid_q8_0) {
+        round_values_q8(params[0], n, x, code);
+    } else {
+        round_values(params[0], params[1], round_bias(grid), top_code(grid), n, x, code);
+    }
+    if (decoded != NULL) {
+        gguf_decode(grid, params, n, code, decoded);
+    }
+}
+
+static void gguf_round_column(const rp_grid *grid, int64_t rows, const float *params,
+                              const float *x, uint8_t *code, float *decoded)
+{
+    const float *d = params;
+    const float *m = params + rows;
+
+    if (grid->ops == &rp_grid_q8_0) {
+        round_rows_q8(rows, d, x, code);
+    } else {
+        round_rows(rows, d, m, round_bias(grid), top_code(grid), x, code);
+    }
+    decode_rows(rows, d, has_min(grid) ? m : NULL, zero_code(grid), code, decoded);
+}
+
+#define OPS(title, n_bits, fit_op)                                                                 \
+    {                                                                                              \
+        .name = (title), .n_params = 2, .fixed_group = RP_GGUF_BLOCK, .fixed_bits = (n_bits),      \
+        .fit = (fit_op), .round = gguf_round, .round_column = gguf_round_column,                   \
+        .decode = gguf_decode,                                                                     \
+    }
+
+const rp_grid_ops rp_grid_q4_0 = OPS("Q4_0", 4, fit_scale);
+const rp_grid_ops rp_grid_q4_1 = OPS("Q4_1", 4, fit_min);
+const rp_grid_ops rp_grid_q5_0 = OPS("Q5_0", 5, fit_scale);
+const rp_grid_ops rp_grid_q5_1 = OPS("Q5_1", 5, fit_min);
+const rp_grid_ops rp_grid_q8_0 = OPS("Q8_0", 8, fit_q8);
