@@ -1,0 +1,196 @@
+# Every kind of bad input: one clear line on stderr, the right exit code, nothing under a final name.
+
+setup_file() {
+    load common
+    export MODEL=$BATS_FILE_TMPDIR/model
+    make_model "$MODEL"
+}
+
+setup() {
+    load common
+    dir=$BATS_TEST_TMPDIR
+    job=$dir/job.yaml
+    out=$dir/out
+    write_job "$job" "$MODEL" "$out"
+}
+
+# refused CODE WORDS ARG...: the program leaves with CODE and one line that matches WORDS
+refused() {
+    local code=$1 words=$2 rc=0
+    shift 2
+    alone "$@" >"$dir/stdout" 2>"$dir/stderr" || rc=$?
+    echo "exit code $rc, wanted $code; stderr:"
+    cat "$dir/stderr"
+    [ "$rc" = "$code" ]
+    [ "$(wc -l <"$dir/stderr")" = 1 ]
+    grep -Eq -- "$words" "$dir/stderr"
+    nothing_final "$out"
+}
+
+# refused_model KIND WORDS [CODE]
+refused_model() {
+    rm -rf "$dir/bad" "$out"
+    python3 "$root/tests/faults/mutate.py" "$MODEL" "$dir/bad" "$1"
+    refused "${3:-65}" "$2" run "$job" "model=$dir/bad"
+}
+
+# refused_job WORDS LINE...: a job file with more lines
+refused_job() {
+    local words=$1
+    shift
+    printf '%s\n' "$@" >>"$job"
+    refused 78 "job.yaml:[0-9]+:[0-9]+: .*$words" run "$job"
+}
+
+@test "job file: unknown key, with a suggestion" {
+    sed -i 's/max_seq_length/max_sequence_length/' "$job"
+    refused_job 'did you mean .*max_seq_length'
+}
+
+@test "job file: unknown key at the top" {
+    refused_job 'evaluat.*did you mean .*evaluate' 'evaluat: {text: x}'
+}
+
+@test "job file: key twice" {
+    refused_job 'model' "model: $MODEL"
+}
+
+@test "job file: alias" {
+    sed -i 's/^gates: /gates: \&a /' "$job"
+    refused_job 'anchor|alias' 'evaluate: *a'
+}
+
+@test "job file: wrong type" {
+    sed -i 's/num_calibration_samples: 12/num_calibration_samples: many/' "$job"
+    refused_job 'num_calibration_samples.*many|many'
+}
+
+@test "job file: out of bounds" {
+    sed -i 's/max_seq_length: 96/max_seq_length: -5/' "$job"
+    refused_job '-5'
+}
+
+@test "job file: not YAML" {
+    printf 'model: [unclosed\n' >"$job"
+    refused 78 'job.yaml:[0-9]+' run "$job"
+}
+
+@test "job file: no such file" {
+    refused '(64|65|78)' 'absent.yaml' run "$dir/absent.yaml" || refused 65 'absent.yaml' run "$dir/absent.yaml"
+}
+
+@test "command line: unknown command, unknown option, override of an unknown key" {
+    refused 64 'runn' runn "$job"
+    refused 64 'no-such-option' run "$job" --no-such-option
+    refused 78 'cluster.thread' run "$job" cluster.thread=2
+}
+
+@test "a form that the container does not hold is refused before any work" {
+    refused 78 'compressed.tensors' run "$job" recipe.0.gptq.scheme=W3A16
+}
+
+@test "weights: every way to be broken" {
+    refused_model truncated 'model.safetensors'
+    refused_model trailing_bytes 'model.safetensors'
+    refused_model overlapping 'model.safetensors.*model.norm.weight|overlap'
+    refused_model duplicate 'model.norm.weight'
+    refused_model oversized_header 'model.safetensors'
+    refused_model empty_weights 'model.safetensors'
+    refused_model header_not_json 'model.safetensors'
+    refused_model bad_dtype 'BF17'
+    refused_model missing_tensor 'model\.'
+    refused_model no_weights 'safetensors'
+}
+
+@test "weights: a shape that config.json does not give" {
+    refused_model wrong_shape 'mlp\.(gate|up|down)_proj.weight'
+}
+
+@test "weights: not a number" {
+    refused_model nan 'model.layers.1.self_attn.q_proj'
+}
+
+@test "model folder: config and tokenizer" {
+    refused_model no_config 'config.json'
+    refused_model bad_config 'config.json'
+    refused_model unknown_family 'mamba'
+    refused_model no_tokenizer 'tokenizer'
+    refused_model bad_tokenizer 'NoSuchNormalizer'
+}
+
+@test "calibration: text too short says how many tokens there are and are needed" {
+    echo "Too short." >"$dir/short.txt"
+    refused 65 'short.txt.*[0-9]+ tokens.*1152|1152.*tokens' run "$job" "calibration.text=$dir/short.txt"
+}
+
+@test "calibration: no such text" {
+    refused 65 'absent.txt' run "$job" "calibration.text=$dir/absent.txt"
+}
+
+@test "calibration: a token outside the model's vocabulary" {
+    make_model "$dir/narrow" --set vocab_size=1000
+    refused 65 '(token|id|vocab)' run "$job" "model=$dir/narrow"
+}
+
+@test "output folder with other people's files" {
+    mkdir -p "$out"
+    echo mine >"$out/precious.txt"
+    refused '7[38]' "$out" run "$job" || refused 78 "$out" run "$job"
+    [ "$(cat "$out/precious.txt")" = mine ]
+}
+
+@test "output folder that cannot be made" {
+    echo "a file" >"$dir/file"
+    refused 74 "$dir/file" run "$job" "output.dir=$dir/file/out"
+}
+
+@test "memory: a limit that even one layer does not fit" {
+    refused 71 'memory|MiB|bytes' run "$job" cluster.memory_per_rank=1000000
+}
+
+@test "disk: less room than the planned files" {
+    mkdir "$dir/small"
+    mount -t tmpfs -o size=256k tmpfs "$dir/small" 2>/dev/null || skip "cannot mount a small tmpfs"
+    out=$dir/small/out
+    rc=0
+    refused 74 'space|bytes|MiB' run "$job" "output.dir=$out" || rc=$?
+    umount "$dir/small"
+    [ "$rc" = 0 ]
+}
+
+@test "output folder locked by a live job" {
+    on_ranks 2 run "$job" calibration.num_calibration_samples=400 >"$dir/first.log" 2>&1 3>&- &
+    first=$!
+    for _ in $(seq 100); do
+        [ ! -e "$out/.lock" ] || break
+        sleep 0.05
+    done
+    [ -e "$out/.lock" ]
+    rc=0
+    alone run "$job" >"$dir/stdout" 2>"$dir/stderr" || rc=$?
+    kill -TERM "$first" 2>/dev/null || true
+    wait "$first" || true
+    cat "$dir/stderr"
+    [ "$rc" = 73 ]
+    [ "$(wc -l <"$dir/stderr")" = 1 ]
+}
+
+@test "one rank at fault: all leave with one message that names the rank" {
+    python3 "$root/tests/faults/mutate.py" "$MODEL" "$dir/bad" nan
+    rc=0
+    on_ranks 3 run "$job" "model=$dir/bad" >"$dir/stdout" 2>"$dir/stderr" || rc=$?
+    cat "$dir/stderr"
+    [ "$rc" = 65 ]
+    [ "$(grep -c '^rankpress: ' "$dir/stderr")" = 1 ]
+    grep -q 'model.layers.1.self_attn.q_proj' "$dir/stderr"
+    nothing_final "$out"
+}
+
+@test "a resume with another job is refused and names the key" {
+    alone run "$job" >/dev/null
+    rc=0
+    alone run "$job" recipe.0.gptq.group_size=64 >"$dir/stdout" 2>"$dir/stderr" || rc=$?
+    cat "$dir/stderr"
+    [ "$rc" = 78 ]
+    grep -q 'group_size' "$dir/stderr"
+}
