@@ -8,23 +8,12 @@
 #ifndef RP_KERNELS_OPS_H
 #define RP_KERNELS_OPS_H
 
-#include "base/pool.h"
 #include "kernels/dtype.h"
+#include "kernels/exec.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* How products of the forward pass and of Gram matrices are computed: part of the arithmetic class
- * of a job. */
-typedef enum rp_products { RP_PRODUCTS_F32 = 0, RP_PRODUCTS_BF16 } rp_products;
-
-/* Where work runs: today the CPU's threads. Borrowed by every operation; one operation at a time on
- * one exec. */
-typedef struct rp_exec {
-    rp_pool *pool;
-    rp_products products;
-} rp_exec;
 
 /* One attention call over whole sequences of one block. */
 typedef struct rp_attention_shape {
@@ -80,9 +69,9 @@ typedef struct rp_kernel_ops {
     /* max_abs [cols] = max(max_abs, max over rows of |x|). Returns the row of the first non-finite
      * value, or -1. */
     int64_t (*max_abs)(const rp_exec *exec, rp_cmat x, float *max_abs);
-    /* sum [cols * cols] i64, lower triangle: += llrint((x^T x)_ij * 2^(shift - e_i - e_j)). The f32
-     * product is over exactly these rows (one calibration block). sharding/gram.h has the bound
-     * that keeps it from overflowing. */
+    /* sum [cols * cols] i64, lower triangle: += llrint((x^T x)_ij * 2^(shift - e_i - e_j)), held
+     * within +-2^51. The f32 product is over exactly these rows (one calibration block).
+     * sharding/gram.h has the bound that keeps it from overflowing. */
     void (*gram_add)(const rp_exec *exec, rp_cmat x, const int *exponent, int shift, int64_t *sum);
     /* nll [rows] = log(sum exp(logits row)) - logits[row][target[row]]. */
     void (*token_nll)(const rp_exec *exec, rp_cmat logits, const int32_t *target, double *nll);
