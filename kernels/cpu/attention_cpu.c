@@ -18,6 +18,10 @@
 
 enum { QUERY_ROWS = 256, KEYS = 256, MAX_HEAD_DIM = 1024 };
 
+/* The running maximum starts here: above the -inf of hidden keys, whose difference to it must not
+ * be NaN, and below any score that matters. */
+#define LOWEST_SCORE (-1e30F)
+
 typedef struct attention_ctx {
     const rp_exec *exec;
     const rp_attention_shape *shape;
@@ -39,7 +43,7 @@ typedef struct attention_tile {
 _Static_assert(sizeof(attention_tile) <= RP_EXEC_SCRATCH_BYTES, "scratch is too small");
 
 /* One row of scores s [KEYS] to exponentials; rescales the running sum and output row. */
-RP_SIMD static void softmax_step(float *s, float *max, float *sum, float *out, int64_t head_dim)
+RP_CLONES static void softmax_step(float *s, float *max, float *sum, float *out, int64_t head_dim)
 {
     float top = *max, shrink;
     rp_d8 acc = {0};
@@ -123,7 +127,7 @@ static void attention_tile_run(void *arg, int64_t tile, int thread)
     for (int64_t r = 0; r < t->rows; r++) {
         memcpy(t->q + r * head_dim, ctx->q.data + element_of(ctx, t, r, ctx->q.ld),
                (size_t)head_dim * sizeof(float));
-        t->max[r] = -INFINITY;
+        t->max[r] = LOWEST_SCORE;
         t->sum[r] = 0.0F;
     }
     memset(t->out, 0, (size_t)(t->rows * head_dim) * sizeof(float));

@@ -47,8 +47,8 @@ RP_INLINE void add_row(int64_t *sum, const float *p, double row_scale, const dou
     }
 }
 
-RP_SIMD static void add_tile(int64_t *sum, int64_t ld, rp_cmat p, const double *row_scale,
-                             const double *col_scale, bool is_diagonal)
+RP_CLONES static void add_tile(int64_t *sum, int64_t ld, rp_cmat p, const double *row_scale,
+                               const double *col_scale, bool is_diagonal)
 {
     for (int64_t i = 0; i < p.rows; i++) {
         add_row(sum + i * ld, p.data + i * p.ld, row_scale[i], col_scale,

@@ -16,7 +16,7 @@ typedef struct linear_ctx {
 } linear_ctx;
 
 /* Puts the bias where the product will be added. */
-RP_SIMD static void start_from_bias(rp_mat y, const float *bias, bool accumulate)
+RP_CLONES static void start_from_bias(rp_mat y, const float *bias, bool accumulate)
 {
     for (int64_t r = 0; r < y.rows; r++) {
         float *row = y.data + r * y.ld;

@@ -34,7 +34,7 @@ RP_INLINE double sum_of_squares(const float *x, int64_t n)
     return sum;
 }
 
-RP_SIMD static void norm_row(float *y, const float *x, const float *w, int64_t n, float eps)
+RP_CLONES static void norm_row(float *y, const float *x, const float *w, int64_t n, float eps)
 {
     const float scale = (float)(1.0 / sqrt(sum_of_squares(x, n) / (double)n + (double)eps));
 
@@ -69,8 +69,8 @@ typedef struct rope_ctx {
     const rp_rope_table *table;
 } rope_ctx;
 
-RP_SIMD static void rotate_heads(float *row, int n_heads, int head_dim, const float *cos,
-                                 const float *sin, int half)
+RP_CLONES static void rotate_heads(float *row, int n_heads, int head_dim, const float *cos,
+                                   const float *sin, int half)
 {
     for (int h = 0; h < n_heads; h++) {
         float *a = row + (int64_t)h * head_dim;
@@ -92,8 +92,8 @@ static void rope_tile(void *arg, int64_t tile, int thread)
     (void)thread;
     for (int64_t r = tile * ROW_TILE; r < end; r++) {
         const int64_t at = r % ctx->seq_len * half;
-        rotate_heads(ctx->x.data + r * ctx->x.ld, ctx->n_heads, ctx->head_dim,
-                     ctx->table->cos + at, ctx->table->sin + at, half);
+        rotate_heads(ctx->x.data + r * ctx->x.ld, ctx->n_heads, ctx->head_dim, ctx->table->cos + at,
+                     ctx->table->sin + at, half);
     }
 }
 
@@ -111,7 +111,7 @@ typedef struct gate_ctx {
     rp_cmat gate, up;
 } gate_ctx;
 
-RP_SIMD static void gate_row(float *out, const float *gate, const float *up, int64_t n)
+RP_CLONES static void gate_row(float *out, const float *gate, const float *up, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         out[i] = gate[i] / (1.0F + rp_exp_lane(-gate[i])) * up[i];
@@ -146,7 +146,7 @@ typedef struct max_abs_ctx {
 /* Bits of |x| order as the values do, with infinity and NaN on top. */
 enum { INFINITY_BITS = 0x7f800000, ABS_MASK = 0x7fffffff };
 
-RP_SIMD static void raise_bits(int32_t *max, const float *x, int64_t n)
+RP_CLONES static void raise_bits(int32_t *max, const float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         int32_t bits;
@@ -213,7 +213,7 @@ typedef struct loss_ctx {
 } loss_ctx;
 
 /* log(sum exp(x)), with the sum in f64. */
-RP_SIMD static double log_sum_exp(const float *x, int64_t n)
+RP_CLONES static double log_sum_exp(const float *x, int64_t n)
 {
     rp_d8 acc = {0};
     float max = -INFINITY;

@@ -1,20 +1,16 @@
 /* Loops that the compiler turns into vectors, with the same bits on every processor.
  *
- * RP_SIMD compiles a function for several vector widths; the loader picks one by CPU feature.
- * Element-wise loops give the same bits at any width, because contraction is off and IEEE
- * operations are exact functions. Sums over floats are not associative: they use rp_v16 or rp_d8
- * lanes and the fixed reduction below. Maxima are associative and may use a simd reduction. */
+ * Element-wise loops under RP_CLONES give the same bits at any width, because contraction is off
+ * and IEEE operations are exact functions. Sums over floats are not associative: they use the lanes
+ * of rp_d8 and the fixed reduction below. Maxima are associative and may use a simd reduction. */
 #ifndef RP_KERNELS_CPU_SIMD_H
 #define RP_KERNELS_CPU_SIMD_H
+
+#include "kernels/clones.h"
 
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
-#define RP_SIMD __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
-#else
-#define RP_SIMD /* a sanitizer cannot run before the loader has chosen */
-#endif
 #define RP_INLINE static inline __attribute__((always_inline))
 
 typedef double rp_d8 __attribute__((vector_size(64)));
