@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+"""Measures what docs/results.md shows and prints its tables.
+
+usage: bench.py [--build DIR] [--data DIR] [--work DIR] [--ranks N] kl|gptq|rtn|memory...
+
+Standard library only; the split of the story text needs the `tokenizers` package and is left out
+without it. Models, outputs and logs go below --work (default build/bench).
+"""
+import argparse
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BOOKLM = ROOT / "examples/models/booklm"
+
+
+class Bench:
+    def __init__(self, args):
+        self.rankpress = args.build / "jobs/rankpress"
+        self.data, self.work, self.ranks = args.data, args.work, args.ranks
+        self.work.mkdir(parents=True, exist_ok=True)
+
+    def call(self, *words, ranks=1):
+        """Standard output of the program."""
+        command = [str(w) for w in (self.rankpress, *words)]
+        if ranks > 1:
+            command = [str(ROOT / "scripts/mpirun"), "-n", str(ranks), *command]
+        result = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if result.returncode not in (0, 1):  # 1: done, a gate failed
+            sys.exit(f"bench: {' '.join(command)}\n{result.stderr}")
+        return result.stdout
+
+    def run_job(self, name, job, ranks=None):
+        """Runs a job (a dict; JSON is YAML) into a fresh folder; returns folder, report, seconds."""
+        out = self.work / name
+        shutil.rmtree(out, ignore_errors=True)
+        job = {**job, "output": {**job["output"], "dir": str(out)}}
+        path = self.work / f"{name}.yaml"
+        path.write_text(json.dumps(job, indent=1))
+        begin = time.monotonic()
+        self.call("run", path, ranks=ranks or self.ranks)
+        seconds = time.monotonic() - begin
+        return out, json.loads((out / "report.json").read_text()), seconds
+
+    def model(self, name, *words):
+        folder = self.work / name
+        if not (folder / "config.json").exists():
+            subprocess.run([sys.executable, str(ROOT / "tests/bench/make_model.py"), str(folder),
+                            *words], check=True)
+        return folder
+
+
+def machine():
+    model = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    name = model[1] if model else platform.processor()
+    return f"{name}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
+
+
+def table(head, rows):
+    print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
+    for row in rows:
+        print("| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row) + " |")
+    print(flush=True)
+
+
+def find(tree, key):
+    """The first value of that key anywhere in a JSON tree."""
+    if isinstance(tree, dict):
+        if key in tree:
+            return tree[key]
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for branch in tree:
+            found = find(branch, key)
+            if found is not None:
+                return found
+    return None
+
+
+def bytes_of(folder):
+    return sum(f.stat().st_size for f in pathlib.Path(folder).rglob("*.safetensors")) + sum(
+        f.stat().st_size for f in pathlib.Path(folder).rglob("*.gguf"))
+
+
+def split_stories(bench, tokens):
+    """The story text after its first `tokens` tokens, as a file; None without what it takes."""
+    text_path = bench.data / "text/tinystories-train-head.txt"
+    folder = bench.data / "models/stories260K/hf"
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        return None
+    if not text_path.exists():
+        return None
+    text = text_path.read_text(encoding="utf-8")
+    coded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text,
+                                                                       add_special_tokens=False)
+    rest = bench.work / "stories-heldout.txt"
+    rest.write_text(text[coded.offsets[tokens][0]:], encoding="utf-8")
+    return folder, text_path, rest
+
+
+def kl_of(bench, folder, text, base, windows):
+    words = ["eval", folder, "--text", text, "--base", base, "--context", 512, "--json"]
+    words += ["--max-windows", windows] if windows else []
+    return find(json.loads(bench.call(*words, ranks=bench.ranks)), "kl_divergence")
+
+
+def compare_kl(bench, name, model, calibration, text, windows, scheme, container, limit):
+    """One row: rounding against GPTQ under one scheme."""
+    kls = []
+    for method in ("rtn", "gptq"):
+        step = {"targets": ["Linear"], "ignore": ["lm_head"], **scheme}
+        job = {"model": str(model), "output": {"formats": [{container: {"name": "out"}}]},
+               "calibration": {"text": str(calibration), "num_calibration_samples": 128,
+                               "max_seq_length": 512},
+               "recipe": [{method: step}]}
+        out, _, _ = bench.run_job(f"kl-{name}-{method}", job)
+        kls.append(kl_of(bench, out / "out", text, model, windows))
+    return [name, *kls, kls[1] / kls[0], limit]
+
+
+def bench_kl(bench):
+    text = bench.data / "text/books-heldout.txt"
+    text = text if text.exists() else BOOKLM / "heldout.txt"
+    calibration = BOOKLM / "calibration.txt"
+    schemes = [
+        ("4bit-g128", {"bits": 4, "group_size": 128, "mse": False}, 0.5),
+        ("3bit-channel", {"bits": 3, "group_size": "channel", "mse": False}, 0.5),
+        ("4bit-g128-mse", {"bits": 4, "group_size": 128, "mse": True}, 0.6),
+        ("3bit-g128-mse", {"bits": 3, "group_size": 128, "mse": True}, 0.6),
+    ]
+    rows = [compare_kl(bench, name, BOOKLM, calibration, text, 64, scheme, "gptq", limit)
+            for name, scheme, limit in schemes]
+    stories = split_stories(bench, 128 * 512)
+    if stories:
+        folder, whole, rest = stories
+        rows.append(compare_kl(bench, "stories260K-4bit-g32", folder, whole, rest, 0,
+                               {"bits": 4, "group_size": 32}, "safetensors", 0.7))
+    table(["scheme", "KL rtn", "KL gptq", "ratio", "goal"], rows)
+
+
+def operations(config, tokens):
+    """(what, m, n, k, FLOP of all of it) of a pass over `tokens`: linears, Gram matrices."""
+    hidden, middle = config["hidden_size"], config["intermediate_size"]
+    q_rows = config["num_attention_heads"] * config["head_dim"]
+    kv_rows = config["num_key_value_heads"] * config["head_dim"]
+    layers = config["num_hidden_layers"]
+    linears = [("q", q_rows, hidden), ("k", kv_rows, hidden), ("v", kv_rows, hidden),
+               ("o", hidden, q_rows), ("gate", middle, hidden), ("up", middle, hidden),
+               ("down", hidden, middle)]
+    sites = [("attention input", hidden), ("attention output", q_rows), ("MLP input", hidden),
+             ("MLP middle", middle)]
+    for name, rows, columns in linears:
+        yield f"forward {name}", 512, rows, columns, 2.0 * tokens * rows * columns * layers
+    for name, columns in sites:  # one triangle
+        yield f"Gram of {name}", columns, columns, 512, 1.0 * tokens * columns**2 * layers
+    # Solving: column by column over lazy blocks, as a product of rows with half a square.
+    for name, rows, columns in linears:
+        yield f"solve {name}", rows, columns, 128, 1.0 * rows * columns**2 * layers
+
+
+def best_rate(bench, m, n, k):
+    """FLOP a second of the whole machine for a shape: ranks side by side as in the run."""
+    reply = json.loads(bench.call("bench-gemm", "--m", m, "--n", n, "--k", k, "--json"))
+    return 1e9 * max(row["gflops"] for row in find(reply, "rates"))
+
+
+def bench_gptq(bench):
+    model = bench.model("smollm2-135m", "--like", "smollm2-135m")
+    config = json.loads((model / "config.json").read_text())
+    job = {"model": str(model), "output": {"formats": [{"gptq": {}}]},
+           "calibration": {"text": str(BOOKLM / "calibration.txt"),
+                           "num_calibration_samples": 128, "max_seq_length": 512},
+           "recipe": [{"gptq": {"targets": ["Linear"], "ignore": ["lm_head"], "scheme": "W4A16",
+                                "group_size": 64}}]}
+    _, report, seconds = bench.run_job("gptq-135m", job, ranks=2)
+    rows, ideal = [], 0.0
+    for name, m, n, k, flop in operations(config, 128 * 512):
+        rate = best_rate(bench, m, n, k)
+        ideal += flop / rate
+        rows.append([name, f"{m} x {n} x {k}", flop / 1e9, rate / 1e9, flop / rate])
+    table(["operation", "shape", "GFLOP", "GFLOP/s of bench-gemm", "seconds"], rows)
+    phases = find(report, "phases") or {}
+    table(["phase", "seconds"], sorted(phases.items()) + [("whole process", seconds)])
+    wall = sum(v for k, v in phases.items() if k in ("calibrate", "solve", "forward"))
+    if wall:
+        table(["seconds at the rates above", "seconds taken", "ratio", "goal"],
+              [[ideal, wall, ideal / wall, 0.5]])
+
+
+def copy_rate(bench, model):
+    """Bytes read and written a second by a plain copy, best of three, page cache warm."""
+    source = max(model.glob("*.safetensors"), key=lambda f: f.stat().st_size)
+    target = bench.work / "copy.bin"
+    best = float("inf")
+    for _ in range(4):
+        begin = time.monotonic()
+        with open(source, "rb") as src, open(target, "wb") as dst:
+            shutil.copyfileobj(src, dst, 1 << 22)
+        best = min(best, time.monotonic() - begin)
+    target.unlink()
+    return 2 * source.stat().st_size / best
+
+
+def bench_rtn(bench):
+    model = bench.model("model-1gb", "--like", "tinyllama", "--bytes", "1GB")
+    rate = copy_rate(bench, model)
+    rows = []
+    for name, output in (("gptq", {"gptq": {}}), ("safetensors", {"safetensors": {}}),
+                         ("gguf Q4_0", {"gguf": "Q4_0"}), ("gguf Q8_0", {"gguf": "Q8_0"})):
+        job = {"model": str(model), "output": {"formats": [output]},
+               "recipe": [{"rtn": {"targets": ["Linear"], "ignore": ["lm_head"],
+                                   "scheme": "W8A16" if "Q8" in name else "W4A16",
+                                   "group_size": 32}}]}
+        out, report, seconds = bench.run_job("rtn-" + name.replace(" ", "-"), job, ranks=2)
+        moved = bytes_of(model) + bytes_of(out)
+        phases = find(report, "phases") or {}
+        apart = sum(v for k, v in phases.items() if k in ("fsync", "verify"))
+        mine = moved / (seconds - apart)
+        rows.append([name, moved / 1e9, seconds, apart, mine / 1e9, rate / 1e9, mine / rate])
+        shutil.rmtree(out)
+    table(["output", "GB read and written", "seconds", "of them fsync and verify", "GB/s",
+           "copy GB/s", "ratio (goal 0.5)"], rows)
+
+
+def bench_memory(bench):
+    model = bench.model("model-2gb", "--like", "tinyllama", "--bytes", "2GB", "--shard-bytes",
+                        "500MB")
+    job = {"model": str(model), "output": {"formats": [{"gptq": {}}]},
+           "calibration": {"text": str(BOOKLM / "calibration.txt"),
+                           "num_calibration_samples": 16, "max_seq_length": 512},
+           "recipe": [{"gptq": {"targets": ["Linear"], "ignore": ["lm_head"], "scheme": "W4A16",
+                                "group_size": 128}}]}
+    rows = []
+    for name, cluster in (("no limit", {}), ("512 MB a rank", {"memory_per_rank": "512MB"})):
+        _, report, seconds = bench.run_job("memory-" + name.split()[0], {**job, "cluster": cluster},
+                                           ranks=2)
+        planned, peak = find(report, "plan_peak_bytes"), find(report, "peak_bytes")
+        rows.append([name, bytes_of(model) / 1e6, planned / 1e6, peak / 1e6, peak / planned,
+                     seconds])
+    table(["limit", "model MB", "planned MB a rank", "measured MB a rank", "ratio (goal 1.10)",
+           "seconds"], rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT / "../shared/data")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build/bench")
+    parser.add_argument("--ranks", type=int, default=2)
+    benches = {"kl": bench_kl, "gptq": bench_gptq, "rtn": bench_rtn, "memory": bench_memory}
+    parser.add_argument("what", nargs="*", choices=[*benches, []], default=[])
+    args = parser.parse_args()
+    print(machine() + "\n")
+    for name in args.what or benches:
+        benches[name](Bench(args))
+
+
+main()
