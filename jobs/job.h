@@ -73,7 +73,7 @@ typedef struct rp_recipe_overrides {
 typedef struct rp_recipe_step {
     int64_t method; /* rp_method */
     rp_string_list targets, ignore;
-    char *scheme_name; /* "W4A16" */
+    int64_t preset; /* the scheme's name, a word of job_keys.c: "W4A16" */
     rp_step_scheme scheme;
     int64_t block_size; /* columns of a lazy block, gptq */
     rp_recipe_overrides overrides;

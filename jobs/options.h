@@ -7,6 +7,7 @@
 #ifndef RP_JOBS_OPTIONS_H
 #define RP_JOBS_OPTIONS_H
 
+#include "base/owner.h"
 #include "base/status.h"
 
 #ifdef __cplusplus
@@ -53,21 +54,11 @@ typedef struct rp_option {
     const struct rp_option *rows; /* of SECTION, ITEMS and VARIANTS */
     size_t item_bytes;            /* of one T */
     bool is_required;
+    rp_status (*check)(const char *text); /* of STRING and STRINGS beyond `words`; may be NULL */
     bool is_local;   /* not part of the job hash: paths, threads, time limits, logging */
     const char *arg; /* what --help calls the value: "FILE" */
     const char *help;
 } rp_option;
-
-/* Memory that values point to, released at once. Start with {0}. */
-typedef struct rp_owner {
-    void **items;
-    size_t n, capacity;
-} rp_owner;
-/* Local. Cleared memory, or a copy of n bytes of text with a NUL, that lives as long as the owner.
- * `out`: address of a pointer. */
-RP_CHECKED rp_status rp_owner_calloc(rp_owner *owner, void *out, size_t count, size_t elem_bytes);
-RP_CHECKED rp_status rp_owner_strndup(rp_owner *owner, char **out, const char *text, size_t n);
-void rp_owner_destroy(rp_owner *owner);
 
 /* Local. Sets the field of `row` in `object` from text. RP_ERR_USAGE with "want an integer from 1
  * to 8, got \"x\""; the caller puts the place before it. Not for SECTION, ITEMS, VARIANTS and

@@ -1,0 +1,147 @@
+/* When to print: on a terminal at most ten times a second, elsewhere every 30 s; the clock is read
+ * on each update, so callers may update as often as they like. */
+#include "base/progress.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TERMINAL_SECONDS 0.1
+#define LINES_SECONDS 30.0
+
+struct rp_progress {
+    FILE *stream;
+    char *what, *unit;
+    double total;
+    double first, done; /* units; first: where this run began to count */
+    double start_seconds, shown_seconds;
+    bool is_terminal, is_started;
+    int shown_chars; /* of the line on the terminal now */
+};
+
+static void format_time(char *out, size_t out_bytes, double seconds)
+{
+    const long s = lround(seconds);
+
+    if (s < 100) {
+        (void)snprintf(out, out_bytes, "%ld s", s);
+    } else if (s < 6000) {
+        (void)snprintf(out, out_bytes, "%ld min %02ld s", s / 60, s % 60);
+    } else {
+        (void)snprintf(out, out_bytes, "%ld h %02ld min", s / 3600, s / 60 % 60);
+    }
+}
+
+static void format_line(const rp_progress *p, double now, char *out, size_t out_bytes)
+{
+    const double seconds = now - p->start_seconds;
+    const double rate = seconds > 0 ? (p->done - p->first) / seconds : 0;
+    char left[32];
+    int n = snprintf(out, out_bytes, "%s  %.0f/%.0f %s  %.0f %%", p->what, floor(p->done), p->total,
+                     p->unit, floor(100 * p->done / p->total));
+
+    if (rate > 0 && n > 0 && (size_t)n < out_bytes) {
+        format_time(left, sizeof(left), (p->total - p->done) / rate);
+        (void)snprintf(out + n, out_bytes - (size_t)n, "  %.3g %s/s  about %s left", rate, p->unit,
+                       left);
+    }
+}
+
+/* Shows text in place of the terminal's line; spaces cover what is left of a longer one. */
+static void show(rp_progress *p, const char *text, bool is_final)
+{
+    const int n = (int)strlen(text);
+
+    if (p->is_terminal) {
+        (void)fprintf(p->stream, "\r%s%*s", text, RP_MAX(p->shown_chars - n, 0), "");
+        if (is_final) {
+            (void)fputc('\n', p->stream);
+        }
+        p->shown_chars = is_final ? 0 : n;
+    } else {
+        (void)fprintf(p->stream, "%s\n", text);
+    }
+    (void)fflush(p->stream);
+}
+
+rp_status rp_progress_create(rp_progress **out, FILE *stream, const char *what, const char *unit,
+                             double total)
+{
+    rp_status st = RP_OK;
+    rp_progress *p = NULL;
+
+    *out = NULL;
+    RP_TRY(rp_calloc(&p, 1, sizeof(*p)));
+    p->stream = stream;
+    p->total = total;
+    p->is_terminal = stream != NULL && isatty(fileno(stream)) != 0;
+    RP_TRY(rp_strdup(&p->what, what));
+    RP_TRY(rp_strdup(&p->unit, unit));
+    p->start_seconds = p->shown_seconds = rp_clock_seconds();
+    *out = p;
+    p = NULL;
+out:
+    if (p != NULL) {
+        free(p->what);
+        free(p->unit);
+        free(p);
+    }
+    return st;
+}
+
+void rp_progress_update(rp_progress *progress, double done)
+{
+    char line[256];
+    double now = 0;
+
+    if (progress == NULL || progress->stream == NULL) {
+        return;
+    }
+    now = rp_clock_seconds();
+    if (!progress->is_started) {
+        progress->is_started = true;
+        progress->first = done;
+        progress->start_seconds = now;
+    }
+    progress->done = done;
+    if (now - progress->shown_seconds <
+        (progress->is_terminal ? TERMINAL_SECONDS : LINES_SECONDS)) {
+        return;
+    }
+    progress->shown_seconds = now;
+    format_line(progress, now, line, sizeof(line));
+    show(progress, line, false);
+}
+
+void rp_progress_note(rp_progress *progress, const char *text)
+{
+    if (progress != NULL && progress->stream != NULL) {
+        show(progress, text, true);
+        progress->shown_seconds -= TERMINAL_SECONDS;
+    }
+}
+
+void rp_progress_finish(rp_progress **progress)
+{
+    rp_progress *p = *progress;
+    char line[256];
+    char took[32];
+
+    if (p == NULL) {
+        return;
+    }
+    if (p->stream != NULL) {
+        format_time(took, sizeof(took), rp_clock_seconds() - p->start_seconds);
+        (void)snprintf(line, sizeof(line), "%s  %.0f/%.0f %s  %s", p->what, floor(p->done),
+                       p->total, p->unit, took);
+        show(p, line, true);
+    }
+    free(p->what);
+    free(p->unit);
+    free(p);
+    *progress = NULL;
+}
