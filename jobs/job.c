@@ -1,4 +1,5 @@
-/* From a YAML tree to a job: one walk over tree and key table, then what depends on several keys. */
+/* From a YAML tree to a job: one walk over tree and key table, then what depends on several keys.
+ */
 #include "jobs/job.h"
 
 #include "base/fs.h"
@@ -80,8 +81,8 @@ out:
 }
 
 /* A list of text; one text alone is a list of one. It replaces the default. */
-static rp_status parse_strings(rp_job *job, const rp_option *row, void *object,
-                               const rp_yaml *node, const char *path)
+static rp_status parse_strings(rp_job *job, const rp_option *row, void *object, const rp_yaml *node,
+                               const char *path)
 {
     rp_status st = RP_OK;
     rp_string_list *list = (rp_string_list *)(void *)((char *)object + row->offset);
@@ -123,8 +124,8 @@ static rp_status parse_variant(rp_job *job, const rp_option *row, void *item, co
 {
     rp_status st = RP_OK;
     const rp_yaml *entry = node->kind == RP_YAML_MAP ? node->first : NULL;
-    const rp_yaml empty = {.kind = RP_YAML_MAP, .origin = node->origin, .line = node->line,
-                           .column = node->column};
+    const rp_yaml empty = {
+        .kind = RP_YAML_MAP, .origin = node->origin, .line = node->line, .column = node->column};
     const char *name = entry != NULL ? entry->key : node->text;
     const rp_option *variant = NULL;
     char below[PATH_CHARS];
@@ -140,7 +141,7 @@ static rp_status parse_variant(rp_job *job, const rp_option *row, void *item, co
     }
     index = variant - row->rows;
     memcpy(item, &index, sizeof(index));
-    (void)snprintf(below, sizeof(below), "%s.%s", path, name);
+    (void)snprintf(below, sizeof(below), "%.120s.%.120s", path, variant->name);
     RP_TRY(parse_entry(job, variant->rows, item, entry != NULL ? entry : &empty, below));
 out:
     return st;
@@ -205,7 +206,8 @@ static rp_status parse_section(rp_job *job, const rp_option *rows, void *object,
         if (row == NULL) {
             return fail_unknown(rows, child, child->key, path);
         }
-        (void)snprintf(below, sizeof(below), "%s%s%s", path, *path != '\0' ? "." : "", child->key);
+        (void)snprintf(below, sizeof(below), "%.120s%s%.120s", path, *path != '\0' ? "." : "",
+                       row->name);
         RP_TRY(parse_value(job, row, object, child, below));
     }
     for (const rp_option *row = rows; row->name != NULL; row++) {
@@ -377,8 +379,7 @@ out:
     return st;
 }
 
-rp_status rp_job_load(rp_job **out, const char *path, const char *const *overrides,
-                      int n_overrides)
+rp_status rp_job_load(rp_job **out, const char *path, const char *const *overrides, int n_overrides)
 {
     rp_status st = RP_OK;
     char *text = NULL;

@@ -187,15 +187,18 @@ static const rp_option calibration_rows[] = {
 /* Bits and, from 16 up, asymmetric: a preset's value. Groups of 128; 8 bits per channel. */
 #define PRESET(bits, is_asymmetric) ((bits) + 16 * (is_asymmetric))
 #define PRESET_WORDS(n)                                                                            \
-    {"W" #n "A16", PRESET(n, 0)}, {"W" #n "A16_ASYM", PRESET(n, 1)}
-static const rp_option_word preset_words[] = {
-    PRESET_WORDS(2), PRESET_WORDS(3), PRESET_WORDS(4), PRESET_WORDS(5),
-    PRESET_WORDS(6), PRESET_WORDS(7), PRESET_WORDS(8), {NULL, 0}};
+    {"W" #n "A16", PRESET(n, 0)},                                                                  \
+    {                                                                                              \
+        "W" #n "A16_ASYM", PRESET(n, 1)                                                            \
+    }
+static const rp_option_word preset_words[] = {PRESET_WORDS(2), PRESET_WORDS(3), PRESET_WORDS(4),
+                                              PRESET_WORDS(5), PRESET_WORDS(6), PRESET_WORDS(7),
+                                              PRESET_WORDS(8), {NULL, 0}};
 static const rp_option_word bits_words[] = {{"scheme", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word symmetric_words[] = {
     {"false", 0}, {"true", 1}, {"scheme", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word group_words[] = {
-    {"channel", -1}, {"scheme", RP_FROM_ABOVE}, {NULL, 0}};
+    {"channel", -1}, {"-1", -1}, {"scheme", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word bool_words[] = {{"false", 0}, {"true", 1}, {NULL, 0}};
 static const rp_option_word actorder_words[] = {{"none", 0}, {"static", 1}, {NULL, 0}};
 /* In an override the word for "as the step has it" is "step". */
@@ -203,7 +206,7 @@ static const rp_option_word step_bits_words[] = {{"step", RP_FROM_ABOVE}, {NULL,
 static const rp_option_word step_bool_words[] = {
     {"false", 0}, {"true", 1}, {"step", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word step_group_words[] = {
-    {"channel", -1}, {"step", RP_FROM_ABOVE}, {NULL, 0}};
+    {"channel", -1}, {"-1", -1}, {"step", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word step_actorder_words[] = {
     {"none", 0}, {"static", 1}, {"step", RP_FROM_ABOVE}, {NULL, 0}};
 
@@ -419,7 +422,8 @@ static const rp_option gate_rows[] = {
     [RP_GATE_FALLBACKS] = {.name = "fallbacks",
                            .type = RP_OPTION_SECTION,
                            .rows = limit_rows,
-                           .help = "tensors that a failed solver left rounded to nearest; default 0"},
+                           .help =
+                               "tensors that a failed solver left rounded to nearest; default 0"},
     END_ROW,
 };
 #undef STRUCT
@@ -427,10 +431,8 @@ static const rp_option gate_rows[] = {
 /* ---- cluster ---- */
 
 static const rp_option_word mode_words[] = {{"exact", 0}, {NULL, 0}};
-static const rp_option_word products_words[] = {{"auto", RP_PRODUCTS_AUTO},
-                                                {"f32", RP_PRODUCTS_F32},
-                                                {"bf16", RP_PRODUCTS_BF16},
-                                                {NULL, 0}};
+static const rp_option_word products_words[] = {
+    {"auto", RP_PRODUCTS_AUTO}, {"f32", RP_PRODUCTS_F32}, {"bf16", RP_PRODUCTS_BF16}, {NULL, 0}};
 static const rp_option_word log_words[] = {
     {"warn", RP_LOG_WARN}, {"info", RP_LOG_INFO}, {"debug", RP_LOG_DEBUG}, {NULL, 0}};
 

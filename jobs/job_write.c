@@ -197,7 +197,7 @@ static void note_difference(FILE *f, const char *path, const rp_yaml *before, co
 
     (void)fprintf(f, "%s%s: ", ftell(f) > 0 ? "; " : "", path);
     for (int i = 0; i < 2; i++) {
-        const char *text = sides[i] == NULL                       ? "nothing"
+        const char *text = sides[i] == NULL                   ? "nothing"
                            : sides[i]->kind != RP_YAML_SCALAR ? rp_yaml_kind_name(sides[i]->kind)
                                                               : sides[i]->text;
         (void)fprintf(f, "%s%s", text, i == 0 ? " -> " : "");
@@ -233,10 +233,10 @@ static void compare_children(FILE *f, const char *path, const rp_yaml *before, c
                 continue;
             }
             if (child->key != NULL) {
-                (void)snprintf(below, sizeof(below), "%s%s%s", path, *path != '\0' ? "." : "",
-                               child->key);
+                (void)snprintf(below, sizeof(below), "%.120s%s%.120s", path,
+                               *path != '\0' ? "." : "", child->key);
             } else {
-                (void)snprintf(below, sizeof(below), "%s.%d", path, index);
+                (void)snprintf(below, sizeof(below), "%.120s.%d", path, index);
             }
             compare(f, below, s == 0 ? child : twin, s == 0 ? twin : child);
         }

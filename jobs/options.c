@@ -1,5 +1,5 @@
-/* Values of options: text to field and back, defaults, suggestions. The command line's grammar is in
- * options_args.c. */
+/* Values of options: text to field and back, defaults, suggestions. The command line's grammar is
+ * in options_args.c. */
 #include "jobs/options.h"
 
 #include "base/mem.h"
@@ -36,8 +36,16 @@ static const struct {
     const char *suffix;
     double bytes;
 } byte_units[] = {
-    {"TiB", 1099511627776.0}, {"TB", 1e12}, {"GiB", 1073741824.0}, {"GB", 1e9}, {"MiB", 1048576.0},
-    {"MB", 1e6},              {"KiB", 1024}, {"kB", 1e3},          {"KB", 1e3}, {"B", 1},
+    {"TiB", 1099511627776.0},
+    {"TB", 1e12},
+    {"GiB", 1073741824.0},
+    {"GB", 1e9},
+    {"MiB", 1048576.0},
+    {"MB", 1e6},
+    {"KiB", 1024},
+    {"kB", 1e3},
+    {"KB", 1e3},
+    {"B", 1},
     {"", 1},
 };
 
@@ -157,7 +165,8 @@ static int lower(char c)
     return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c == '-' ? '_' : c;
 }
 
-/* Edits (insert, delete, replace, swap of neighbours) between two names; large when one is too long.
+/* Edits (insert, delete, replace, swap of neighbours) between two names; large when one is too
+ * long.
  */
 static int edit_distance(const char *a, const char *b)
 {
@@ -221,12 +230,18 @@ const char *rp_words_suggest(const rp_option_word *words, const char *name)
 /* ---- what a value may be ---- */
 
 static const char *const type_names[] = {
-    [RP_OPTION_FLAG] = "true or false", [RP_OPTION_BOOL] = "true or false",
-    [RP_OPTION_INT] = "an integer",     [RP_OPTION_REAL] = "a number",
-    [RP_OPTION_BYTES] = "a size",       [RP_OPTION_SECONDS] = "a time",
-    [RP_OPTION_WORD] = "",              [RP_OPTION_STRING] = "text",
-    [RP_OPTION_PATH] = "a path",        [RP_OPTION_STRINGS] = "a list of text",
-    [RP_OPTION_SECTION] = "a mapping",  [RP_OPTION_ITEMS] = "a list of mappings",
+    [RP_OPTION_FLAG] = "true or false",
+    [RP_OPTION_BOOL] = "true or false",
+    [RP_OPTION_INT] = "an integer",
+    [RP_OPTION_REAL] = "a number",
+    [RP_OPTION_BYTES] = "a size",
+    [RP_OPTION_SECONDS] = "a time",
+    [RP_OPTION_WORD] = "",
+    [RP_OPTION_STRING] = "text",
+    [RP_OPTION_PATH] = "a path",
+    [RP_OPTION_STRINGS] = "a list of text",
+    [RP_OPTION_SECTION] = "a mapping",
+    [RP_OPTION_ITEMS] = "a list of mappings",
     [RP_OPTION_VARIANTS] = "a list",
 };
 
@@ -239,8 +254,8 @@ static size_t append(char *out, size_t out_bytes, size_t n, const char *text)
 
 void rp_option_describe(const rp_option *row, char *out, size_t out_bytes)
 {
-    const bool is_words_only = row->words != NULL && (row->type == RP_OPTION_WORD ||
-                                                      row->type == RP_OPTION_STRING);
+    const bool is_words_only =
+        row->words != NULL && (row->type == RP_OPTION_WORD || row->type == RP_OPTION_STRING);
     char bounds[80] = "";
     size_t n = 0;
 
@@ -269,7 +284,8 @@ static rp_status fail_value(const rp_option *row, const char *text)
 
     rp_option_describe(row, want, sizeof(want));
     if (near != NULL) {
-        return RP_FAIL(RP_ERR_USAGE, "want %s, got \"%s\" (did you mean \"%s\"?)", want, text, near);
+        return RP_FAIL(RP_ERR_USAGE, "want %s, got \"%s\" (did you mean \"%s\"?)", want, text,
+                       near);
     }
     return RP_FAIL(RP_ERR_USAGE, "want %s, got \"%s\"", want, text);
 }
@@ -323,8 +339,8 @@ static rp_status set_real(const rp_option *row, double *field, const char *text)
         *field = (double)word->value;
         return RP_OK;
     }
-    is_good = row->type == RP_OPTION_SECONDS ? rp_parse_seconds(&value, text)
-                                             : parse_real(&value, text);
+    is_good =
+        row->type == RP_OPTION_SECONDS ? rp_parse_seconds(&value, text) : parse_real(&value, text);
     if (!is_good || !is_in_bounds(row, value)) {
         return fail_value(row, text);
     }
@@ -467,7 +483,7 @@ rp_status rp_option_format(char **out, const rp_option *row, const void *object)
     case RP_OPTION_SECONDS:
         format_real(number, sizeof(number), *(const double *)field);
         if (row->words != NULL && *(const double *)field == rint(*(const double *)field)) {
-            word = find_value(row->words, (int64_t)*(const double *)field);
+            word = find_value(row->words, (int64_t) * (const double *)field);
         }
         return rp_strdup(out, word != NULL ? word->word : number);
     case RP_OPTION_STRING:

@@ -164,7 +164,8 @@ rp_status rp_recipe_check(const rp_job *job, const char *const *modules, int64_t
         (void)snprintf(where, sizeof(where), "recipe.%d.%s", (int)s, method);
         RP_TRY(check_targets(job, &step->targets, where, modules, n));
         for (int64_t o = 0; o < step->overrides.n; o++) {
-            (void)snprintf(where, sizeof(where), "recipe.%d.%s.overrides.%d", (int)s, method, (int)o);
+            (void)snprintf(where, sizeof(where), "recipe.%d.%s.overrides.%d", (int)s, method,
+                           (int)o);
             RP_TRY(check_targets(job, &step->overrides.items[o].targets, where, modules, n));
         }
     }

@@ -15,7 +15,8 @@ extern "C" {
 void rp_preset_scheme(int64_t preset, rp_step_scheme *out);
 /* Local. The or-ed rp_metric of names that the table has. */
 unsigned rp_metrics_of(const rp_string_list *names);
-/* Local. A "check" of option rows: RP_ERR_USAGE when a target's pattern is not a regular expression.
+/* Local. A "check" of option rows: RP_ERR_USAGE when a target's pattern is not a regular
+ * expression.
  */
 rp_status rp_target_check(const char *text);
 

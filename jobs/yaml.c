@@ -1,5 +1,5 @@
-/* libyaml's events made into a tree. The event interface is used, not libyaml's own document loader,
- * because that one resolves aliases and drops doubled keys without a word. */
+/* libyaml's events made into a tree. The event interface is used, not libyaml's own document
+ * loader, because that one resolves aliases and drops doubled keys without a word. */
 #include "jobs/yaml.h"
 
 #include "base/mem.h"
@@ -132,7 +132,8 @@ static rp_status refuse(const reader *r, const yaml_event_t *event, const yaml_c
                         const yaml_char_t *tag)
 {
     if (event->type == YAML_ALIAS_EVENT || anchor != NULL) {
-        return fail_mark(r, event->start_mark, "anchors and aliases are not supported: write it out");
+        return fail_mark(r, event->start_mark,
+                         "anchors and aliases are not supported: write it out");
     }
     if (tag != NULL) {
         return fail_mark(r, event->start_mark, "tags are not supported");
@@ -185,7 +186,8 @@ static rp_status check_key(const rp_yaml *key, const rp_yaml *map)
     const rp_yaml *twin = NULL;
 
     if (key->kind != RP_YAML_SCALAR) {
-        return rp_yaml_fail(key, "a key must be plain text, not a %s", rp_yaml_kind_name(key->kind));
+        return rp_yaml_fail(key, "a key must be plain text, not a %s",
+                            rp_yaml_kind_name(key->kind));
     }
     twin = rp_yaml_find(map, key->text);
     if (twin != NULL) {
@@ -318,8 +320,8 @@ static rp_status step_into(rp_yaml **out, rp_owner *owner, rp_yaml *node, const 
     } else {
         index = strtol(key, &end, 10);
         if (*end != '\0' || index < 0) {
-            st = RP_FAIL(RP_ERR_CONFIG, "%s: want the index of a list entry, got \"%s\"", assignment,
-                         key);
+            st = RP_FAIL(RP_ERR_CONFIG, "%s: want the index of a list entry, got \"%s\"",
+                         assignment, key);
             goto out;
         }
         child = node->first;
@@ -332,8 +334,8 @@ static rp_status step_into(rp_yaml **out, rp_owner *owner, rp_yaml *node, const 
         }
     }
     if (child == NULL) {
-        RP_TRY(rp_yaml_add(&child, owner, node, RP_YAML_MAP,
-                           node->kind == RP_YAML_MAP ? key : NULL, NULL));
+        RP_TRY(rp_yaml_add(&child, owner, node, RP_YAML_MAP, node->kind == RP_YAML_MAP ? key : NULL,
+                           NULL));
         clear_places(child, assignment);
     }
     *out = child;
@@ -416,7 +418,8 @@ static bool is_flat_list(const rp_yaml *node)
 
 static void write_children(FILE *f, const rp_yaml *node, int indent, bool is_after_dash);
 
-/* What stands behind "key:" or "-". The first key of a mapping in a list stays on the dash's line. */
+/* What stands behind "key:" or "-". The first key of a mapping in a list stays on the dash's line.
+ */
 static void write_value(FILE *f, const rp_yaml *node, int indent)
 {
     const bool is_after_dash = node->key == NULL && node->kind == RP_YAML_MAP;

@@ -1,7 +1,7 @@
 /* A YAML document as a tree that remembers where everything was written.
  *
- * One document of mappings, lists and scalars; keys are scalars. Aliases, anchors, tags, doubled keys
- * and further documents are errors: a job file means what it shows. Scalars stay text. */
+ * One document of mappings, lists and scalars; keys are scalars. Aliases, anchors, tags, doubled
+ * keys and further documents are errors: a job file means what it shows. Scalars stay text. */
 #ifndef RP_JOBS_YAML_H
 #define RP_JOBS_YAML_H
 
@@ -17,9 +17,9 @@ typedef struct rp_yaml {
     rp_yaml_kind kind;
     char *text; /* of a scalar */
     bool is_quoted;
-    char *key;               /* when it is an entry of a mapping */
-    const char *origin;      /* "job.yaml"; borrowed */
-    int line, column;        /* from 1; 0: no place but the origin */
+    char *key;          /* when it is an entry of a mapping */
+    const char *origin; /* "job.yaml"; borrowed */
+    int line, column;   /* from 1; 0: no place but the origin */
     int key_line, key_column;
     struct rp_yaml *first, *last; /* children of a mapping or list */
     struct rp_yaml *next;         /* sibling */
