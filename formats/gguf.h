@@ -41,13 +41,13 @@ typedef struct rp_gguf_string {
 } rp_gguf_string;
 
 typedef struct rp_gguf_kv {
-    const char *key; /* NUL-terminated */
+    char *key; /* NUL-terminated */
     rp_gguf_value_type type;
     rp_gguf_value_type elem_type; /* of an array, else equal to type */
     int64_t count;                /* elements of an array, else 1 */
     const uint8_t *data;          /* numbers little-endian and unaligned: use the functions below */
-    const size_t *string_offset;  /* [count] of strings: from data to each one's bytes */
-    const size_t *string_bytes;   /* [count] */
+    size_t *string_offset;        /* [count] of strings: from data to each one's bytes */
+    size_t *string_bytes;         /* [count] */
 } rp_gguf_kv;
 
 typedef struct rp_gguf_tensor {

@@ -1,0 +1,288 @@
+/* Writer of GGUF headers: keys are packed into one growing buffer as they come, tensor infos are
+ * packed at the end, when each one's offset is known. The layout is drawn in gguf.c. */
+#include "formats/gguf.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define GGUF_VERSION 3
+
+typedef struct bytes {
+    uint8_t *data;
+    size_t nbytes, capacity;
+} bytes;
+
+struct rp_gguf_writer {
+    bytes keys;   /* packed key-value pairs */
+    bytes header; /* after finish */
+    int64_t n_keys;
+    int64_t strings_left; /* of the array of strings that is open */
+    rp_gguf_tensor *tensors;
+    size_t n_tensors, tensor_capacity;
+    size_t file_bytes;
+};
+
+static rp_status append(bytes *to, const void *data, size_t nbytes)
+{
+    rp_status st = RP_OK;
+    size_t need = 0;
+
+    RP_TRY(rp_add_size(&need, to->nbytes, nbytes));
+    RP_TRY(rp_grow(&to->data, &to->capacity, need, 1));
+    if (nbytes > 0) {
+        memcpy(to->data + to->nbytes, data, nbytes);
+    }
+    to->nbytes = need;
+out:
+    return st;
+}
+
+static rp_status append_u32(bytes *to, uint32_t value)
+{
+    return append(to, &value, sizeof(value));
+}
+
+static rp_status append_u64(bytes *to, uint64_t value)
+{
+    return append(to, &value, sizeof(value));
+}
+
+static rp_status append_string(bytes *to, const char *text)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(append_u64(to, strlen(text)));
+    RP_TRY(append(to, text, strlen(text)));
+out:
+    return st;
+}
+
+/* Zeros up to the next multiple of the alignment. */
+static rp_status append_padding(bytes *to)
+{
+    const uint8_t zeros[RP_GGUF_ALIGNMENT] = {0};
+
+    return append(to, zeros,
+                  (RP_GGUF_ALIGNMENT - to->nbytes % RP_GGUF_ALIGNMENT) % RP_GGUF_ALIGNMENT);
+}
+
+rp_status rp_gguf_writer_create(rp_gguf_writer **out)
+{
+    return rp_calloc(out, 1, sizeof(**out));
+}
+
+void rp_gguf_writer_destroy(rp_gguf_writer **writer)
+{
+    rp_gguf_writer *w = *writer;
+
+    *writer = NULL;
+    if (w == NULL) {
+        return;
+    }
+    free(w->keys.data);
+    free(w->header.data);
+    free(w->tensors);
+    free(w);
+}
+
+/* ---- Keys ---- */
+
+static rp_status begin_key(rp_gguf_writer *w, const char *key, rp_gguf_value_type type)
+{
+    rp_status st = RP_OK;
+
+    RP_ASSERT(w->strings_left == 0);
+    RP_TRY(append_string(&w->keys, key));
+    RP_TRY(append_u32(&w->keys, type));
+    w->n_keys++;
+out:
+    return st;
+}
+
+static rp_status begin_array(rp_gguf_writer *w, const char *key, rp_gguf_value_type elem_type,
+                             int64_t n)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(begin_key(w, key, RP_GGUF_ARRAY));
+    RP_TRY(append_u32(&w->keys, elem_type));
+    RP_TRY(append_u64(&w->keys, (uint64_t)n));
+out:
+    return st;
+}
+
+rp_status rp_gguf_put_u32(rp_gguf_writer *writer, const char *key, uint32_t value)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(begin_key(writer, key, RP_GGUF_U32));
+    RP_TRY(append_u32(&writer->keys, value));
+out:
+    return st;
+}
+
+rp_status rp_gguf_put_f32(rp_gguf_writer *writer, const char *key, float value)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(begin_key(writer, key, RP_GGUF_F32));
+    RP_TRY(append(&writer->keys, &value, sizeof(value)));
+out:
+    return st;
+}
+
+rp_status rp_gguf_put_bool(rp_gguf_writer *writer, const char *key, bool value)
+{
+    rp_status st = RP_OK;
+    const uint8_t byte = value ? 1 : 0;
+
+    RP_TRY(begin_key(writer, key, RP_GGUF_BOOL));
+    RP_TRY(append(&writer->keys, &byte, sizeof(byte)));
+out:
+    return st;
+}
+
+rp_status rp_gguf_put_string(rp_gguf_writer *writer, const char *key, const char *value)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(begin_key(writer, key, RP_GGUF_STRING));
+    RP_TRY(append_string(&writer->keys, value));
+out:
+    return st;
+}
+
+rp_status rp_gguf_put_i32s(rp_gguf_writer *writer, const char *key, const int32_t *values,
+                           int64_t n)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(begin_array(writer, key, RP_GGUF_I32, n));
+    RP_TRY(append(&writer->keys, values, (size_t)n * sizeof(*values)));
+out:
+    return st;
+}
+
+rp_status rp_gguf_put_f32s(rp_gguf_writer *writer, const char *key, const float *values, int64_t n)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(begin_array(writer, key, RP_GGUF_F32, n));
+    RP_TRY(append(&writer->keys, values, (size_t)n * sizeof(*values)));
+out:
+    return st;
+}
+
+rp_status rp_gguf_put_strings(rp_gguf_writer *writer, const char *key, int64_t n)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(begin_array(writer, key, RP_GGUF_STRING, n));
+    writer->strings_left = n;
+out:
+    return st;
+}
+
+rp_status rp_gguf_add_string(rp_gguf_writer *writer, const char *value)
+{
+    RP_ASSERT(writer->strings_left > 0);
+    writer->strings_left--;
+    return append_string(&writer->keys, value);
+}
+
+/* ---- Tensors and the whole header ---- */
+
+rp_status rp_gguf_add_tensor(rp_gguf_writer *writer, const char *name,
+                             const rp_gguf_block_type *type, int ndim, const int64_t *ne)
+{
+    rp_status st = RP_OK;
+    rp_gguf_tensor t = {.ndim = ndim, .ne = {1, 1, 1, 1}, .type = type};
+
+    RP_ASSERT(ndim >= 1 && ndim <= RP_GGUF_MAX_DIMS);
+    if (strlen(name) >= sizeof(t.name)) {
+        st = RP_FAIL(RP_ERR_CONFIG, "tensor %s: GGUF names have at most %zu bytes", name,
+                     sizeof(t.name) - 1);
+        goto out;
+    }
+    if (ne[0] % type->block_elems != 0) {
+        st = RP_FAIL(RP_ERR_CONFIG, "tensor %s: rows of %lld do not fill %s blocks of %lld", name,
+                     (long long)ne[0], type->name, (long long)type->block_elems);
+        goto out;
+    }
+    memcpy(t.name, name, strlen(name) + 1);
+    t.nbytes = rp_gguf_row_bytes(type, ne[0]);
+    for (int i = 0; i < ndim; i++) {
+        t.ne[i] = ne[i];
+        if (i > 0) {
+            RP_TRY(rp_mul_size(&t.nbytes, t.nbytes, (size_t)ne[i]));
+        }
+    }
+    RP_TRY(rp_grow(&writer->tensors, &writer->tensor_capacity, writer->n_tensors + 1, sizeof(t)));
+    writer->tensors[writer->n_tensors++] = t;
+out:
+    return st;
+}
+
+static rp_status append_tensor(bytes *to, const rp_gguf_tensor *t)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(append_string(to, t->name));
+    RP_TRY(append_u32(to, (uint32_t)t->ndim));
+    for (int i = 0; i < t->ndim; i++) {
+        RP_TRY(append_u64(to, (uint64_t)t->ne[i]));
+    }
+    RP_TRY(append_u32(to, t->type->id));
+    RP_TRY(append_u64(to, t->offset));
+out:
+    return st;
+}
+
+rp_status rp_gguf_writer_finish(rp_gguf_writer *writer, const uint8_t **header,
+                                size_t *header_bytes)
+{
+    rp_status st = RP_OK;
+    bytes *to = &writer->header;
+    size_t end = 0;
+
+    RP_ASSERT(writer->strings_left == 0 && to->nbytes == 0);
+    RP_TRY(append(to, "GGUF", 4));
+    RP_TRY(append_u32(to, GGUF_VERSION));
+    RP_TRY(append_u64(to, writer->n_tensors));
+    RP_TRY(append_u64(to, (uint64_t)writer->n_keys));
+    RP_TRY(append(to, writer->keys.data, writer->keys.nbytes));
+    for (size_t i = 0; i < writer->n_tensors; i++) {
+        rp_gguf_tensor *t = &writer->tensors[i];
+        t->offset = end;
+        RP_TRY(append_tensor(to, t));
+        RP_TRY(rp_add_size(&end, end, t->nbytes));
+        RP_TRY(rp_add_size(&end, end, RP_GGUF_ALIGNMENT - 1));
+        end -= end % RP_GGUF_ALIGNMENT;
+    }
+    RP_TRY(append_padding(to));
+    for (size_t i = 0; i < writer->n_tensors; i++) {
+        writer->tensors[i].offset += to->nbytes;
+    }
+    RP_TRY(rp_add_size(&writer->file_bytes, to->nbytes, end));
+    *header = to->data;
+    *header_bytes = to->nbytes;
+out:
+    return st;
+}
+
+const rp_gguf_tensor *rp_gguf_writer_tensor(const rp_gguf_writer *writer, int64_t index)
+{
+    return &writer->tensors[index];
+}
+
+int64_t rp_gguf_writer_tensor_count(const rp_gguf_writer *writer)
+{
+    return (int64_t)writer->n_tensors;
+}
+
+size_t rp_gguf_writer_file_bytes(const rp_gguf_writer *writer)
+{
+    return writer->file_bytes;
+}
