@@ -145,7 +145,7 @@ refused_job() {
 }
 
 @test "memory: a limit that even one layer does not fit" {
-    refused 71 'memory|MiB|bytes' run "$job" cluster.memory_per_rank=1000000
+    refused 71 'memory|MiB|bytes' run "$job" cluster.memory_per_rank=2MB
 }
 
 @test "disk: less room than the planned files" {
