@@ -15,7 +15,7 @@
 
 #include <math.h>
 
-enum { GRAM_TILE = 256 };
+enum { GRAM_TILE = 512 };
 
 typedef struct gram_ctx {
     const rp_exec *exec;

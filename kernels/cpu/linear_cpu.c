@@ -4,7 +4,7 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/simd.h"
 
-enum { LINEAR_TILE_ROWS = 512, LINEAR_TILE_COLS = 768 };
+enum { LINEAR_TILE_ROWS = 512, LINEAR_TILE_COLS = 1024 };
 
 typedef struct linear_ctx {
     rp_mat y;

@@ -328,17 +328,22 @@ static void gram_adds_the_lower_triangle(void **state)
 
 static void gram_rounds_to_nearest_even_and_holds_the_bound(void **state)
 {
-    const float x[4] = {1.5F, -1.0F, 1.0F, 3e18F}; /* [1, 4] */
-    const int exponent[4] = {0};
-    int64_t sum[16] = {0};
+    enum { N = 6 };
+    const float x[N] = {1.5F, -1.0F, 1.0F, 3e18F, 9e15F, 5e15F}; /* [1, N] */
+    const int exponent[N] = {0};
+    const int64_t bound = (int64_t)1 << 51;
+    int64_t sum[N * N] = {0};
 
     (void)state;
-    rp_kernels_cpu()->gram_add(three_threads, rp_cmat_of(x, 1, 4, 4), exponent, 0, sum);
-    assert_int_equal(sum[0], 2);  /* 2.25 */
-    assert_int_equal(sum[4], -2); /* -1.5 to even */
-    assert_int_equal(sum[8], 2);  /* 1.5 to even */
-    assert_int_equal(sum[15], (int64_t)1 << 51);
-    assert_int_equal(sum[13], -((int64_t)1 << 51));
+    rp_kernels_cpu()->gram_add(three_threads, rp_cmat_of(x, 1, N, N), exponent, 0, sum);
+    assert_int_equal(sum[0 * N + 0], 2);  /* 2.25 */
+    assert_int_equal(sum[1 * N + 0], -2); /* -1.5 to even */
+    assert_int_equal(sum[2 * N + 0], 2);  /* 1.5 to even */
+    for (int64_t i = 3; i < N; i++) {
+        assert_int_equal(sum[i * N + i], bound);
+        assert_int_equal(sum[i * N + 1], -bound);
+        assert_int_equal(sum[i * N + 2], bound);
+    }
     assert_int_equal(sum[1], 0);
 }
 
