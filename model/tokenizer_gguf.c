@@ -1,0 +1,70 @@
+/* llama.cpp's name of the pre-tokenizer. It knows a fixed set of them by name; a row here is one
+ * name and the splits, each Isolated, that it stands for. Byte-level coding follows the splits. */
+#include "model/tokenizer_parts.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+
+#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define ENDING " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define DIGIT NULL /* the class of numeric characters, Digits(individual_digits) */
+#define MAX_SPLITS 3
+
+static const struct {
+    const char *name;
+    bool ignores_merges;
+    size_t n_splits;
+    const char *splits[MAX_SPLITS];
+} rows[] = {
+    {"gpt-2", false, 1, {rp_tok_gpt2_regex}},
+    {"smollm", false, 2, {DIGIT, rp_tok_gpt2_regex}},
+    {"llama-bpe", true, 1, {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|" ENDING}},
+    {"qwen2", false, 1, {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|" ENDING}},
+    {"deepseek-v3",
+     false,
+     3,
+     {"\\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+",
+      "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?"
+      "[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
+    {"tekken",
+     true,
+     1,
+     {"[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|"
+      "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|"
+      "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
+};
+
+static bool is_split(const rp_tok_op *op, const char *regex)
+{
+    const char *source = NULL;
+
+    if (op->kind != RP_TOK_SPLIT || op->behavior != RP_TOK_ISOLATED || op->is_inverted) {
+        return false;
+    }
+    source = rp_tok_pattern_source(op->pattern);
+    if (regex == DIGIT) {
+        return rp_tok_pattern_char_class(op->pattern) == rp_tok_is_numeric;
+    }
+    return source != NULL && strcmp(source, regex) == 0;
+}
+
+const char *rp_tokenizer_gguf_pre(const rp_tokenizer *tokenizer)
+{
+    const rp_tok_ops *ops = &tokenizer->pre_tokenizers;
+
+    if (tokenizer->bpe.has_byte_fallback) {
+        return "default";
+    }
+    for (size_t i = 0; i < RP_COUNT(rows); i++) {
+        size_t n = 0;
+        while (n < rows[i].n_splits && n < ops->n && is_split(&ops->items[n], rows[i].splits[n])) {
+            n++;
+        }
+        if (n == rows[i].n_splits && ops->n == n + 1 && ops->items[n].kind == RP_TOK_BYTE_LEVEL &&
+            tokenizer->bpe.ignores_merges == rows[i].ignores_merges) {
+            return rows[i].name;
+        }
+    }
+    return NULL;
+}
