@@ -45,7 +45,7 @@ rp_status rp_error_set(rp_status status, const char *file, int line, const char 
     }
     memcpy(error_message, text, sizeof(error_message));
     (void)snprintf(error_place, sizeof(error_place), "%s:%d", file, line);
-    return status;
+    return status == RP_OK ? RP_ERR_INTERNAL : status;
 }
 
 rp_status rp_error_prefix(rp_status status, const char *fmt, ...)

@@ -35,8 +35,16 @@ typedef enum rp_status {
     RP_STATUS_COUNT
 } rp_status;
 
-/* Records "<printf message>" for this thread and yields `status`. */
-#define RP_FAIL(status, ...) rp_error_set((status), __FILE__, __LINE__, __VA_ARGS__)
+/* Records "<printf message>" for this thread and yields `status`;
+ * compilers and analysers learn that it is never RP_OK. */
+#define RP_FAIL(status, ...)                                                                       \
+    ({                                                                                             \
+        const rp_status rp_failed = rp_error_set((status), __FILE__, __LINE__, __VA_ARGS__);       \
+        if (rp_failed == RP_OK) {                                                                  \
+            __builtin_unreachable();                                                               \
+        }                                                                                          \
+        rp_failed;                                                                                 \
+    })
 
 #define RP_TRY(call)                                                                               \
     do {                                                                                           \
