@@ -18,10 +18,18 @@ typedef struct rp_cli {
     rp_comm *comm;     /* borrowed from main */
     const char **args; /* operands after the subcommand, borrowed from argv */
     int n_args;
-    bool is_help, is_json, is_quiet, is_verbose, is_force, is_decode, is_special;
-    char *text, *base, *tokenizer, *model, *variant;
-    int64_t context, max_windows, threads, m, n, k;
-    bool add_bos;
+    bool is_help, is_json, is_quiet, is_verbose;
+    char *text;      /* a file */
+    char *base;      /* the unquantised model's folder */
+    char *tokenizer; /* the folder it is in, when not the model's */
+    char *model;
+    int64_t context, max_windows; /* 0: as in a job file */
+    int64_t variant;              /* rp_window_variant */
+    int64_t threads;              /* 0: auto */
+    int64_t ranks;                /* 0: as many as there are */
+    int64_t m, n, k;              /* 0: a range of shapes */
+    int64_t products;             /* rp_products or RP_PRODUCTS_AUTO */
+    bool add_bos, is_decode, is_special;
 } rp_cli;
 
 /* Logically collective on cli->comm: every rank calls it with the same command line. Only rank 0
@@ -33,7 +41,7 @@ typedef struct rp_command {
     const char *summary;
     const char *operands; /* "JOB.yaml [KEY=VALUE]..." */
     int min_args, max_args;
-    bool is_local; /* needs no communicator: runs on rank 0 of any launch alone */
+    bool is_local; /* needs no other rank: runs on rank 0 alone */
     const rp_option *options;
     rp_cmd_fn run;
     const char *description; /* a paragraph for --help and the man page */

@@ -173,12 +173,11 @@ void rp_job_destroy(rp_job **job);
 /* Local. The resolved job as YAML that rp_job_parse reads back to an equal job; paths absolute;
  * caller frees. */
 RP_CHECKED rp_status rp_job_to_yaml(char **out, const rp_job *job);
-/* Local. Hash of all keys that decide the bytes of the output: not paths, ranks, threads, time
- * limits, logging. */
+/* Local. The keys that decide the bytes of the output, one "recipe.0.gptq.bits=4" a line: not
+ * paths, ranks, threads, time limits, logging. Caller frees. */
+RP_CHECKED rp_status rp_job_lines(char **out, const rp_job *job);
+/* Local. Hash of these lines. */
 RP_CHECKED rp_status rp_job_hash(rp_hash *out, const rp_job *job);
-/* Local. The hashed keys in which two jobs differ: "recipe.0.gptq.bits: 4 -> 3; ..."; "" when none;
- * caller frees. */
-RP_CHECKED rp_status rp_job_differences(char **out, const rp_job *before, const rp_job *after);
 /* Local. The table of keys. */
 const rp_option *rp_job_keys(void);
 

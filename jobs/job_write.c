@@ -1,4 +1,4 @@
-/* From a job back to a tree: the resolved job as YAML, the hash, the differences of two jobs. */
+/* From a job back to a tree: the resolved job as YAML, and the keys that make its hash. */
 #include "jobs/job.h"
 
 #include "base/mem.h"
@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define PATH_CHARS 256
 
 typedef struct writer {
     rp_owner *owner;
@@ -156,125 +158,74 @@ out:
     return st;
 }
 
-static rp_status write_job(char **out, const rp_job *job, bool is_hash)
+rp_status rp_job_to_yaml(char **out, const rp_job *job)
 {
     rp_status st = RP_OK;
     rp_owner owner = {0};
     rp_yaml *root = NULL;
 
     *out = NULL;
-    RP_TRY(make_tree(&root, &owner, job, is_hash));
+    RP_TRY(make_tree(&root, &owner, job, false));
     RP_TRY(rp_yaml_write(out, root));
 out:
     rp_owner_destroy(&owner);
     return st;
 }
 
-rp_status rp_job_to_yaml(char **out, const rp_job *job)
+/* Lines of the leaves below node; `path` is its own. */
+static void write_lines(FILE *f, const char *path, const rp_yaml *node)
 {
-    return write_job(out, job, false);
+    char below[PATH_CHARS];
+    int index = 0;
+
+    if (node->kind == RP_YAML_SCALAR) {
+        (void)fprintf(f, "%s=%s\n", path, node->text);
+    }
+    for (const rp_yaml *child = node->first; child != NULL; child = child->next, index++) {
+        const char *dot = *path != '\0' ? "." : "";
+        if (child->key != NULL) {
+            (void)snprintf(below, sizeof(below), "%.120s%s%.120s", path, dot, child->key);
+        } else {
+            (void)snprintf(below, sizeof(below), "%.120s%s%d", path, dot, index);
+        }
+        write_lines(f, below, child);
+    }
+}
+
+rp_status rp_job_lines(char **out, const rp_job *job)
+{
+    rp_status st = RP_OK;
+    rp_owner owner = {0};
+    rp_yaml *root = NULL;
+    FILE *f = NULL;
+    size_t nbytes = 0;
+
+    *out = NULL;
+    RP_TRY(make_tree(&root, &owner, job, true));
+    f = open_memstream(out, &nbytes);
+    if (f == NULL) {
+        st = RP_FAIL(RP_ERR_MEMORY, "no memory to list the keys of a job");
+        goto out;
+    }
+    write_lines(f, "", root);
+    if (fclose(f) != 0) {
+        free(*out);
+        *out = NULL;
+        st = RP_FAIL(RP_ERR_MEMORY, "no memory to list the keys of a job");
+    }
+out:
+    rp_owner_destroy(&owner);
+    return st;
 }
 
 rp_status rp_job_hash(rp_hash *out, const rp_job *job)
 {
     rp_status st = RP_OK;
-    char *text = NULL;
+    char *lines = NULL;
 
-    RP_TRY(write_job(&text, job, true));
-    *out = rp_hash_bytes(text, strlen(text));
+    RP_TRY(rp_job_lines(&lines, job));
+    *out = rp_hash_bytes(lines, strlen(lines));
 out:
-    free(text);
-    return st;
-}
-
-/* ---- differences ---- */
-
-#define PATH_CHARS 256
-
-static void note_difference(FILE *f, const char *path, const rp_yaml *before, const rp_yaml *after)
-{
-    const rp_yaml *const sides[] = {before, after};
-
-    (void)fprintf(f, "%s%s: ", ftell(f) > 0 ? "; " : "", path);
-    for (int i = 0; i < 2; i++) {
-        const char *text = sides[i] == NULL                   ? "nothing"
-                           : sides[i]->kind != RP_YAML_SCALAR ? rp_yaml_kind_name(sides[i]->kind)
-                                                              : sides[i]->text;
-        (void)fprintf(f, "%s%s", text, i == 0 ? " -> " : "");
-    }
-}
-
-/* The child of `other` that stands for child number `index` of its twin. */
-static const rp_yaml *twin_of(const rp_yaml *other, const rp_yaml *child, int index)
-{
-    const rp_yaml *twin = other->first;
-
-    if (child->key != NULL) {
-        return rp_yaml_find(other, child->key);
-    }
-    while (twin != NULL && index-- > 0) {
-        twin = twin->next;
-    }
-    return twin;
-}
-
-static void compare(FILE *f, const char *path, const rp_yaml *before, const rp_yaml *after);
-
-static void compare_children(FILE *f, const char *path, const rp_yaml *before, const rp_yaml *after)
-{
-    const rp_yaml *const sides[] = {before, after};
-    char below[PATH_CHARS];
-
-    for (int s = 0; s < 2; s++) {
-        int index = 0;
-        for (const rp_yaml *child = sides[s]->first; child != NULL; child = child->next, index++) {
-            const rp_yaml *twin = twin_of(sides[1 - s], child, index);
-            if (s == 1 && twin != NULL) {
-                continue;
-            }
-            if (child->key != NULL) {
-                (void)snprintf(below, sizeof(below), "%.120s%s%.120s", path,
-                               *path != '\0' ? "." : "", child->key);
-            } else {
-                (void)snprintf(below, sizeof(below), "%.120s.%d", path, index);
-            }
-            compare(f, below, s == 0 ? child : twin, s == 0 ? twin : child);
-        }
-    }
-}
-
-static void compare(FILE *f, const char *path, const rp_yaml *before, const rp_yaml *after)
-{
-    if (before == NULL || after == NULL || before->kind != after->kind) {
-        note_difference(f, path, before, after);
-    } else if (before->kind != RP_YAML_SCALAR) {
-        compare_children(f, path, before, after);
-    } else if (strcmp(before->text, after->text) != 0) {
-        note_difference(f, path, before, after);
-    }
-}
-
-rp_status rp_job_differences(char **out, const rp_job *before, const rp_job *after)
-{
-    rp_status st = RP_OK;
-    rp_owner owner = {0};
-    rp_yaml *trees[2] = {NULL, NULL};
-    FILE *f = NULL;
-    size_t nbytes = 0;
-
-    *out = NULL;
-    RP_TRY(make_tree(&trees[0], &owner, before, true));
-    RP_TRY(make_tree(&trees[1], &owner, after, true));
-    f = open_memstream(out, &nbytes);
-    if (f == NULL) {
-        st = RP_FAIL(RP_ERR_MEMORY, "no memory to compare jobs");
-        goto out;
-    }
-    compare(f, "", trees[0], trees[1]);
-    if (fclose(f) != 0) {
-        st = RP_FAIL(RP_ERR_MEMORY, "no memory to compare jobs");
-    }
-out:
-    rp_owner_destroy(&owner);
+    free(lines);
     return st;
 }

@@ -1,0 +1,117 @@
+/* The table of subcommands and their options. */
+#include "jobs/cmd.h"
+
+#include "jobs/job.h"
+#include "kernels/exec.h"
+
+#define END_ROW                                                                                    \
+    {                                                                                              \
+        .name = NULL                                                                               \
+    }
+#define AT(member) .offset = offsetof(rp_cli, member)
+
+static const rp_option_word auto_words[] = {{"auto", 0}, {NULL, 0}};
+
+#define HELP_ROW                                                                                   \
+    {                                                                                              \
+        .name = "help", .type = RP_OPTION_FLAG, AT(is_help), .help = "print this help"             \
+    }
+#define JSON_ROW                                                                                   \
+    {                                                                                              \
+        .name = "json", .type = RP_OPTION_FLAG, AT(is_json), .help = "print the result as JSON"    \
+    }
+#define THREADS_ROW                                                                                \
+    {                                                                                              \
+        .name = "threads", .type = RP_OPTION_INT, AT(threads), .fallback = "auto", .min = 1,       \
+        .max = 4096, .words = auto_words, .arg = "N",                                              \
+        .help = "threads of a rank; auto: the node's cores shared by its ranks"                    \
+    }
+
+static const rp_option inspect_options[] = {JSON_ROW, HELP_ROW, END_ROW};
+
+static const rp_option tokenize_options[] = {
+    {.name = "model",
+     .type = RP_OPTION_PATH,
+     AT(model),
+     .is_required = true,
+     .arg = "DIR",
+     .help = "folder with tokenizer.json, or with vocab.json and merges.txt"},
+    {.name = "text",
+     .type = RP_OPTION_PATH,
+     AT(text),
+     .arg = "FILE",
+     .help = "read the text from a file"},
+    {.name = "decode",
+     .type = RP_OPTION_FLAG,
+     AT(is_decode),
+     .help = "the text is a list of ids; print what they say"},
+    {.name = "special",
+     .type = RP_OPTION_FLAG,
+     AT(is_special),
+     .help = "add the special tokens that the file's post-processor says"},
+    JSON_ROW,
+    HELP_ROW,
+    END_ROW,
+};
+
+static const rp_option_word products_words[] = {
+    {"auto", RP_PRODUCTS_AUTO}, {"f32", RP_PRODUCTS_F32}, {"bf16", RP_PRODUCTS_BF16}, {NULL, 0}};
+static const rp_option_word shapes_words[] = {{"several", 0}, {NULL, 0}};
+
+#define SIZE_ROW(letter, shown)                                                                    \
+    {                                                                                              \
+        .name = #letter, .type = RP_OPTION_INT, AT(letter), .fallback = "several", .min = 1,       \
+        .max = 1 << 20, .words = shapes_words, .arg = "N", .help = shown                           \
+    }
+static const rp_option bench_gemm_options[] = {
+    SIZE_ROW(m, "rows of the product"),
+    SIZE_ROW(n, "columns of the product, and width of the Gram matrix"),
+    SIZE_ROW(k, "inner size of the product"),
+    THREADS_ROW,
+    {.name = "products",
+     .type = RP_OPTION_WORD,
+     AT(products),
+     .fallback = "auto",
+     .words = products_words,
+     .arg = "TYPE",
+     .help = "precision; auto: each that this machine has"},
+    JSON_ROW,
+    HELP_ROW,
+    END_ROW,
+};
+
+static const rp_command commands[] = {
+    {.name = "inspect",
+     .summary = "what is in a safetensors, GGUF or checkpoint file, or in a folder of them",
+     .operands = "PATH",
+     .min_args = 1,
+     .max_args = 1,
+     .is_local = true,
+     .options = inspect_options,
+     .run = rp_cmd_inspect,
+     .description = "Reads headers alone and checks them: tensors with type, shape and size, "
+                    "metadata, totals."},
+    {.name = "tokenize",
+     .summary = "token ids of a text, or the text of ids",
+     .operands = "[TEXT]...",
+     .max_args = 1 << 20,
+     .is_local = true,
+     .options = tokenize_options,
+     .run = rp_cmd_tokenize,
+     .description = "Prints the ids that calibration and evaluation would see. The text is the "
+                    "operands joined by blanks, a file, or standard input."},
+    {.name = "bench-gemm",
+     .summary = "rates of matrix products with the linked libraries on this machine",
+     .operands = "",
+     .is_local = true,
+     .options = bench_gemm_options,
+     .run = rp_cmd_bench_gemm,
+     .description = "Measures the library's own products, the program's tiled ones, Gram matrices, "
+                    "Cholesky factors and memory copies. Nothing is chosen by these numbers."},
+    {.name = NULL},
+};
+
+const rp_command *rp_commands(void)
+{
+    return commands;
+}

@@ -1,0 +1,67 @@
+/* Debian's OpenBLAS takes an AVX-512 EPYC for a Haswell, at half the rate; hence the core type. One
+ * thread in each BLAS call, because tiles of fixed shape are what threads take. */
+#include "jobs/environ.h"
+
+#include "base/fault.h"
+#include "base/mem.h"
+#include "kernels/cpu/cpu_features.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Set in the second execution, so that there is never a third. */
+#define PREPARED_MARK "RANKPRESS_PREPARED"
+
+/* Sets a variable that has no value yet; true when that changed something. */
+static bool set_default(const char *name, const char *value)
+{
+    return value != NULL && getenv(name) == NULL && setenv(name, value, 0) == 0;
+}
+
+void rp_environ_prepare(char **argv)
+{
+    bool is_changed = false;
+
+    if (getenv(PREPARED_MARK) != NULL) {
+        return;
+    }
+    is_changed |= set_default("OPENBLAS_CORETYPE", rp_cpu_openblas_coretype());
+    is_changed |= set_default("OPENBLAS_NUM_THREADS", "1");
+    is_changed |= set_default("OMP_NUM_THREADS", "1");
+    if (is_changed && setenv(PREPARED_MARK, "1", 1) == 0) {
+        (void)execv("/proc/self/exe", argv);
+    }
+}
+
+const char *rp_environ_core_type(void)
+{
+    return getenv("OPENBLAS_CORETYPE");
+}
+
+double rp_environ_job_end_epoch(void)
+{
+    const char *text = getenv("SLURM_JOB_END_TIME");
+    const double seconds = text != NULL ? strtod(text, NULL) : 0;
+
+    return seconds > 0 ? seconds : 0;
+}
+
+rp_status rp_environ_arm_fault(void)
+{
+    const char *text = getenv("RP_FAULT");
+    char site[32];
+    char every[8] = "";
+    long long first = 0;
+
+    if (text == NULL) {
+        return RP_OK;
+    }
+    if (sscanf(text, "%31[a-z0-9_.]:%lld:%7s", site, &first, every) < 2 || first < 1 ||
+        (*every != '\0' && strcmp(every, "every") != 0)) {
+        return RP_FAIL(RP_ERR_USAGE, "RP_FAULT: want site:first[:every], got \"%s\"", text);
+    }
+    rp_fault_arm(site, first, *every != '\0');
+    return RP_OK;
+}

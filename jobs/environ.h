@@ -1,0 +1,27 @@
+/* The process's environment: the only file that reads it. */
+#ifndef RP_JOBS_ENVIRON_H
+#define RP_JOBS_ENVIRON_H
+
+#include "base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Local, before MPI starts. Libraries read some variables when they are loaded (OpenBLAS's core
+ * type and thread count), so a process that lacks them sets them and executes itself once more.
+ * Returns when everything is set, or when that is not possible. */
+void rp_environ_prepare(char **argv);
+/* Local. OPENBLAS_CORETYPE as it is now, for the log; NULL when not set. */
+const char *rp_environ_core_type(void);
+/* Local. When the batch system ends the job, seconds since 1970 (SLURM_JOB_END_TIME); 0: not known.
+ */
+double rp_environ_job_end_epoch(void);
+/* Local. Arms the fault point that RP_FAULT=site:first[:every] names, for tests. RP_ERR_USAGE when
+ * it is malformed. */
+RP_CHECKED rp_status rp_environ_arm_fault(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

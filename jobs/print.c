@@ -1,0 +1,34 @@
+/* Small helpers of the commands. */
+#include "jobs/print.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+
+rp_status rp_print_json(const json_t *value)
+{
+    if (json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0 ||
+        fputc('\n', stdout) == EOF) {
+        return RP_FAIL(RP_ERR_IO, "cannot write to standard output");
+    }
+    return RP_OK;
+}
+
+const char *rp_print_size(char *out, double nbytes)
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+    size_t unit = 0;
+
+    while (nbytes >= 999.5 && unit + 1 < RP_COUNT(units)) {
+        nbytes /= 1000;
+        unit++;
+    }
+    (void)snprintf(out, RP_SIZE_TEXT_BYTES, unit == 0 || nbytes >= 99.95 ? "%.0f %s" : "%.1f %s",
+                   nbytes, units[unit]);
+    return out;
+}
+
+rp_status rp_json_made(const json_t *value)
+{
+    return value != NULL ? RP_OK : RP_FAIL(RP_ERR_MEMORY, "no memory for a JSON value");
+}

@@ -1,0 +1,26 @@
+/* What commands print: JSON, sizes and numbers for people. */
+#ifndef RP_JOBS_PRINT_H
+#define RP_JOBS_PRINT_H
+
+#include <jansson.h>
+
+#include "base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RP_SIZE_TEXT_BYTES 32
+
+/* Local. Indented JSON and a newline on standard output. */
+RP_CHECKED rp_status rp_print_json(const json_t *value);
+/* Local. "11.6 MB", "940 B", in powers of 1000, into out [RP_SIZE_TEXT_BYTES]. */
+const char *rp_print_size(char *out, double nbytes);
+/* Local. A new JSON value from json_pack and its kin: RP_ERR_MEMORY when it is NULL, which is the
+ * only way that these fail. */
+RP_CHECKED rp_status rp_json_made(const json_t *value);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
