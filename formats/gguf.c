@@ -32,6 +32,7 @@ struct rp_gguf {
     size_t alignment;
     uint8_t *header; /* the first `loaded` bytes of the file */
     size_t loaded, capacity;
+    size_t header_bytes; /* up to the end of the tensor infos */
     int64_t n_kvs, n_tensors;
     rp_gguf_kv *kvs;           /* [n_kvs], file order */
     const rp_gguf_kv **by_key; /* sorted */
@@ -502,6 +503,7 @@ static rp_status parse(rp_gguf *g)
     for (int64_t i = 0; i < g->n_kvs; i++) { /* the buffer has its last address now */
         g->kvs[i].data = g->header + c.value_at[i];
     }
+    g->header_bytes = c.pos;
 out:
     free(c.value_at);
     return st;
@@ -585,6 +587,12 @@ size_t rp_gguf_file_bytes(const rp_gguf *gguf)
     return gguf->file_bytes;
 }
 
+const uint8_t *rp_gguf_header(const rp_gguf *gguf, size_t *nbytes)
+{
+    *nbytes = gguf->header_bytes;
+    return gguf->header;
+}
+
 uint32_t rp_gguf_version(const rp_gguf *gguf)
 {
     return gguf->version;
@@ -654,5 +662,9 @@ rp_status rp_gguf_read(const rp_gguf *gguf, const rp_gguf_tensor *tensor, size_t
                        size_t nbytes, void *dst)
 {
     RP_ASSERT(offset <= tensor->nbytes && nbytes <= tensor->nbytes - offset);
+    if (gguf->fd < 0) { /* the whole file is in memory */
+        memcpy(dst, gguf->header + tensor->offset + offset, nbytes);
+        return RP_OK;
+    }
     return rp_fs_pread(gguf->fd, gguf->path, dst, nbytes, tensor->offset + offset);
 }

@@ -72,6 +72,8 @@ void rp_gguf_close(rp_gguf **gguf);
 const char *rp_gguf_path(const rp_gguf *gguf);
 size_t rp_gguf_file_bytes(const rp_gguf *gguf);
 uint32_t rp_gguf_version(const rp_gguf *gguf);
+/* Local. The bytes of keys and tensor infos, for hashing. Borrowed. */
+const uint8_t *rp_gguf_header(const rp_gguf *gguf, size_t *nbytes);
 
 /* Local. All in file order; find gives NULL when absent. Borrowed. */
 int64_t rp_gguf_kv_count(const rp_gguf *gguf);
@@ -80,7 +82,7 @@ const rp_gguf_kv *rp_gguf_kv_find(const rp_gguf *gguf, const char *key);
 int64_t rp_gguf_tensor_count(const rp_gguf *gguf);
 const rp_gguf_tensor *rp_gguf_tensor_at(const rp_gguf *gguf, int64_t index);
 const rp_gguf_tensor *rp_gguf_tensor_find(const rp_gguf *gguf, const char *name);
-/* Local, thread-safe. nbytes at offset within the tensor; only for a gguf made by rp_gguf_open. */
+/* Local, thread-safe. nbytes at offset within the tensor. */
 RP_CHECKED rp_status rp_gguf_read(const rp_gguf *gguf, const rp_gguf_tensor *tensor, size_t offset,
                                   size_t nbytes, void *dst);
 

@@ -36,7 +36,7 @@ typedef struct rp_weights_backend {
     rp_hash (*hash_config)(const void *state);
 } rp_weights_backend;
 
-extern const rp_weights_backend rp_weights_backend_hf;
+extern const rp_weights_backend rp_weights_backend_hf, rp_weights_backend_gguf;
 
 #ifdef __cplusplus
 }
