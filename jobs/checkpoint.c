@@ -1,0 +1,666 @@
+/* Checkpoint: opening, putting, committing. The files are in piece_file.c, the index in manifest.c,
+ * the folder in checkpoint_folder.c, reading in checkpoint_read.c.
+ *
+ * Order of a commit, so that a kill at any moment leaves the last generation or the new one whole:
+ * every rank finishes its file (flush, close, reopen and verify, fsync, rename, fsync of the
+ * folder); all agree; the ranks tell each other their pieces; rank 0 publishes the manifest; all
+ * agree; only then are files removed that no manifest names any more. */
+#include "jobs/checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "jobs/checkpoint_private.h"
+
+rp_checkpoint_opts rp_checkpoint_opts_default(void)
+{
+    const rp_checkpoint_opts opts = {.keep = 2};
+
+    return opts;
+}
+
+void rp_checkpoint_warn(const rp_checkpoint *checkpoint, const char *fmt, ...)
+{
+    char text[RP_MESSAGE_BYTES];
+    va_list args;
+
+    if (checkpoint->opts.warn == NULL) {
+        return;
+    }
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    checkpoint->opts.warn(checkpoint->opts.warn_ctx, text);
+}
+
+/* ---- the generation in the making ---- */
+
+/* Forgets it; removes its file under either name while no manifest can name it. */
+static void discard_pending(rp_checkpoint *c, bool removes_file)
+{
+    rp_piece_file_close(&c->file);
+    if (removes_file && c->part_path != NULL) {
+        (void)unlink(c->part_path);
+        (void)unlink(c->final_path);
+    }
+    free(c->part_path);
+    free(c->final_path);
+    free(c->name);
+    c->part_path = NULL;
+    c->final_path = NULL;
+    c->name = NULL;
+    rp_manifest_clear(&c->fragment);
+    rp_manifest_clear(&c->drops);
+}
+
+rp_status rp_checkpoint_begin(rp_checkpoint *checkpoint)
+{
+    discard_pending(checkpoint, true);
+    return RP_OK;
+}
+
+/* This rank's new file, made at its first piece. */
+static rp_status open_pending(rp_checkpoint *c)
+{
+    rp_status st = RP_OK;
+
+    if (c->file != NULL) {
+        return RP_OK;
+    }
+    RP_TRY(rp_strprintf(&c->name, "g%06lld-r%04d.h5", (long long)c->next_generation,
+                        rp_comm_rank(c->comm)));
+    RP_TRY(rp_fs_join(&c->final_path, c->dir, c->name));
+    RP_TRY(rp_strprintf(&c->part_path, "%s.part", c->final_path));
+    RP_TRY(rp_piece_file_create(&c->file, c->part_path));
+    RP_TRY(rp_manifest_add_file(&c->fragment, c->name, 0, c->next_generation, NULL));
+out:
+    if (st != RP_OK) {
+        discard_pending(c, c->part_path != NULL);
+    }
+    return st;
+}
+
+static rp_status put(rp_checkpoint *c, const char *unit, const rp_piece *piece,
+                     const void *const *data)
+{
+    rp_status st = RP_OK;
+    const double start = rp_clock_seconds();
+    rp_manifest_piece entry = {.unit = (char *)unit,
+                               .row0 = piece->row0,
+                               .rows = piece->rows,
+                               .total_rows = piece->total_rows};
+
+    RP_TRY(rp_manifest_check_unit(unit));
+    RP_TRY(open_pending(c));
+    RP_TRY(rp_piece_file_put(c->file, unit, piece, data, &entry.hash, &entry.nbytes));
+    RP_TRY(rp_manifest_add_piece(&c->fragment, &entry));
+out:
+    c->counts.write_seconds += rp_clock_seconds() - start;
+    return st;
+}
+
+rp_status rp_checkpoint_put_form(rp_checkpoint *checkpoint, const char *unit, int64_t row0,
+                                 int64_t total_rows, const rp_form *rows)
+{
+    const bool is_codes = rows->kind == RP_FORM_CODES;
+    const void *const data[RP_PIECE_MAX_PARTS] = {
+        is_codes ? (const void *)rows->codes : (const void *)rows->values, rows->params};
+    const rp_piece piece = {.kind = is_codes ? RP_PIECE_CODES : RP_PIECE_DENSE,
+                            .dtype = is_codes ? RP_U8 : RP_F32,
+                            .row0 = row0,
+                            .rows = rows->rows,
+                            .total_rows = total_rows,
+                            .cols = rows->cols,
+                            .grid = rows->grid};
+
+    if (row0 < 0 || rows->rows < 0 || rows->cols < 1 || row0 > total_rows - rows->rows) {
+        return RP_FAIL(RP_ERR_INTERNAL, "rows %lld + %lld of %lld put to unit \"%s\"",
+                       (long long)row0, (long long)rows->rows, (long long)total_rows, unit);
+    }
+    return rows->rows == 0 ? RP_OK : put(checkpoint, unit, &piece, data);
+}
+
+rp_status rp_checkpoint_put_array(rp_checkpoint *checkpoint, const char *unit, rp_dtype dtype,
+                                  const void *data, int64_t n)
+{
+    const rp_piece piece = {
+        .kind = RP_PIECE_ARRAY, .dtype = dtype, .rows = n, .total_rows = n, .cols = 1};
+
+    return put(checkpoint, unit, &piece, &data);
+}
+
+rp_status rp_checkpoint_put_text(rp_checkpoint *checkpoint, const char *unit, const char *text)
+{
+    const int64_t n = (int64_t)strlen(text);
+    const void *const data = text;
+    const rp_piece piece = {
+        .kind = RP_PIECE_TEXT, .dtype = RP_U8, .rows = n, .total_rows = n, .cols = 1};
+
+    return put(checkpoint, unit, &piece, &data);
+}
+
+rp_status rp_checkpoint_drop(rp_checkpoint *checkpoint, const char *unit)
+{
+    const rp_manifest_piece entry = {.unit = (char *)unit};
+
+    return rp_manifest_add_piece(&checkpoint->drops, &entry);
+}
+
+/* ---- commit ---- */
+
+/* Reads back what was written, through a new handle. */
+static rp_status verify_pending(const rp_checkpoint *c)
+{
+    rp_status st = RP_OK;
+    rp_piece_file *file = NULL;
+
+    RP_TRY(rp_piece_file_open(&file, c->part_path));
+    for (size_t p = 0; p < c->fragment.n_pieces; p++) {
+        const rp_manifest_piece *piece = &c->fragment.pieces[p];
+        st = rp_piece_file_check(file, piece->unit, piece->row0, piece->hash, piece->nbytes);
+        if (st == RP_ERR_FORMAT) { /* our own bytes of a moment ago: the disk's fault */
+            st = rp_error_prefix(RP_ERR_IO, "verify");
+        }
+        RP_TRY(st);
+    }
+out:
+    rp_piece_file_close(&file);
+    return st;
+}
+
+static rp_status sync_and_rename(rp_checkpoint *c)
+{
+    rp_status st = RP_OK;
+    int fd = -1;
+
+    RP_TRY(rp_fs_open_read(&fd, c->part_path));
+    RP_TRY(rp_fs_size(&c->fragment.files[0].nbytes, fd, c->part_path));
+    if (RP_FAULT("fsync") || fsync(fd) != 0) {
+        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot sync: %s", c->part_path,
+                     strerror(errno));
+        goto out;
+    }
+    if (RP_FAULT("rename") || rename(c->part_path, c->final_path) != 0) {
+        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot rename to %s: %s", c->part_path,
+                     c->final_path, strerror(errno));
+        goto out;
+    }
+    RP_TRY(rp_fs_sync_parent(c->final_path));
+out:
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return st;
+}
+
+static rp_status finish_pending(rp_checkpoint *c)
+{
+    rp_status st = RP_OK;
+
+    if (c->file == NULL) {
+        return RP_OK;
+    }
+    RP_TRY(rp_piece_file_finish(&c->file));
+    rp_manifest_sort(&c->fragment);
+    RP_TRY(verify_pending(c));
+    RP_TRY(sync_and_rename(c));
+out:
+    return st;
+}
+
+/* Parses the ranks' texts, one after another in `texts`, into one manifest. */
+static rp_status join_fragments(rp_manifest *out, const rp_checkpoint *c, const char *texts)
+{
+    rp_status st = RP_OK;
+    rp_manifest fragment = {0};
+
+    for (int r = 0; r < rp_comm_nranks(c->comm); r++) {
+        if (c->sizes[r] == 0) {
+            continue;
+        }
+        RP_TRY(rp_manifest_parse(&fragment, texts, c->sizes[r], "pieces of a rank"));
+        RP_TRY(rp_manifest_append(out, &fragment, NULL, NULL));
+        rp_manifest_clear(&fragment);
+        texts += c->sizes[r];
+    }
+    rp_manifest_sort(out);
+    for (size_t p = 1; p < out->n_pieces; p++) {
+        const rp_manifest_piece *a = &out->pieces[p - 1];
+        const rp_manifest_piece *b = a + 1;
+        if (strcmp(a->unit, b->unit) == 0 &&
+            (b->row0 < a->row0 + a->rows || a->total_rows != b->total_rows)) {
+            st = RP_FAIL(RP_ERR_INTERNAL, "unit \"%s\" was put twice at row %lld", b->unit,
+                         (long long)b->row0);
+            goto out;
+        }
+    }
+out:
+    rp_manifest_clear(&fragment);
+    return st;
+}
+
+/* Collective. All ranks' new pieces, on all ranks. */
+static rp_status exchange(rp_manifest *out, rp_checkpoint *c)
+{
+    rp_status st = RP_OK;
+    rp_status local = RP_OK;
+    char *text = NULL;
+    char *texts = NULL;
+    size_t mine = 0;
+    size_t total = 0;
+
+    if (c->fragment.n_pieces > 0) {
+        local = rp_manifest_format(&text, &mine, &c->fragment);
+    }
+    rp_comm_allgather(c->comm, &mine, c->sizes, sizeof(mine));
+    for (int r = 0; r < rp_comm_nranks(c->comm); r++) {
+        total += c->sizes[r];
+    }
+    if (local == RP_OK) {
+        local = rp_alloc(&texts, total);
+    }
+    RP_TRY(rp_agree(c->comm, local));
+    rp_comm_allgatherv(c->comm, text, texts, c->sizes);
+    RP_TRY(rp_agree(c->comm, join_fragments(out, c, texts)));
+out:
+    free(text);
+    free(texts);
+    return st;
+}
+
+typedef struct staying {
+    const rp_manifest *old, *fresh, *drops;
+} staying;
+
+/* A committed piece stays unless its unit was put again or dropped. */
+static bool stays(const void *ctx, size_t piece)
+{
+    const staying *s = ctx;
+    const char *unit = s->old->pieces[piece].unit;
+    size_t n_fresh = 0;
+    size_t n_dropped = 0;
+
+    (void)rp_manifest_find(s->fresh, unit, &n_fresh);
+    (void)rp_manifest_find(s->drops, unit, &n_dropped);
+    return n_fresh == 0 && n_dropped == 0;
+}
+
+static rp_status make_next(rp_manifest *out, rp_checkpoint *c, const rp_manifest *fresh)
+{
+    rp_status st = RP_OK;
+    const staying ctx = {&c->manifest, fresh, &c->drops};
+
+    rp_manifest_sort(&c->drops);
+    out->generation = c->next_generation;
+    out->job_hash = c->job_hash;
+    RP_TRY(rp_strdup(&out->job_text, c->job_text));
+    RP_TRY(rp_manifest_append(out, &c->manifest, stays, &ctx));
+    RP_TRY(rp_manifest_append(out, fresh, NULL, NULL));
+    rp_manifest_sort(out);
+out:
+    return st;
+}
+
+/* Rank 0. */
+static rp_status publish(rp_checkpoint *c, const rp_manifest *next)
+{
+    rp_status st = RP_OK;
+    char *text = NULL;
+    size_t nbytes = 0;
+
+    RP_TRY(rp_manifest_format(&text, &nbytes, next));
+    RP_TRY(rp_manifest_publish(c->dir, text, nbytes, c->opts.keep));
+    c->counts.written_bytes += (int64_t)nbytes;
+out:
+    free(text);
+    return st;
+}
+
+/* Collective, every rank's file in place. *may_be_named: the new manifest may be on disk. */
+static rp_status commit_manifest(rp_checkpoint *c, bool *may_be_named)
+{
+    rp_status st = RP_OK;
+    const bool is_root = rp_comm_rank(c->comm) == 0;
+    rp_manifest fresh = {0};
+    rp_manifest next = {0};
+
+    RP_TRY(exchange(&fresh, c));
+    if (fresh.n_pieces == 0 && c->drops.n_pieces == 0) {
+        goto out;
+    }
+    RP_TRY(rp_agree(c->comm, make_next(&next, c, &fresh)));
+    *may_be_named = true;
+    c->next_generation++;
+    RP_TRY(rp_agree(c->comm, is_root ? publish(c, &next) : RP_OK));
+    rp_manifest_clear(&c->manifest);
+    c->manifest = next;
+    memset(&next, 0, sizeof(next));
+    c->counts.commits++;
+    if (is_root) {
+        rp_checkpoint_remove_orphans(c);
+    }
+out:
+    rp_manifest_clear(&fresh);
+    rp_manifest_clear(&next);
+    return st;
+}
+
+rp_status rp_checkpoint_commit(rp_checkpoint *checkpoint, rp_status local)
+{
+    rp_status st = RP_OK;
+    rp_checkpoint *c = checkpoint;
+    const double start = rp_clock_seconds();
+    bool may_be_named = false;
+
+    if (local == RP_OK) {
+        local = finish_pending(c);
+    }
+    RP_TRY(rp_agree(c->comm, local));
+    RP_TRY(commit_manifest(c, &may_be_named));
+    if (c->fragment.n_files > 0) {
+        c->counts.written_bytes += (int64_t)c->fragment.files[0].nbytes;
+    }
+out:
+    discard_pending(c, st != RP_OK && !may_be_named);
+    c->counts.write_seconds += rp_clock_seconds() - start;
+    return st;
+}
+
+/* ---- open ---- */
+
+static rp_status check_job(const rp_checkpoint *c, const rp_manifest *manifest)
+{
+    rp_status st = RP_OK;
+    char *differences = NULL;
+
+    if (manifest->job_text == NULL || rp_hash_equal(manifest->job_hash, c->job_hash)) {
+        return RP_OK;
+    }
+    RP_TRY(rp_manifest_job_differences(&differences, manifest->job_text, c->job_text));
+    st = RP_FAIL(RP_ERR_CONFIG, "%s was made by another job: %s", c->dir,
+                 differences[0] == '\0' ? "the hashes differ" : differences);
+out:
+    free(differences);
+    return st;
+}
+
+/* Rank 0: the text that the others get. */
+static rp_status load_text(char **out, size_t *nbytes, rp_checkpoint *c)
+{
+    rp_status st = RP_OK;
+    rp_manifest manifest = {0};
+
+    RP_TRY(rp_checkpoint_load_newest(c, &manifest));
+    RP_TRY(check_job(c, &manifest));
+    RP_TRY(rp_manifest_format(out, nbytes, &manifest));
+out:
+    rp_manifest_clear(&manifest);
+    return st;
+}
+
+/* Collective. */
+static rp_status share_manifest(rp_checkpoint *c)
+{
+    rp_status st = RP_OK;
+    rp_status local = RP_OK;
+    const bool is_root = rp_comm_rank(c->comm) == 0;
+    char *text = NULL;
+    size_t nbytes = 0;
+
+    RP_TRY(rp_agree(c->comm, is_root ? load_text(&text, &nbytes, c) : RP_OK));
+    rp_comm_bcast(c->comm, &nbytes, sizeof(nbytes), 0);
+    if (!is_root) {
+        local = rp_alloc(&text, nbytes);
+    }
+    RP_TRY(rp_agree(c->comm, local));
+    rp_comm_bcast(c->comm, text, nbytes, 0);
+    RP_TRY(rp_agree(c->comm, rp_manifest_parse(&c->manifest, text, nbytes, c->dir)));
+out:
+    free(text);
+    return st;
+}
+
+/* The file's pieces: damage is noted in is_bad, other failures are returned. */
+static rp_status check_file(rp_checkpoint *c, size_t file, int64_t *is_bad)
+{
+    rp_status st = RP_OK;
+    rp_piece_file *pieces = NULL;
+    size_t nbytes = 0;
+    char *path = NULL;
+    int fd = -1;
+
+    RP_TRY(rp_fs_join(&path, c->dir, c->manifest.files[file].name));
+    st = rp_fs_open_read(&fd, path);
+    if (st == RP_OK) {
+        st = rp_fs_size(&nbytes, fd, path);
+    }
+    if (st == RP_OK && nbytes != c->manifest.files[file].nbytes) {
+        st = RP_FAIL(RP_ERR_FORMAT, "%s: %zu bytes, the manifest says %zu", path, nbytes,
+                     c->manifest.files[file].nbytes);
+    }
+    if (st == RP_OK) {
+        st = rp_piece_file_open(&pieces, path);
+    }
+    if (st == RP_ERR_FORMAT) {
+        rp_checkpoint_warn(c, "%s", rp_error_message());
+    }
+    for (size_t p = 0; p < c->manifest.n_pieces; p++) {
+        const rp_manifest_piece *piece = &c->manifest.pieces[p];
+        rp_status good = st;
+        if (piece->file != file) {
+            continue;
+        }
+        if (good == RP_OK) {
+            good =
+                rp_piece_file_check(pieces, piece->unit, piece->row0, piece->hash, piece->nbytes);
+            if (good == RP_ERR_FORMAT) {
+                rp_checkpoint_warn(c, "%s", rp_error_message());
+            }
+        }
+        is_bad[p] = good != RP_OK;
+        if (good != RP_OK && good != RP_ERR_FORMAT) {
+            st = good;
+        }
+    }
+    if (st == RP_ERR_FORMAT) {
+        st = RP_OK;
+    }
+out:
+    rp_piece_file_close(&pieces);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    free(path);
+    return st;
+}
+
+typedef struct goodness {
+    const rp_manifest *manifest;
+    const int64_t *is_bad; /* [pieces] 0: good */
+} goodness;
+
+/* A unit with a bad piece goes as a whole. */
+static bool is_unit_good(const void *ctx, size_t piece)
+{
+    const goodness *g = ctx;
+    size_t n = 0;
+    const size_t first = rp_manifest_find(g->manifest, g->manifest->pieces[piece].unit, &n);
+
+    for (size_t p = first; p < first + n; p++) {
+        if (g->is_bad[p] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static rp_status drop_bad_units(rp_checkpoint *c, const int64_t *is_bad)
+{
+    rp_status st = RP_OK;
+    rp_manifest good = {.generation = c->manifest.generation, .job_hash = c->job_hash};
+    const goodness ctx = {&c->manifest, is_bad};
+
+    for (size_t p = 0; p < c->manifest.n_pieces && rp_comm_rank(c->comm) == 0; p++) {
+        const rp_manifest_piece *piece = &c->manifest.pieces[p];
+        if (is_bad[p] != 0) {
+            rp_checkpoint_warn(c, "%s: unit %s is dropped: rows %lld to %lld in %s are damaged",
+                               c->dir, piece->unit, (long long)piece->row0,
+                               (long long)(piece->row0 + piece->rows - 1),
+                               c->manifest.files[piece->file].name);
+        }
+    }
+    RP_TRY(rp_manifest_append(&good, &c->manifest, is_unit_good, &ctx));
+    rp_manifest_clear(&c->manifest);
+    c->manifest = good;
+    memset(&good, 0, sizeof(good));
+out:
+    rp_manifest_clear(&good);
+    return st;
+}
+
+/* Collective. The ranks share the files among them; what one finds bad is bad for all. */
+static rp_status check_pieces(rp_checkpoint *c)
+{
+    rp_status st = RP_OK;
+    rp_status local = RP_OK;
+    int64_t *is_bad = NULL;
+    const size_t n = c->manifest.n_pieces;
+    const size_t nranks = (size_t)rp_comm_nranks(c->comm);
+
+    RP_TRY(rp_agree(c->comm, rp_calloc(&is_bad, n, sizeof(*is_bad))));
+    for (size_t f = (size_t)rp_comm_rank(c->comm); f < c->manifest.n_files && local == RP_OK;
+         f += nranks) {
+        local = check_file(c, f, is_bad);
+    }
+    RP_TRY(rp_agree(c->comm, local));
+    rp_comm_allreduce_sum_i64(c->comm, is_bad, (int64_t)n);
+    RP_TRY(rp_agree(c->comm, drop_bad_units(c, is_bad)));
+out:
+    free(is_bad);
+    return st;
+}
+
+static rp_status prepare(rp_checkpoint **out, rp_comm *comm, const char *dir, rp_hash job_hash,
+                         const char *job_text, const rp_checkpoint_opts *opts)
+{
+    rp_status st = RP_OK;
+    rp_checkpoint *c = NULL;
+
+    RP_TRY(rp_calloc(&c, 1, sizeof(*c)));
+    *out = c;
+    c->comm = comm;
+    c->job_hash = job_hash;
+    c->opts = opts == NULL ? rp_checkpoint_opts_default() : *opts;
+    RP_TRY(rp_strdup(&c->dir, dir));
+    RP_TRY(rp_strdup(&c->job_text, job_text));
+    RP_TRY(rp_calloc(&c->sizes, (size_t)rp_comm_nranks(comm), sizeof(*c->sizes)));
+    if (c->opts.keep < 1 || c->opts.keep > RP_CHECKPOINT_MAX_KEEP) {
+        st = RP_FAIL(RP_ERR_INTERNAL, "a checkpoint keeps 1 to %d manifests, not %d",
+                     RP_CHECKPOINT_MAX_KEEP, c->opts.keep);
+        goto out;
+    }
+    if (rp_comm_rank(comm) == 0) {
+        RP_TRY(rp_fs_make_dirs(dir));
+    }
+out:
+    return st;
+}
+
+rp_status rp_checkpoint_open(rp_checkpoint **out, rp_comm *comm, const char *dir, rp_hash job_hash,
+                             const char *job_text, const rp_checkpoint_opts *opts)
+{
+    rp_status st = RP_OK;
+    rp_checkpoint *c = NULL;
+
+    *out = NULL;
+    RP_TRY(rp_agree(comm, prepare(&c, comm, dir, job_hash, job_text, opts)));
+    RP_TRY(rp_checkpoint_prove_shared(c));
+    RP_TRY(share_manifest(c));
+    RP_TRY(check_pieces(c));
+    c->next_generation = INT64_MAX; /* nobody writes yet: what is there is old */
+    if (rp_comm_rank(comm) == 0) {
+        rp_checkpoint_remove_orphans(c);
+    }
+    c->next_generation = c->manifest.generation + 1;
+    /* Nobody makes a file before the old ones of its name are gone. */
+    rp_comm_barrier(comm);
+    *out = c;
+    c = NULL;
+out:
+    rp_checkpoint_close(&c);
+    return st;
+}
+
+void rp_checkpoint_close(rp_checkpoint **checkpoint)
+{
+    rp_checkpoint *c = *checkpoint;
+
+    if (c == NULL) {
+        return;
+    }
+    discard_pending(c, true);
+    rp_checkpoint_readers_close(c);
+    rp_manifest_clear(&c->manifest);
+    free(c->sizes);
+    free(c->dir);
+    free(c->job_text);
+    free(c);
+    *checkpoint = NULL;
+}
+
+rp_status rp_checkpoint_remove(rp_checkpoint *checkpoint)
+{
+    rp_status st = RP_OK;
+    rp_checkpoint *c = checkpoint;
+
+    discard_pending(c, true);
+    rp_checkpoint_readers_close(c);
+    rp_comm_barrier(c->comm);
+    RP_TRY(rp_agree(c->comm, rp_comm_rank(c->comm) == 0 ? rp_checkpoint_remove_files(c) : RP_OK));
+    rp_manifest_clear(&c->manifest);
+out:
+    return st;
+}
+
+int64_t rp_checkpoint_n_units(const rp_checkpoint *checkpoint)
+{
+    const rp_manifest *m = &checkpoint->manifest;
+    int64_t n = 0;
+
+    for (size_t p = 0; p < m->n_pieces; p++) {
+        n += p == 0 || strcmp(m->pieces[p].unit, m->pieces[p - 1].unit) != 0;
+    }
+    return n;
+}
+
+const char *rp_checkpoint_unit_name(const rp_checkpoint *checkpoint, int64_t index)
+{
+    const rp_manifest *m = &checkpoint->manifest;
+
+    for (size_t p = 0; p < m->n_pieces; p++) {
+        index -= p == 0 || strcmp(m->pieces[p].unit, m->pieces[p - 1].unit) != 0;
+        if (index < 0) {
+            return m->pieces[p].unit;
+        }
+    }
+    return NULL;
+}
+
+int64_t rp_checkpoint_generation(const rp_checkpoint *checkpoint)
+{
+    return checkpoint->manifest.generation;
+}
+
+rp_checkpoint_counts rp_checkpoint_counts_get(const rp_checkpoint *checkpoint)
+{
+    return checkpoint->counts;
+}

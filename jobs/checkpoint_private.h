@@ -1,0 +1,55 @@
+/* What the checkpoint's files share: the handle, the folder's house-keeping, the readers. */
+#ifndef RP_JOBS_CHECKPOINT_PRIVATE_H
+#define RP_JOBS_CHECKPOINT_PRIVATE_H
+
+#include "jobs/checkpoint.h"
+#include "jobs/manifest.h"
+#include "jobs/piece_file.h"
+
+#define RP_CHECKPOINT_MAX_KEEP 16
+#define RP_CHECKPOINT_READERS 16
+
+/* An open file, kept for the next read. */
+typedef struct rp_checkpoint_reader {
+    char *name;
+    rp_piece_file *file;
+    int64_t last_use;
+} rp_checkpoint_reader;
+
+struct rp_checkpoint {
+    rp_comm *comm;
+    char *dir, *job_text;
+    rp_hash job_hash;
+    rp_checkpoint_opts opts;
+    rp_checkpoint_counts counts;
+    rp_manifest manifest; /* committed, good units; equal on all ranks */
+    size_t *sizes;        /* [nranks], scratch of the exchange */
+
+    /* The generation in the making, this rank's part. A number is used once: a manifest whose
+     * publication failed may be on disk all the same. */
+    int64_t next_generation;
+    rp_piece_file *file;
+    char *part_path, *final_path, *name;
+    rp_manifest fragment; /* one file, the pieces put so far */
+    rp_manifest drops;    /* units alone */
+
+    rp_checkpoint_reader readers[RP_CHECKPOINT_READERS];
+    int64_t reader_clock;
+};
+
+void rp_checkpoint_warn(const rp_checkpoint *checkpoint, const char *fmt, ...) RP_PRINTF(2, 3);
+/* Local. An open reader of a file of the manifest, borrowed. */
+rp_status rp_checkpoint_reader_open(rp_piece_file **out, rp_checkpoint *checkpoint, size_t file);
+void rp_checkpoint_readers_close(rp_checkpoint *checkpoint);
+
+/* Collective. Proves that all ranks see rank 0's folder. */
+rp_status rp_checkpoint_prove_shared(rp_checkpoint *checkpoint);
+/* Local, rank 0. The newest good manifest; an empty one when there is none. */
+rp_status rp_checkpoint_load_newest(rp_checkpoint *checkpoint, rp_manifest *out);
+/* Local, rank 0. Removes what no kept manifest names, files of next_generation and later apart:
+ * other ranks may be writing them. What cannot be removed stays. */
+void rp_checkpoint_remove_orphans(rp_checkpoint *checkpoint);
+/* Local, rank 0. Removes every file of the checkpoint, manifests first, and the folder. */
+rp_status rp_checkpoint_remove_files(rp_checkpoint *checkpoint);
+
+#endif

@@ -1,0 +1,373 @@
+/* DIR/.lock, one line: "rankpress <host> <pid> <start of the process> <random>".
+ *
+ * The line is written to a file of its own first and appears under the lock's name by link(), which
+ * fails when the name is there: the lock is never seen half-written. Taking a stale lock over moves
+ * it aside by rename() and looks at what was moved, since another job may have been faster. Ages
+ * are differences of the file server's own times, so the hosts' clocks need not agree. */
+#include "jobs/lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/fs.h"
+#include "base/mem.h"
+
+#define LINE_BYTES 256
+#define MAX_ATTEMPTS 8
+
+struct rp_lock {
+    rp_lock_opts opts;
+    char *path, *own_path, *aside_path; /* the lock; our line's first name; a stale lock's last */
+    char line[LINE_BYTES];
+    bool is_held, has_thread;
+    atomic_bool is_lost;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    bool is_ending; /* under mutex */
+};
+
+typedef struct holder {
+    char host[64];
+    long long pid, start;
+    double age_seconds;
+} holder;
+
+rp_lock_opts rp_lock_opts_default(void)
+{
+    const rp_lock_opts opts = {.heartbeat_seconds = 5, .stale_seconds = 120};
+
+    return opts;
+}
+
+/* When the process started, in the kernel's ticks: tells it from a later one with the same number.
+ * 0: no such process; -1: not known. */
+static long long process_start(long long pid)
+{
+    char path[64];
+    char *text = NULL;
+    char *after_name = NULL;
+    long long start = -1;
+    FILE *file = NULL;
+    size_t capacity = 0;
+
+    if (kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
+        return 0;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/%lld/stat", pid);
+    file = fopen(path, "re");
+    if (file == NULL) {
+        return -1;
+    }
+    /* Field 22; the name in field 2 may hold blanks and ends at the last bracket. */
+    if (getline(&text, &capacity, file) > 0 && (after_name = strrchr(text, ')')) != NULL) {
+        char *field = strtok(after_name + 1, " ");
+        for (int i = 3; i < 22 && field != NULL; i++) {
+            field = strtok(NULL, " ");
+        }
+        start = field == NULL ? -1 : atoll(field);
+    }
+    free(text);
+    (void)fclose(file);
+    return start;
+}
+
+static double seconds_of(struct timespec t)
+{
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The line and age of a lock file; false when it is not there (any more) or not to be read. */
+static bool read_lock(char line[LINE_BYTES], double *touched_seconds, const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat info;
+    ssize_t n = -1;
+
+    if (fd < 0) {
+        return false;
+    }
+    if (fstat(fd, &info) == 0) {
+        *touched_seconds = seconds_of(info.st_mtim);
+        n = read(fd, line, LINE_BYTES - 1);
+    }
+    (void)close(fd);
+    line[n < 0 ? 0 : n] = '\0';
+    return n >= 0;
+}
+
+/* Now, by the clock of the folder's file server: the time of our own file after touching it. */
+static bool server_now(double *out, const char *own_path)
+{
+    struct stat info;
+
+    if (utimensat(AT_FDCWD, own_path, NULL, 0) != 0 || stat(own_path, &info) != 0) {
+        return false;
+    }
+    *out = seconds_of(info.st_mtim);
+    return true;
+}
+
+static void parse_line(holder *out, const char *line)
+{
+    memset(out, 0, sizeof(*out));
+    if (sscanf(line, "rankpress %63s %lld %lld", out->host, &out->pid, &out->start) != 3) {
+        (void)snprintf(out->host, sizeof(out->host), "unknown");
+        out->pid = 0;
+    }
+}
+
+/* True when the job that made the lock is gone. On its own host that is a fact, elsewhere a
+ * question of its age. */
+static bool is_stale(const holder *h, const rp_lock_opts *opts)
+{
+    char host[64] = "";
+
+    (void)gethostname(host, sizeof(host) - 1);
+    if (strcmp(host, h->host) == 0) {
+        const long long start = process_start(h->pid);
+        return start == 0 || (start > 0 && h->start > 0 && start != h->start);
+    }
+    return h->age_seconds > opts->stale_seconds;
+}
+
+static rp_status write_own(rp_lock *lock)
+{
+    rp_status st = RP_OK;
+    char host[64] = "unknown";
+    uint64_t random = 0;
+    int fd = -1;
+
+    (void)gethostname(host, sizeof(host) - 1);
+    (void)getrandom(&random, sizeof(random), 0);
+    (void)snprintf(lock->line, sizeof(lock->line), "rankpress %s %lld %lld %016" PRIx64 "\n", host,
+                   (long long)getpid(), process_start(getpid()), random);
+    RP_TRY(rp_strprintf(&lock->own_path, "%s.%016" PRIx64, lock->path, random));
+    RP_TRY(rp_strprintf(&lock->aside_path, "%s.stale", lock->own_path));
+    fd = open(lock->own_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot create: %s", lock->own_path,
+                     strerror(errno));
+        goto out;
+    }
+    RP_TRY(rp_fs_pwrite(fd, lock->own_path, lock->line, strlen(lock->line), 0));
+out:
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return st;
+}
+
+static void warn(const rp_lock *lock, const holder *h)
+{
+    char text[512];
+
+    if (lock->opts.warn != NULL) {
+        (void)snprintf(text, sizeof(text),
+                       "%s: taking over from process %lld on %s, which is gone (last sign of life "
+                       "%.0f s ago)",
+                       lock->path, h->pid, h->host, h->age_seconds);
+        lock->opts.warn(lock->opts.warn_ctx, text);
+    }
+}
+
+/* Moves the stale lock away. What was moved may be a new job's lock: then it is put back. */
+static void move_aside(const rp_lock *lock, const char *stale_line)
+{
+    char line[LINE_BYTES];
+    double touched = 0;
+
+    if (rename(lock->path, lock->aside_path) != 0) {
+        return; /* gone already */
+    }
+    if (read_lock(line, &touched, lock->aside_path) && strcmp(line, stale_line) != 0) {
+        (void)link(lock->aside_path, lock->path);
+    }
+    (void)unlink(lock->aside_path);
+}
+
+/* RP_OK: the way may be free now, try again. */
+static rp_status judge(const rp_lock *lock)
+{
+    char line[LINE_BYTES];
+    double touched = 0;
+    double now = 0;
+    holder h;
+
+    if (!read_lock(line, &touched, lock->path)) {
+        return RP_OK; /* released meanwhile */
+    }
+    if (!server_now(&now, lock->own_path)) {
+        return RP_FAIL(rp_status_from_errno(errno), "%s: cannot touch: %s", lock->own_path,
+                       strerror(errno));
+    }
+    parse_line(&h, line);
+    h.age_seconds = now - touched;
+    if (!is_stale(&h, &lock->opts)) {
+        return RP_FAIL(RP_ERR_LOCKED,
+                       "%s: in use by process %lld on %s, last sign of life %.0f s ago", lock->path,
+                       h.pid, h.host, h.age_seconds);
+    }
+    warn(lock, &h);
+    move_aside(lock, line);
+    return RP_OK;
+}
+
+/* Rank 0. */
+static rp_status acquire(rp_lock *lock)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(write_own(lock));
+    for (int attempt = 0; attempt < MAX_ATTEMPTS && !lock->is_held; attempt++) {
+        const int failed = RP_FAULT("link") ? -1 : link(lock->own_path, lock->path);
+        if (failed == 0) {
+            lock->is_held = true;
+        } else if (errno == EEXIST) {
+            RP_TRY(judge(lock));
+        } else {
+            st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot create: %s", lock->path,
+                         strerror(errno));
+            goto out;
+        }
+    }
+    if (!lock->is_held) {
+        st = RP_FAIL(RP_ERR_LOCKED, "%s: several jobs want it at once", lock->path);
+    }
+out:
+    if (lock->own_path != NULL) {
+        (void)unlink(lock->own_path);
+    }
+    return st;
+}
+
+static bool is_ours(const rp_lock *lock)
+{
+    char line[LINE_BYTES];
+    double touched = 0;
+
+    return read_lock(line, &touched, lock->path) && strcmp(line, lock->line) == 0;
+}
+
+static void *beat(void *ctx)
+{
+    rp_lock *lock = ctx;
+
+    (void)pthread_mutex_lock(&lock->mutex);
+    while (!lock->is_ending) {
+        struct timespec until;
+        (void)clock_gettime(CLOCK_MONOTONIC, &until);
+        const double wake = seconds_of(until) + lock->opts.heartbeat_seconds;
+        until.tv_sec = (time_t)wake;
+        until.tv_nsec = (long)(1e9 * (wake - (double)until.tv_sec));
+        if (pthread_cond_timedwait(&lock->cond, &lock->mutex, &until) != ETIMEDOUT) {
+            continue;
+        }
+        if (is_ours(lock)) {
+            (void)utimensat(AT_FDCWD, lock->path, NULL, 0);
+        } else {
+            atomic_store(&lock->is_lost, true);
+        }
+    }
+    (void)pthread_mutex_unlock(&lock->mutex);
+    return NULL;
+}
+
+/* The thread takes no signals: they are for the thread that computes. */
+static rp_status start_heartbeat(rp_lock *lock)
+{
+    sigset_t all;
+    sigset_t kept;
+    int failed = 0;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &kept);
+    failed = RP_FAULT("thread") ? EAGAIN : pthread_create(&lock->thread, NULL, beat, lock);
+    (void)pthread_sigmask(SIG_SETMASK, &kept, NULL);
+    if (failed != 0) {
+        return RP_FAIL(RP_ERR_MEMORY, "%s: no thread for the heartbeat: %s", lock->path,
+                       strerror(failed));
+    }
+    lock->has_thread = true;
+    return RP_OK;
+}
+
+static rp_status prepare(rp_lock **out, const char *dir, const rp_lock_opts *opts, bool is_root)
+{
+    rp_status st = RP_OK;
+    pthread_condattr_t monotonic;
+    rp_lock *lock = NULL;
+
+    RP_TRY(rp_calloc(&lock, 1, sizeof(*lock)));
+    *out = lock;
+    lock->opts = opts == NULL ? rp_lock_opts_default() : *opts;
+    (void)pthread_mutex_init(&lock->mutex, NULL);
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&lock->cond, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
+    RP_TRY(rp_fs_join(&lock->path, dir, ".lock"));
+    if (is_root) {
+        RP_TRY(acquire(lock));
+        RP_TRY(start_heartbeat(lock));
+    }
+out:
+    return st;
+}
+
+rp_status rp_lock_take(rp_lock **out, rp_comm *comm, const char *dir, const rp_lock_opts *opts)
+{
+    rp_status st = RP_OK;
+    rp_lock *lock = NULL;
+
+    *out = NULL;
+    RP_TRY(rp_agree(comm, prepare(&lock, dir, opts, rp_comm_rank(comm) == 0)));
+    *out = lock;
+    lock = NULL;
+out:
+    rp_lock_release(&lock);
+    return st;
+}
+
+bool rp_lock_is_lost(const rp_lock *lock)
+{
+    return atomic_load(&lock->is_lost);
+}
+
+void rp_lock_release(rp_lock **lock)
+{
+    rp_lock *l = *lock;
+
+    if (l == NULL) {
+        return;
+    }
+    if (l->has_thread) {
+        (void)pthread_mutex_lock(&l->mutex);
+        l->is_ending = true;
+        (void)pthread_cond_signal(&l->cond);
+        (void)pthread_mutex_unlock(&l->mutex);
+        (void)pthread_join(l->thread, NULL);
+    }
+    if (l->is_held && is_ours(l)) {
+        (void)unlink(l->path);
+    }
+    (void)pthread_cond_destroy(&l->cond);
+    (void)pthread_mutex_destroy(&l->mutex);
+    free(l->path);
+    free(l->own_path);
+    free(l->aside_path);
+    free(l);
+    *lock = NULL;
+}
