@@ -210,6 +210,9 @@ static bool is_kept(const rp_checkpoint *checkpoint, const name_list *kept, cons
             return true;
         }
     }
+    if (is_in_the_making(checkpoint, name)) {
+        return true;
+    }
     return kept->n > 0 &&
            bsearch(&name, kept->items, kept->n, sizeof(*kept->items), compare_names) != NULL;
 }
