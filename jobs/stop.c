@@ -16,9 +16,8 @@
 
 static const int stop_signals[] = {SIGTERM, SIGINT, SIGUSR1};
 
-static atomic_bool is_requested;
-static atomic_int first_signal;
-static _Atomic int64_t first_signal_us;
+static atomic_bool stop_flag;
+static _Atomic int64_t first_signal; /* when, in microseconds, * 256 + its number; 0: none yet */
 
 static int64_t now_us(void)
 {
@@ -27,20 +26,20 @@ static int64_t now_us(void)
 
 void rp_stop_request(int signal_number)
 {
-    int none = 0;
+    int64_t none = 0;
 
-    if (signal_number != 0 && atomic_compare_exchange_strong(&first_signal, &none, signal_number)) {
-        atomic_store(&first_signal_us, now_us());
+    if (signal_number != 0) {
+        (void)atomic_compare_exchange_strong(&first_signal, &none, now_us() * 256 + signal_number);
     }
-    atomic_store(&is_requested, true);
+    atomic_store(&stop_flag, true);
 }
 
 static void handle(int signal_number)
 {
     const int kept_errno = errno;
+    const int64_t first = atomic_load(&first_signal);
 
-    if (atomic_load(&first_signal) != 0 &&
-        now_us() - atomic_load(&first_signal_us) >= (int64_t)(1e6 * SAME_SIGNAL_SECONDS)) {
+    if (first != 0 && now_us() - first / 256 >= (int64_t)(1e6 * SAME_SIGNAL_SECONDS)) {
         _exit(128 + signal_number);
     }
     rp_stop_request(signal_number);
@@ -66,12 +65,12 @@ rp_status rp_stop_install(void)
 
 bool rp_stop_requested(void)
 {
-    return atomic_load(&is_requested);
+    return atomic_load(&stop_flag);
 }
 
 void rp_stop_reset(void)
 {
-    atomic_store(&is_requested, false);
+    atomic_store(&stop_flag, false);
     atomic_store(&first_signal, 0);
 }
 
@@ -115,7 +114,7 @@ bool rp_stop_agree(rp_comm *comm, rp_walltime walltime, double need_seconds)
 
 const char *rp_stop_reason(rp_walltime walltime, double need_seconds)
 {
-    switch (atomic_load(&first_signal)) {
+    switch (atomic_load(&first_signal) % 256) {
     case SIGTERM:
         return "SIGTERM";
     case SIGINT:
