@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,6 +190,34 @@ out:
     }
     free(part);
     return st;
+}
+
+rp_status rp_fs_rename(const char *from, const char *to)
+{
+    if (fails("rename") || rename(from, to) != 0) {
+        return RP_FAIL(rp_status_from_errno(errno), "%s: cannot rename to %s: %s", from, to,
+                       strerror(errno));
+    }
+    return rp_fs_sync_parent(to);
+}
+
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *place)
+{
+    (void)info, (void)type, (void)place;
+    return remove(path);
+}
+
+rp_status rp_fs_remove_tree(const char *path)
+{
+    struct stat info;
+
+    if (lstat(path, &info) != 0) {
+        return RP_OK;
+    }
+    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0) {
+        return RP_FAIL(rp_status_from_errno(errno), "%s: cannot remove: %s", path, strerror(errno));
+    }
+    return RP_OK;
 }
 
 bool rp_fs_is_dir(const char *path)

@@ -25,6 +25,10 @@ RP_CHECKED rp_status rp_fs_write_file(const char *path, const void *data, size_t
 RP_CHECKED rp_status rp_fs_sync_parent(const char *path);
 /* Local. Makes a folder and its parents; fine when it is there. */
 RP_CHECKED rp_status rp_fs_make_dirs(const char *path);
+/* Local. Rename and fsync of the folder. */
+RP_CHECKED rp_status rp_fs_rename(const char *from, const char *to);
+/* Local. Removes a file or a folder with all in it; fine when it is not there. */
+RP_CHECKED rp_status rp_fs_remove_tree(const char *path);
 bool rp_fs_is_dir(const char *path);
 bool rp_fs_exists(const char *path);
 /* Local. "dir/name" into new memory. */

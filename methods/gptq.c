@@ -1,0 +1,263 @@
+/* GPTQ on a tile of rows, LDL form, lazy blocks (spec/gptq-solver.md; arXiv 2210.17323 and
+ * 2307.13304).
+ *
+ * With delta = original - quantised, column t's corrected weight is w_t + sum over s > t of delta_s
+ * L_st, columns from the last to the first in the factor's order. The tile is kept transposed: a
+ * column is `ld` contiguous floats, so that all work is on vectors of rows. A block of B columns
+ * gets what the finished ones owe it in one GEMM (P), and what its own columns owe one another
+ * column by column.
+ *
+ *   w, delta [cols][ld]    p [block][ld]    params [ngroups][n_params][rows]    codes [cols][rows],
+ * original columns
+ *
+ * Without act-order a group's parameters are fitted just before its first column, on the corrected
+ * weights of the whole group: P is that only for the next column, so the group needs a triangular
+ * solve (X inv(L_gg)). With act-order they are fitted before any feedback, in the original column
+ * order (static groups). */
+#include <cblas.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/clones.h"
+#include "methods/solver.h"
+
+#define LANES 16
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float))));
+
+typedef struct tile {
+    const rp_grid *grid;
+    const rp_site_factor *f;
+    int64_t rows, cols, ld, block, group, ngroups;
+    float *w, *delta, *p, *x;
+    float *params;
+    float *column, *decoded, *multiplier; /* [ld], [ld], [block] */
+    float *row, *weight;                  /* [group] one row's values and importances */
+    uint8_t *codes;
+} tile;
+
+static int64_t padded(int64_t rows)
+{
+    return RP_DIV_UP(rows, LANES) * LANES;
+}
+
+/* Scratch is carved in the order of `tile`'s pointers; base NULL measures. */
+static size_t carve(tile *t, char *base)
+{
+    const size_t ld = (size_t)t->ld;
+    const size_t cols = (size_t)t->cols;
+    const size_t counts[] = {
+        cols * ld,
+        cols * ld,
+        (size_t)t->block * ld,
+        (size_t)t->group * ld,
+        (size_t)(t->ngroups * t->grid->ops->n_params) * (size_t)t->rows,
+        ld,
+        ld,
+        (size_t)t->block,
+        (size_t)t->group,
+        (size_t)t->group,
+    };
+    float **const fields[] = {&t->w,      &t->delta,   &t->p,          &t->x,   &t->params,
+                              &t->column, &t->decoded, &t->multiplier, &t->row, &t->weight};
+    size_t at = 0;
+
+    for (size_t i = 0; i < RP_COUNT(counts); i++) {
+        if (base != NULL) {
+            *fields[i] = (float *)(void *)(base + at);
+        }
+        at += RP_DIV_UP(counts[i] * sizeof(float), 64) * 64;
+    }
+    t->codes = base == NULL ? NULL : (uint8_t *)base + at;
+    return at + cols * (size_t)t->rows;
+}
+
+static tile make_tile(const rp_grid *grid, int64_t rows, int64_t cols, int64_t block_cols)
+{
+    tile t = {.grid = grid, .rows = rows, .cols = cols, .ld = padded(rows)};
+
+    t.block = RP_MIN(block_cols, cols);
+    t.group = RP_MIN(rp_grid_group_cols(grid, cols), cols);
+    t.ngroups = rp_grid_ngroups(grid, cols);
+    return t;
+}
+
+static size_t gptq_scratch_bytes(const rp_grid *grid, int64_t rows, int64_t cols,
+                                 int64_t block_cols)
+{
+    tile t = make_tile(grid, rows, cols, block_cols);
+
+    return carve(&t, NULL);
+}
+
+static void load(tile *t, const float *w)
+{
+    memset(t->w, 0, (size_t)(t->cols * t->ld) * sizeof(float));
+    memset(t->delta, 0, (size_t)(t->cols * t->ld) * sizeof(float));
+    for (int64_t k = 0; k < t->cols; k++) {
+        const int64_t c = t->f->order[k];
+        if (t->f->is_dead[c]) {
+            continue;
+        }
+        for (int64_t r = 0; r < t->rows; r++) {
+            t->w[k * t->ld + r] = w[r * t->cols + c];
+        }
+    }
+}
+
+static void store_params(tile *t, int64_t g, int64_t r, const float *params)
+{
+    const int n_params = t->grid->ops->n_params;
+
+    for (int p = 0; p < n_params; p++) {
+        t->params[(g * n_params + p) * t->rows + r] = params[p];
+    }
+}
+
+/* Static groups: from the original weights, dead columns as 0. */
+static void fit_all_groups(tile *t, const float *w)
+{
+    float params[RP_GRID_MAX_PARAMS];
+
+    for (int64_t g = 0; g < t->ngroups; g++) {
+        const int64_t c0 = g * t->group;
+        const int64_t n = RP_MIN(t->group, t->cols - c0);
+        for (int64_t r = 0; r < t->rows; r++) {
+            for (int64_t i = 0; i < n; i++) {
+                t->row[i] = t->f->is_dead[c0 + i] ? 0 : w[r * t->cols + c0 + i];
+            }
+            t->grid->ops->fit(t->grid, n, t->row, t->f->importance + c0, params);
+            store_params(t, g, r, params);
+        }
+    }
+}
+
+/* A group that starts at k, columns e..k in factor order (reversed: k is the group's first column):
+ * parameters from the corrected weights of all of them. */
+static void fit_group_at(tile *t, int64_t k)
+{
+    const int64_t c = t->cols;
+    const int64_t c0 = c - 1 - k;
+    const int64_t e = RP_MAX(k - t->group + 1, 0);
+    const int64_t n = k - e + 1;
+    const int64_t done = c - 1 - k;
+    float params[RP_GRID_MAX_PARAMS];
+
+    memset(t->x, 0, (size_t)(n * t->ld) * sizeof(float));
+    if (done > 0) {
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)n, (int)t->ld, (int)done, 1.0f,
+                    t->f->l + (k + 1) * c + e, (int)c, t->delta + (k + 1) * t->ld, (int)t->ld, 0.0f,
+                    t->x, (int)t->ld);
+        cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasUnit, (int)n, (int)t->ld,
+                    1.0f, t->f->l + e * c + e, (int)c, t->x, (int)t->ld);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        t->weight[i] = t->f->d[k - i];
+    }
+    for (int64_t r = 0; r < t->rows; r++) {
+        for (int64_t i = 0; i < n; i++) {
+            t->row[i] = t->w[(k - i) * t->ld + r] + t->x[(n - 1 - i) * t->ld + r];
+        }
+        t->grid->ops->fit(t->grid, n, t->row, t->weight, params);
+        store_params(t, c0 / t->group, r, params);
+    }
+}
+
+/* out = w + p + sum over s < n of multiplier[s] * delta[s]; all rows of ld floats. */
+RP_CLONES static void pull(int64_t ld, int64_t n, const float *w, const float *p,
+                           const float *delta, const float *multiplier, float *out)
+{
+    for (int64_t r = 0; r < ld; r += LANES) {
+        lanes sum = *(const lanes *)(const void *)(w + r) + *(const lanes *)(const void *)(p + r);
+        for (int64_t s = 0; s < n; s++) {
+            sum += multiplier[s] * *(const lanes *)(const void *)(delta + s * ld + r);
+        }
+        *(lanes *)(void *)(out + r) = sum;
+    }
+}
+
+RP_CLONES static double column_loss(int64_t rows, const float *corrected, const float *decoded)
+{
+    double lane[8] = {0};
+    double sum = 0;
+
+    for (int64_t r = 0; r < rows; r++) {
+        const double e = (double)corrected[r] - (double)decoded[r];
+        lane[r % 8] += e * e;
+    }
+    for (int i = 0; i < 8; i++) {
+        sum += lane[i];
+    }
+    return sum;
+}
+
+/* Column k of block a..b. Returns its loss. */
+static double solve_column(tile *t, int64_t k, int64_t a, int64_t b)
+{
+    const int64_t c = t->f->order[k];
+    const float *params = t->params + (c / t->group) * t->grid->ops->n_params * t->rows;
+    float *delta = t->delta + k * t->ld;
+    const float *w = t->w + k * t->ld;
+
+    for (int64_t s = k + 1; s < b; s++) {
+        t->multiplier[s - k - 1] = t->f->l[s * t->cols + k];
+    }
+    pull(t->ld, b - k - 1, w, t->p + (k - a) * t->ld, delta + t->ld, t->multiplier, t->column);
+    t->grid->ops->round_column(t->grid, t->rows, params, t->column, t->codes + c * t->rows,
+                               t->decoded);
+    for (int64_t r = 0; r < t->rows; r++) {
+        delta[r] = w[r] - t->decoded[r];
+    }
+    return (double)t->f->d[k] * column_loss(t->rows, t->column, t->decoded);
+}
+
+static void store(const tile *t, rp_form *out)
+{
+    const int n_params = t->grid->ops->n_params;
+    const int64_t per_row = rp_form_params_per_row(out);
+
+    for (int64_t r = 0; r < t->rows; r++) {
+        for (int64_t c = 0; c < t->cols; c++) {
+            out->codes[r * t->cols + c] = t->codes[c * t->rows + r];
+        }
+        for (int64_t i = 0; i < t->ngroups * n_params; i++) {
+            out->params[r * per_row + i] = t->params[i * t->rows + r];
+        }
+    }
+}
+
+static void gptq_solve(rp_solver_task *task)
+{
+    tile t = make_tile(task->grid, task->out->rows, task->out->cols, task->block_cols);
+    const int64_t c = t.cols;
+
+    t.f = task->factor;
+    (void)carve(&t, task->scratch);
+    load(&t, task->w);
+    if (t.f->is_actorder) {
+        fit_all_groups(&t, task->w);
+    }
+    task->loss = 0;
+    for (int64_t b = c; b > 0; b -= t.block) {
+        const int64_t a = RP_MAX(b - t.block, 0);
+        memset(t.p, 0, (size_t)(t.block * t.ld) * sizeof(float));
+        if (b < c) {
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)(b - a), (int)t.ld,
+                        (int)(c - b), 1.0f, t.f->l + b * c + a, (int)c, t.delta + b * t.ld,
+                        (int)t.ld, 0.0f, t.p, (int)t.ld);
+        }
+        for (int64_t k = b - 1; k >= a; k--) {
+            if (!t.f->is_actorder && (c - 1 - k) % t.group == 0) {
+                fit_group_at(&t, k);
+            }
+            task->loss += solve_column(&t, k, a, b);
+        }
+    }
+    store(&t, task->out);
+}
+
+const rp_solver rp_solver_gptq = {
+    .name = "gptq",
+    .needs_gram = true,
+    .scratch_bytes = gptq_scratch_bytes,
+    .solve = gptq_solve,
+};
