@@ -16,7 +16,7 @@
 
 #include <math.h>
 
-enum { QUERY_ROWS = 256, KEYS = 256, MAX_HEAD_DIM = 1024 };
+enum { QUERY_ROWS = 192, KEYS = 256, MAX_HEAD_DIM = 1024 };
 
 /* The running maximum starts here: above the -inf of hidden keys, whose difference to it must not
  * be NaN, and below any score that matters. */
@@ -42,59 +42,62 @@ typedef struct attention_tile {
 } attention_tile;
 _Static_assert(sizeof(attention_tile) <= RP_EXEC_SCRATCH_BYTES, "scratch is too small");
 
-/* One row of scores s [KEYS] to exponentials; rescales the running sum and output row. */
-RP_CLONES static void softmax_step(float *s, float *max, float *sum, float *out, int64_t head_dim)
+/* One row of scores s [n_keys <= KEYS], of which [begin, end) are visible, to exponentials;
+ * rescales the running sum and output row. */
+RP_CLONES static void softmax_step(float *s, int64_t n_keys, int64_t begin, int64_t end, float *max,
+                                   float *sum, float *out, int64_t head_dim)
 {
+    const int64_t n = RP_DIV_UP(end, 16) * 16; /* <= KEYS */
     float top = *max, shrink;
-    rp_d8 acc = {0};
-
-#pragma omp simd reduction(max : top)
-    for (int j = 0; j < KEYS; j++) {
-        top = s[j] > top ? s[j] : top;
-    }
-    shrink = top > *max ? rp_exp_lane(*max - top) : 1.0F;
-    for (int j = 0; j < KEYS; j++) {
-        s[j] = rp_exp_lane(s[j] - top);
-    }
-    for (int j = 0; j < KEYS; j += 8) {
-        acc += __builtin_convertvector(*(const rp_f8_unaligned *)(const void *)(s + j), rp_d8);
-    }
-    *sum = *sum * shrink + (float)rp_d8_sum(&acc);
-    *max = top;
-    if (shrink != 1.0F) {
-        for (int64_t j = 0; j < head_dim; j++) {
-            out[j] *= shrink;
-        }
-    }
-}
-
-/* Hides the keys of this tile (first_key ...) that a query at position `at` does not see. */
-static void mask_row(float *s, int64_t first_key, int64_t at, int64_t window)
-{
-    const int64_t end = RP_MIN(at + 1 - first_key, KEYS);
-    const int64_t begin = window > 0 ? RP_MIN(at + 1 - window - first_key, KEYS) : 0;
+    rp_f16 acc = {0};
 
     for (int64_t j = 0; j < begin; j++) {
         s[j] = -INFINITY;
     }
-    for (int64_t j = RP_MAX(end, 0); j < KEYS; j++) {
+    for (int64_t j = end; j < n; j++) {
         s[j] = -INFINITY;
+    }
+#pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < n; j++) {
+        top = s[j] > top ? s[j] : top;
+    }
+    for (int64_t j = 0; j < n; j++) {
+        s[j] = rp_exp_lane(s[j] - top);
+    }
+    for (int64_t j = 0; j < n; j += 16) {
+        rp_f16 v;
+
+        memcpy(&v, s + j, sizeof(v));
+        acc += v;
+    }
+    for (int64_t j = n; j < n_keys; j++) {
+        s[j] = 0.0F;
+    }
+    shrink = rp_exp_lane(*max - top);
+    *sum = *sum * shrink + rp_f16_sum(&acc);
+    *max = top;
+    for (int64_t j = 0; shrink != 1.0F && j < head_dim; j++) {
+        out[j] *= shrink;
     }
 }
 
 static void visit_keys(const attention_ctx *ctx, attention_tile *t, int64_t first_key,
                        int64_t n_keys)
 {
-    const int64_t head_dim = ctx->shape->head_dim, row = t->seq_row + first_key;
-    const int64_t col = t->head * head_dim;
+    const int64_t head_dim = ctx->shape->head_dim, window = ctx->shape->window;
+    const int64_t row = t->seq_row + first_key, col = t->head * head_dim;
 
     rp_gemm_nt(rp_mat_of(t->score, t->rows, n_keys, KEYS),
                rp_cmat_of(t->q, t->rows, head_dim, head_dim),
                rp_cmat_part(ctx->k, row, n_keys, col, head_dim), ctx->shape->scale, false);
     for (int64_t r = 0; r < t->rows; r++) {
-        float *s = t->score + r * KEYS;
-        mask_row(s, first_key, t->first_query + r / ctx->group, ctx->shape->window);
-        softmax_step(s, &t->max[r], &t->sum[r], t->out + r * head_dim, head_dim);
+        const int64_t next =
+            t->first_query + r / ctx->group + 1 - first_key; /* after its own key */
+        const int64_t begin = window > 0 ? RP_MIN(RP_MAX(next - window, 0), n_keys) : 0;
+        const int64_t end = RP_MIN(RP_MAX(next, 0), n_keys);
+
+        softmax_step(t->score + r * KEYS, n_keys, begin, end, &t->max[r], &t->sum[r],
+                     t->out + r * head_dim, head_dim);
     }
     rp_gemm_nn(rp_mat_of(t->out, t->rows, head_dim, head_dim),
                rp_cmat_of(t->score, t->rows, n_keys, KEYS),
