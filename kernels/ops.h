@@ -15,12 +15,15 @@
 extern "C" {
 #endif
 
+/* Bounds of attention's tiles; configurations beyond them are refused where they are read. */
+enum { RP_ATTENTION_MAX_HEAD_DIM = 1024, RP_ATTENTION_MAX_GROUP = 192 };
+
 /* One attention call over whole sequences of one block. */
 typedef struct rp_attention_shape {
-    int64_t seq_len, n_seqs; /* the block's rows are n_seqs sequences of seq_len tokens */
-    int n_heads, n_kv_heads, head_dim;
-    int64_t window; /* keys a query sees, itself included; 0: all earlier ones */
-    float scale;    /* of the scores, head_dim^-0.5 unless the family says otherwise */
+    int64_t seq_len, n_seqs;           /* the block's rows are n_seqs sequences of seq_len tokens */
+    int n_heads, n_kv_heads, head_dim; /* n_heads / n_kv_heads is whole: the group */
+    int64_t window;                    /* keys a query sees, itself included; 0: all earlier ones */
+    float scale; /* of the scores, head_dim^-0.5 unless the family says otherwise */
 } rp_attention_shape;
 
 /* A matrix in somebody's memory: row-major f32, `ld` elements from row to row. rp_cmat: read only.

@@ -9,9 +9,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/ops.h"
 
 #define MAX_HEAD_DIM (2 * RP_ROPE_MAX_FACTORS)
-#define MAX_GROUP 256 /* query heads to a key/value head, of the attention operation */
+_Static_assert(MAX_HEAD_DIM <= RP_ATTENTION_MAX_HEAD_DIM, "attention has no scratch for it");
 
 /* ---- Typed access to keys; a JSON null counts as absent ---- */
 
@@ -469,11 +470,12 @@ rp_status rp_model_config_check(const rp_model_config *config)
                        "key 'num_key_value_heads': %lld does not divide num_attention_heads %lld",
                        (long long)config->n_kv_heads, (long long)config->n_heads);
     }
-    if (config->n_heads / config->n_kv_heads > MAX_GROUP) {
+    if (config->n_heads / config->n_kv_heads > RP_ATTENTION_MAX_GROUP) {
         return RP_FAIL(RP_ERR_FORMAT,
                        "key 'num_key_value_heads': %lld for num_attention_heads %lld: more than %d "
                        "query heads to one are not supported",
-                       (long long)config->n_kv_heads, (long long)config->n_heads, MAX_GROUP);
+                       (long long)config->n_kv_heads, (long long)config->n_heads,
+                       RP_ATTENTION_MAX_GROUP);
     }
     if (config->head_dim < 2 || config->head_dim > MAX_HEAD_DIM) {
         return RP_FAIL(RP_ERR_FORMAT, "key 'head_dim': want 2 to %d, found %lld", MAX_HEAD_DIM,

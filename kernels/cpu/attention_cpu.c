@@ -16,7 +16,7 @@
 
 #include <math.h>
 
-enum { QUERY_ROWS = 192, KEYS = 256, MAX_HEAD_DIM = 1024 };
+enum { QUERY_ROWS = RP_ATTENTION_MAX_GROUP, KEYS = 256 };
 
 /* The running maximum starts here: above the -inf of hidden keys, whose difference to it must not
  * be NaN, and below any score that matters. */
@@ -34,9 +34,9 @@ typedef struct attention_ctx {
 
 /* Scratch of one tile. */
 typedef struct attention_tile {
-    float q[QUERY_ROWS * MAX_HEAD_DIM];   /* [rows, head_dim] */
-    float out[QUERY_ROWS * MAX_HEAD_DIM]; /* [rows, head_dim], to be divided by sum */
-    float score[QUERY_ROWS * KEYS];       /* [rows, KEYS] */
+    float q[QUERY_ROWS * RP_ATTENTION_MAX_HEAD_DIM];   /* [rows, head_dim] */
+    float out[QUERY_ROWS * RP_ATTENTION_MAX_HEAD_DIM]; /* [rows, head_dim], to be divided by sum */
+    float score[QUERY_ROWS * KEYS];                    /* [rows, KEYS] */
     float max[QUERY_ROWS], sum[QUERY_ROWS];
     int64_t rows, seq_row, first_query, head; /* seq_row: of the sequence's first token */
 } attention_tile;
@@ -152,7 +152,7 @@ void rp_attention_cpu(const rp_exec *exec, const rp_attention_shape *shape, rp_m
 {
     attention_ctx ctx = {.exec = exec, .shape = shape, .out = out, .q = q, .k = k, .v = v};
 
-    RP_ASSERT(shape->head_dim <= MAX_HEAD_DIM);
+    RP_ASSERT(shape->head_dim <= RP_ATTENTION_MAX_HEAD_DIM);
     ctx.group = shape->n_heads / shape->n_kv_heads;
     RP_ASSERT(ctx.group <= QUERY_ROWS);
     ctx.n_queries = QUERY_ROWS / ctx.group;
