@@ -273,6 +273,10 @@ static rp_status resolve_formats(rp_job *job)
     rp_status st = RP_OK;
     rp_output_formats *formats = &job->output.formats;
 
+    if (formats->n > RP_MAX_OUTPUTS) {
+        return RP_FAIL(RP_ERR_CONFIG, "%s: output.formats: %d entries, more than the %d allowed",
+                       job->origin, (int)formats->n, RP_MAX_OUTPUTS);
+    }
     for (int64_t i = 0; i < formats->n; i++) {
         RP_TRY(name_format(job, &formats->items[i]));
         for (int64_t k = 0; k < i; k++) {

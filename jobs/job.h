@@ -45,6 +45,8 @@ typedef enum rp_window_variant {
     RP_WINDOWS_LLAMA_CPP  /* llama-perplexity: the second half of a window alone */
 } rp_window_variant;
 
+/* Entries of output.formats. */
+#define RP_MAX_OUTPUTS 8
 /* Fields of the products key: RP_PRODUCTS_F32 and _BF16 of kernels/ops.h, or this. */
 #define RP_PRODUCTS_AUTO (-1)
 /* output.formats[].dtype: an rp_dtype, or the model's own type. */

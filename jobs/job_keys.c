@@ -32,7 +32,7 @@ static const rp_option_word dtype_words[] = {
 static rp_status check_output_name(const char *text)
 {
     static const char *const own[] = {"job.yaml", "report.json", "report.html", "checkpoint",
-                                      "logs"};
+                                      "log"};
 
     if (strchr(text, '/') != NULL || *text == '.') {
         return RP_FAIL(RP_ERR_USAGE, "want a plain file name, got \"%s\"", text);
@@ -501,7 +501,7 @@ static const rp_option cluster_rows[] = {
      AT(products),
      .fallback = "auto",
      .words = products_words,
-     .help = "precision of products in the forward pass; auto: bf16 where the processor has AMX"},
+     .help = "precision of products in the forward pass and of Gram matrices; auto: f32"},
     {.name = "walltime",
      .type = RP_OPTION_SECONDS,
      AT(walltime_seconds),
