@@ -50,7 +50,19 @@ RP_CHECKED rp_status rp_gguf_put_model(rp_gguf_writer *writer, const rp_model_co
  * RP_ERR_FORMAT naming the key. */
 RP_CHECKED rp_status rp_gguf_read_config(rp_model_config *out, const rp_gguf *gguf);
 
-/* ---- Keys of the tokenizer (gguf_tokenizer.c) ---- */
+/* ---- Keys of the tokenizer (gguf_tokenizer.c, gguf_tokenizer_read.c) ---- */
+
+#define RP_GGUF_SPACE_MARK "\xe2\x96\x81" /* U+2581, a space in llama-style pieces */
+
+/* llama.cpp's kinds of tokens, tokenizer.ggml.token_type. */
+typedef enum rp_gguf_token_type {
+    RP_GGUF_TOKEN_NORMAL = 1,
+    RP_GGUF_TOKEN_UNKNOWN,
+    RP_GGUF_TOKEN_CONTROL,
+    RP_GGUF_TOKEN_USER_DEFINED,
+    RP_GGUF_TOKEN_UNUSED,
+    RP_GGUF_TOKEN_BYTE
+} rp_gguf_token_type;
 
 /* Local. tokenizer_config.json of a folder with chat_template.jinja folded in; an empty object when
  * there is none. New reference. */

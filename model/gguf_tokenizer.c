@@ -17,18 +17,7 @@
 #include "formats/json.h"
 
 #define MAX_TEMPLATE_BYTES ((size_t)16 << 20)
-#define SPACE_MARK "\xe2\x96\x81" /* U+2581, a space in llama-style pieces */
 #define PAD_TEXT_BYTES 32
-
-/* llama.cpp's kinds of tokens. */
-typedef enum token_type {
-    TOKEN_NORMAL = 1,
-    TOKEN_UNKNOWN,
-    TOKEN_CONTROL,
-    TOKEN_USER_DEFINED,
-    TOKEN_UNUSED,
-    TOKEN_BYTE
-} token_type;
 
 rp_status rp_gguf_load_tokenizer_config(json_t **out, const char *dir)
 {
@@ -87,25 +76,26 @@ static bool looks_like_control(const char *text)
            strcmp(text, "<pad>") == 0 || strcmp(text, "<mask>") == 0;
 }
 
-static token_type type_of(const rp_tokenizer *tokenizer, int32_t id, int32_t unk_id)
+static rp_gguf_token_type type_of(const rp_tokenizer *tokenizer, int32_t id, int32_t unk_id)
 {
     const bool has_bytes = rp_tokenizer_kind_of(tokenizer) == RP_TOKENIZER_BYTE_FALLBACK;
     const char *text = rp_tokenizer_token(tokenizer, id);
     bool is_special = false;
 
     if (text == NULL) {
-        return TOKEN_UNUSED;
+        return RP_GGUF_TOKEN_UNUSED;
     }
     if (has_bytes && id == unk_id) {
-        return TOKEN_UNKNOWN;
+        return RP_GGUF_TOKEN_UNKNOWN;
     }
     if (has_bytes && is_byte_token(text)) {
-        return TOKEN_BYTE;
+        return RP_GGUF_TOKEN_BYTE;
     }
     if (!rp_tokenizer_is_added(tokenizer, id, &is_special)) {
-        return TOKEN_NORMAL;
+        return RP_GGUF_TOKEN_NORMAL;
     }
-    return is_special || looks_like_control(text) ? TOKEN_CONTROL : TOKEN_USER_DEFINED;
+    return is_special || looks_like_control(text) ? RP_GGUF_TOKEN_CONTROL
+                                                  : RP_GGUF_TOKEN_USER_DEFINED;
 }
 
 static rp_status put_tokens(rp_gguf_writer *w, const rp_tokenizer *tokenizer, int64_t n,
@@ -120,7 +110,8 @@ static rp_status put_tokens(rp_gguf_writer *w, const rp_tokenizer *tokenizer, in
     for (int64_t id = 0; id < n; id++) {
         const bool has_id = id < rp_tokenizer_size(tokenizer);
         const char *text = has_id ? rp_tokenizer_token(tokenizer, (int32_t)id) : NULL;
-        types[id] = has_id ? (int32_t)type_of(tokenizer, (int32_t)id, unk_id) : TOKEN_UNUSED;
+        types[id] =
+            has_id ? (int32_t)type_of(tokenizer, (int32_t)id, unk_id) : RP_GGUF_TOKEN_UNUSED;
         (void)snprintf(pad, sizeof(pad), "[PAD%" PRId64 "]", id);
         RP_TRY(rp_gguf_add_string(w, text != NULL ? text : pad));
     }
@@ -246,7 +237,8 @@ static rp_status find_habits(habits *out, const rp_tokenizer *tokenizer)
     RP_TRY(rp_tokenizer_encode(tokenizer, "a", 1, false, &plain, &n_plain));
     RP_TRY(rp_tokenizer_encode(tokenizer, "a", 1, true, &whole, &n_whole));
     first = n_plain > 0 ? rp_tokenizer_token(tokenizer, plain[0]) : NULL;
-    out->adds_space = first != NULL && strncmp(first, SPACE_MARK, strlen(SPACE_MARK)) == 0;
+    out->adds_space =
+        first != NULL && strncmp(first, RP_GGUF_SPACE_MARK, strlen(RP_GGUF_SPACE_MARK)) == 0;
     out->adds_bos = n_plain > 0 && n_whole > n_plain && whole[0] != plain[0];
     out->adds_eos = n_whole - n_plain == (out->adds_bos ? 2 : 1);
     if (n_whole > n_plain + out->adds_bos + out->adds_eos) {

@@ -68,3 +68,46 @@ const char *rp_tokenizer_gguf_pre(const rp_tokenizer *tokenizer)
     }
     return NULL;
 }
+
+/* Names of llama.cpp that stand for the same splits as a row. */
+static const char *row_name(const char *pre)
+{
+    static const char *const aliases[][2] = {
+        {"starcoder", "smollm"},   {"refact", "smollm"},          {"llama3", "llama-bpe"},
+        {"llama-v3", "llama-bpe"}, {"deepseek-r1-qwen", "qwen2"}, {"stablelm2", "qwen2"},
+    };
+    for (size_t i = 0; i < RP_COUNT(aliases); i++) {
+        if (strcmp(aliases[i][0], pre) == 0) {
+            return aliases[i][1];
+        }
+    }
+    return pre;
+}
+
+json_t *rp_tok_gguf_pre_json(const char *pre, bool *ignores_merges)
+{
+    const char *name = row_name(pre);
+    json_t *steps = NULL;
+    size_t row = 0;
+
+    while (row < RP_COUNT(rows) && strcmp(rows[row].name, name) != 0) {
+        row++;
+    }
+    if (row == RP_COUNT(rows)) {
+        return NULL;
+    }
+    *ignores_merges = rows[row].ignores_merges;
+    steps = json_array();
+    for (size_t i = 0; i < rows[row].n_splits; i++) {
+        const char *regex = rows[row].splits[i];
+        (void)json_array_append_new(
+            steps, regex == DIGIT
+                       ? json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", 1)
+                       : json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex",
+                                   regex, "behavior", "Isolated", "invert", 0));
+    }
+    (void)json_array_append_new(steps, json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel",
+                                                 "add_prefix_space", 0, "trim_offsets", 1,
+                                                 "use_regex", 0));
+    return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", steps);
+}

@@ -265,6 +265,11 @@ RP_CHECKED rp_status rp_tok_pretokenize(rp_tok_work *work, size_t step, const ch
 /* Local. Ids of one pre-token. */
 RP_CHECKED rp_status rp_tok_bpe_encode(rp_tok_work *work, const char *text, size_t nbytes);
 
+/* ---- llama.cpp's names of pre-tokenizers (tokenizer_gguf.c) ---- */
+/* Local. The pre_tokenizer of tokenizer.json that such a name stands for (new reference) and the
+ * model's ignore_merges; NULL when the name is not known. */
+json_t *rp_tok_gguf_pre_json(const char *pre, bool *ignores_merges);
+
 #ifdef __cplusplus
 }
 #endif
