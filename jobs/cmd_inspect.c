@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "formats/gguf.h"
 #include "formats/hf_folder.h"
+#include "jobs/checkpoint_inspect.h"
 #include "jobs/print.h"
 
 #include <fcntl.h>
@@ -323,6 +324,8 @@ rp_status rp_cmd_inspect(const rp_cli *cli)
         RP_TRY(is_gguf(&gguf, path));
         if (gguf) {
             RP_TRY(inspect_gguf(&root, path));
+        } else if (rp_checkpoint_is_file(path)) {
+            RP_TRY(rp_checkpoint_inspect(&root, path));
         } else {
             RP_TRY(inspect_safetensors(&root, path));
         }

@@ -35,6 +35,19 @@ void rp_environ_prepare(char **argv)
     }
 }
 
+bool rp_environ_has_launcher(void)
+{
+    /* Open MPI; PMIx; PMI 1 and 2 (MPICH, Slurm). */
+    static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_FD"};
+
+    for (size_t i = 0; i < RP_COUNT(marks); i++) {
+        if (getenv(marks[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *rp_environ_core_type(void)
 {
     return getenv("OPENBLAS_CORETYPE");

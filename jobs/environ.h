@@ -12,6 +12,8 @@ extern "C" {
  * type and thread count), so a process that lacks them sets them and executes itself once more.
  * Returns when everything is set, or when that is not possible. */
 void rp_environ_prepare(char **argv);
+/* Local. Whether mpirun, srun or their kin started this process as a rank. */
+bool rp_environ_has_launcher(void);
 /* Local. OPENBLAS_CORETYPE as it is now, for the log; NULL when not set. */
 const char *rp_environ_core_type(void);
 /* Local. When the batch system ends the job, seconds since 1970 (SLURM_JOB_END_TIME); 0: not known.

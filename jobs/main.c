@@ -175,7 +175,7 @@ int main(int argc, char **argv)
     rp_status status = RP_OK;
 
     rp_environ_prepare(argv);
-    status = rp_comm_create_world(&comm);
+    status = rp_environ_has_launcher() ? rp_comm_create_world(&comm) : rp_comm_create_serial(&comm);
     if (status != RP_OK) {
         (void)fprintf(stderr, "rankpress: %s\n", rp_error_message());
         return rp_status_exit_code(status);

@@ -1,0 +1,145 @@
+# The command line: help, version, generated documents, commands on data that ships with the project.
+# RP_BUILD names the build folder.
+
+
+bats_require_minimum_version 1.5.0
+setup() {
+    root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+    rankpress=${RP_BUILD:-$root/build/release}/jobs/rankpress
+    booklm=$root/examples/models/booklm
+}
+
+# refused CODE MESSAGE ARG...: exit code and the one line on stderr
+refused() {
+    local code=$1 message=$2 rc=0
+    shift 2
+    "$rankpress" "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" </dev/null || rc=$?
+    echo "exit code $rc, wanted $code; stderr: $(cat "$BATS_TEST_TMPDIR/err")"
+    [ "$rc" = "$code" ]
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/err")" = 1 ]
+    [ ! -s "$BATS_TEST_TMPDIR/out" ]
+    grep -qF -- "rankpress: $message" "$BATS_TEST_TMPDIR/err"
+}
+
+commands() {
+    "$rankpress" --help | sed -n '/^commands:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p'
+}
+
+@test "--version prints name and number" {
+    run "$rankpress" --version
+    [ "$status" = 0 ]
+    [[ $output =~ ^rankpress\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
+}
+
+@test "--help lists every command, and each has its own help of at most 80 columns" {
+    [ "$(commands | wc -l)" -ge 3 ]
+    for command in $(commands); do
+        run "$rankpress" "$command" --help
+        [ "$status" = 0 ]
+        [[ ${lines[0]} == "usage: rankpress $command"* ]]
+        [ -z "$(awk 'length > 80 && !/^usage/' <<<"$output")" ]
+    done
+    [ "$("$rankpress" -h)" = "$("$rankpress" --help)" ]
+}
+
+@test "the man page in the tree is the program's, and formats without warnings" {
+    diff <("$rankpress" --man) "$root/man/rankpress.1"
+    if command -v groff >/dev/null; then
+        [ -z "$(groff -man -Tascii -ww -z "$root/man/rankpress.1" 2>&1)" ]
+    fi
+}
+
+@test "the completion in the tree is the program's, and completes" {
+    diff <("$rankpress" --completion bash) "$root/completion/rankpress.bash"
+    # shellcheck disable=SC1091
+    source "$root/completion/rankpress.bash"
+    COMP_WORDS=(rankpress tok) COMP_CWORD=1
+    _rankpress
+    [ "${COMPREPLY[*]}" = tokenize ]
+    COMP_WORDS=(rankpress tokenize --dec) COMP_CWORD=2
+    _rankpress
+    [ "${COMPREPLY[*]}" = --decode ]
+}
+
+@test "wrong command lines: one line, exit code 64" {
+    refused 64 'want a command; see rankpress --help'
+    refused 64 'no command "inspct" (did you mean "inspect"?)' inspct
+    refused 64 'unknown option --vresion; see rankpress --help' --vresion
+    refused 64 'option --completion: want bash' --completion zsh
+    refused 64 'rankpress inspect: want PATH' inspect
+    refused 64 'rankpress inspect: too many operands: "b"' inspect a b
+    refused 64 'unknown option --jsn (did you mean --json?)' inspect --jsn a
+    refused 64 'rankpress tokenize: option --model is missing' tokenize x
+    refused 64 'option --threads: want an integer from 1 to 4096 or auto, got "many"' \
+        bench-gemm --threads many
+}
+
+@test "tokenize: operands, file and standard input give the same ids, and decode" {
+    ids=$("$rankpress" tokenize --model "$booklm" Once upon a time)
+    [ "$ids" = "$(printf 'Once upon a time' | "$rankpress" tokenize --model "$booklm")" ]
+    printf 'Once upon a time' >"$BATS_TEST_TMPDIR/text"
+    [ "$ids" = "$("$rankpress" tokenize --model "$booklm" --text "$BATS_TEST_TMPDIR/text")" ]
+    [ "$("$rankpress" tokenize --model "$booklm" --decode "$ids")" = "Once upon a time" ]
+    "$rankpress" tokenize --model "$booklm" --json Once upon a time |
+        python3 -c 'import json, sys
+d = json.load(sys.stdin)
+assert d["n_tokens"] == len(d["ids"]) == len(d["tokens"]) > 0
+assert " ".join(map(str, d["ids"])) == sys.argv[1]' "$ids"
+}
+
+@test "tokenize: what cannot be read is named" {
+    refused 65 "$BATS_TEST_TMPDIR/absent: cannot open" tokenize --model "$booklm" \
+        --text "$BATS_TEST_TMPDIR/absent"
+    refused 65 'want ids from 0 to' tokenize --model "$booklm" --decode 1 99999999
+    refused 65 'want ids from 0 to' tokenize --model "$booklm" --decode one
+    printf 'a\377b' >"$BATS_TEST_TMPDIR/bytes"
+    refused 65 "$BATS_TEST_TMPDIR/bytes: " tokenize --model "$booklm" \
+        --text "$BATS_TEST_TMPDIR/bytes"
+}
+
+@test "inspect: folder and file say the same; JSON holds every tensor" {
+    "$rankpress" inspect "$booklm" --json >"$BATS_TEST_TMPDIR/folder.json"
+    "$rankpress" inspect "$booklm/model.safetensors" --json >"$BATS_TEST_TMPDIR/file.json"
+    python3 - "$BATS_TEST_TMPDIR" "$booklm/model.safetensors" <<'PYTHON'
+import json, os, struct, sys
+folder, file = (json.load(open(f"{sys.argv[1]}/{n}.json")) for n in ("folder", "file"))
+assert folder["tensors"] == file["tensors"]
+with open(sys.argv[2], "rb") as f:
+    header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+header.pop("__metadata__", None)
+assert {t["name"]: (t["type"], t["shape"]) for t in file["tensors"]} == \
+    {n: (t["dtype"], t["shape"]) for n, t in header.items()}
+assert file["bytes"] == os.path.getsize(sys.argv[2])
+PYTHON
+    "$rankpress" inspect "$booklm" | grep -q 'model.norm.weight .*512 B  \[256\]'
+}
+
+@test "inspect: what is no such file is refused" {
+    refused 65 '/nonexistent: cannot open' inspect /nonexistent
+    printf 'GGUF' >"$BATS_TEST_TMPDIR/cut.gguf"
+    refused 65 "$BATS_TEST_TMPDIR/cut.gguf: " inspect "$BATS_TEST_TMPDIR/cut.gguf"
+    refused 65 "$root/README.md: " inspect "$root/README.md"
+    mkdir "$BATS_TEST_TMPDIR/empty"
+    refused 65 "$BATS_TEST_TMPDIR/empty" inspect "$BATS_TEST_TMPDIR/empty"
+}
+
+@test "bench-gemm: a rate for each kind of product" {
+    "$rankpress" bench-gemm --m 64 --n 64 --k 64 --threads 1 --json |
+        python3 -c 'import json, sys
+rates = json.load(sys.stdin)["rates"]
+kinds = {r["kind"] for r in rates}
+assert {"sgemm", "linear", "gram", "cholesky", "copy"} <= kinds, kinds
+assert all(r["rate"] > 0 for r in rates)'
+}
+
+@test "two ranks: one line of output, one line of error" {
+    run "$root/scripts/mpirun" -n 2 "$rankpress" tokenize --model "$booklm" Once
+    [ "$status" = 0 ]
+    [ "${#lines[@]}" = 1 ]
+    run --separate-stderr "$root/scripts/mpirun" -n 2 "$rankpress" inspect /nonexistent
+    [ "$status" = 65 ]
+    [ "$(grep -c '^rankpress: ' <<<"$stderr")" = 1 ]
+    run --separate-stderr "$root/scripts/mpirun" -n 2 "$rankpress" nonsense
+    [ "$status" = 64 ]
+    [ "$(grep -c '^rankpress: no command' <<<"$stderr")" = 1 ]
+}
