@@ -80,7 +80,32 @@ static const rp_option bench_gemm_options[] = {
     END_ROW,
 };
 
+#define QUIET_ROW                                                                                  \
+    {                                                                                              \
+        .name = "quiet", .type = RP_OPTION_FLAG, AT(is_quiet),                                     \
+        .help = "print errors alone: no progress, no table"                                        \
+    }
+static const rp_option run_options[] = {QUIET_ROW, HELP_ROW, END_ROW};
+
 static const rp_command commands[] = {
+    {.name = "run",
+     .summary = "run a job from start to report, or go on with it",
+     .operands = "JOB.yaml [KEY=VALUE]...",
+     .min_args = 1,
+     .max_args = 1 << 20,
+     .options = run_options,
+     .run = rp_cmd_run,
+     .description = "Calibrates, solves, writes, verifies and evaluates. A folder that this same "
+                    "job started is gone on with, on any number of ranks."},
+    {.name = "resume",
+     .summary = "go on with a stopped job",
+     .operands = "OUT",
+     .min_args = 1,
+     .max_args = 1,
+     .options = run_options,
+     .run = rp_cmd_resume,
+     .description = "Goes on from the last commit of the job that the folder OUT holds, on any "
+                    "number of ranks; the output is the same, byte for byte."},
     {.name = "inspect",
      .summary = "what is in a safetensors, GGUF or checkpoint file, or in a folder of them",
      .operands = "PATH",

@@ -1,0 +1,306 @@
+#include "jobs/calibrate.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/progress.h"
+#include "jobs/activations.h"
+#include "jobs/calibration_text.h"
+#include "jobs/site_solve.h"
+#include "model/executor.h"
+#include "sharding/layer_loader.h"
+
+typedef struct pass {
+    rp_session *s;
+    rp_activations act;
+    rp_executor *executor;
+    rp_layer_loader *loader;
+    rp_site_solver *solver;
+    rp_progress *progress;
+    int32_t *ids;
+    int64_t first_layer; /* where h stands at the start */
+    int64_t done_layers; /* layers whose forms are in the checkpoint */
+} pass;
+
+static void facts_unit(char *out, size_t out_bytes, int64_t layer)
+{
+    (void)snprintf(out, out_bytes, "layer/%lld/facts", (long long)layer);
+}
+
+int64_t rp_calibrate_layers_done(const rp_session *session)
+{
+    char unit[160];
+
+    for (int64_t layer = 0; layer < session->config->n_layers; layer++) {
+        facts_unit(unit, sizeof(unit), layer);
+        if (!rp_checkpoint_has(session->checkpoint, unit)) {
+            return layer;
+        }
+        for (int s = 0; s < RP_SLOT_LINEARS; s++) {
+            const rp_linear *linear = rp_linears_at(&session->linears, layer, (rp_slot)s);
+            for (int f = 0; f < linear->n_forms; f++) {
+                rp_linear_unit(unit, sizeof(unit), linear, f);
+                if (!rp_checkpoint_has(session->checkpoint, unit)) {
+                    return layer;
+                }
+            }
+        }
+    }
+    return session->config->n_layers;
+}
+
+rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int nthreads)
+{
+    const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
+    const rp_calibrate_memory memory = {
+        .activations = rp_activations_bytes(s->config, &blocks, nranks) +
+                       (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t),
+        .layer = rp_layer_loader_bytes(s->weights, nranks),
+        .executor = rp_executor_bytes(s->config, blocks.seq_len, blocks.seqs_per_block),
+        .solver = rp_site_solver_bytes(s, nranks, nthreads),
+    };
+
+    return memory;
+}
+
+static rp_status create_local(pass *p, const rp_blocks *blocks)
+{
+    rp_status st = RP_OK;
+    rp_session *s = p->s;
+    const bool prints = rp_session_prints(s);
+
+    RP_TRY(rp_activations_create(&p->act, s->config, blocks, rp_comm_nranks(s->comm),
+                                 rp_comm_rank(s->comm)));
+    RP_TRY(rp_executor_create(&p->executor, s->config, s->ops, s->exec, blocks->seq_len,
+                              blocks->seqs_per_block));
+    RP_TRY(rp_layer_loader_create(&p->loader, s->comm, s->weights, s->exec));
+    RP_TRY(rp_site_solver_create(&p->solver, s));
+    RP_TRY(rp_progress_create(&p->progress, prints ? stderr : NULL, "calibrate and solve", "layers",
+                              (double)s->config->n_layers));
+out:
+    return st;
+}
+
+/* h at the border where work goes on: saved activations, or the embedding (solved layers are then
+ * forwarded again). */
+static rp_status set_start(pass *p)
+{
+    rp_status st = RP_OK;
+    rp_session *s = p->s;
+
+    p->done_layers = rp_calibrate_layers_done(s);
+    p->first_layer = 0;
+    if (p->done_layers == s->config->n_layers) {
+        p->first_layer = p->done_layers;
+        return RP_OK;
+    }
+    p->first_layer = rp_activations_find_saved(&p->act, s, p->done_layers);
+    if (p->first_layer > 0) {
+        RP_TRY(rp_agree(s->comm, rp_activations_load(&p->act, s, p->first_layer)));
+        return RP_OK;
+    }
+    p->first_layer = 0;
+    RP_TRY(rp_agree(s->comm, rp_activations_embed(&p->act, s->weights, p->ids)));
+out:
+    return st;
+}
+
+static rp_status create(pass *p, rp_session *session)
+{
+    rp_status st = RP_OK;
+    const rp_blocks blocks = rp_calibration_blocks(session->job, session->config);
+
+    p->s = session;
+    RP_TRY(rp_calibration_ids(session, &blocks, &p->ids));
+    RP_TRY(rp_agree(session->comm, create_local(p, &blocks)));
+    RP_TRY(set_start(p));
+out:
+    return st;
+}
+
+static void destroy(pass *p)
+{
+    rp_progress_finish(&p->progress);
+    rp_site_solver_destroy(&p->solver);
+    rp_layer_loader_destroy(&p->loader);
+    rp_executor_destroy(&p->executor);
+    rp_activations_destroy(&p->act);
+    free(p->ids);
+}
+
+/* The slots of a solved layer hold what form 0 decodes to. */
+static rp_status restore_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT])
+{
+    rp_status st = RP_OK;
+    char unit[160];
+
+    for (int s = 0; s < RP_SLOT_LINEARS; s++) {
+        const rp_linear *linear = rp_linears_at(&p->s->linears, layer, (rp_slot)s);
+        rp_form form = {0};
+        if (linear->n_forms == 0) {
+            continue;
+        }
+        rp_linear_unit(unit, sizeof(unit), linear, 0);
+        RP_TRY(rp_checkpoint_get_form(p->s->checkpoint, unit, 0, linear->rows, &form));
+        rp_form_decode_rows(&form, 0, linear->rows, slots[s]);
+        rp_form_destroy(&form);
+    }
+out:
+    return st;
+}
+
+static void each_block(pass *p, int64_t layer, int site, const rp_layer_weights *w)
+{
+    rp_session *s = p->s;
+    const rp_range mine = p->act.mine;
+    double start = rp_clock_seconds();
+
+    for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
+        const int64_t row = rp_activations_row(&p->act, b);
+        const int64_t n_seqs = rp_blocks_seqs(&p->act.blocks, b);
+        float *h = p->act.h + row * p->act.hidden;
+        float *buf = p->act.buf + row * p->act.ld;
+        if (site < 0) {
+            rp_executor_enter(p->executor, layer, w, n_seqs, h, buf, p->act.ld);
+            continue;
+        }
+        rp_executor_step(p->executor, layer, (rp_site)site, w, n_seqs, h, buf, p->act.ld);
+        s->flop[RP_PHASE_FORWARD] += rp_executor_step_flop(
+            s->config, (rp_site)site, n_seqs * p->act.blocks.seq_len, p->act.blocks.seq_len);
+    }
+    rp_session_lap(s, RP_PHASE_FORWARD, &start);
+}
+
+/* Forwards one layer, solving its linears on the way when they are not solved yet. */
+static rp_status run_layer(pass *p, int64_t layer, json_t *facts)
+{
+    rp_status st = RP_OK;
+    rp_session *s = p->s;
+    const bool is_solved = layer < p->done_layers;
+    const rp_site_input input = {p->act.blocks, p->act.mine, p->act.buf, p->act.ld};
+    float *slots[RP_SLOT_COUNT];
+    rp_layer_weights w;
+    double start = rp_clock_seconds();
+
+    RP_TRY(rp_layer_loader_get(p->loader, layer, slots));
+    if (layer + 1 < s->config->n_layers) {
+        rp_layer_loader_prefetch(p->loader, layer + 1);
+    }
+    if (is_solved) {
+        RP_TRY(rp_agree(s->comm, restore_layer(p, layer, slots)));
+    }
+    rp_session_lap(s, RP_PHASE_READ, &start);
+    for (int i = 0; i < RP_SLOT_COUNT; i++) {
+        w.slot[i] = slots[i];
+    }
+    each_block(p, layer, -1, &w);
+    for (int site = 0; site < RP_SITE_COUNT; site++) {
+        if (!is_solved && rp_site_is_active(s, layer, (rp_site)site)) {
+            RP_TRY(rp_site_solve(p->solver, layer, (rp_site)site, &input, slots, facts));
+        }
+        /* The last layer's stream goes nowhere: its statistics were all that counted. */
+        if (layer + 1 < s->config->n_layers || site + 1 < RP_SITE_COUNT) {
+            each_block(p, layer, site, &w);
+        }
+        rp_progress_update(p->progress, (double)layer + (site + 1) / (double)RP_SITE_COUNT);
+    }
+out:
+    return st;
+}
+
+/* Collective. Facts and maybe activations into the open generation, then the commit and a new
+ * generation. */
+static rp_status commit(pass *p, int64_t border, rp_status local)
+{
+    rp_status st = RP_OK;
+    rp_session *s = p->s;
+    double start = rp_clock_seconds();
+
+    RP_TRY(rp_agree(s->comm, local));
+    if (border < s->config->n_layers) {
+        local = rp_activations_save_if_cheap(&p->act, s, border);
+    }
+    RP_TRY(rp_checkpoint_commit(s->checkpoint, local));
+    RP_TRY(rp_agree(s->comm, rp_checkpoint_begin(s->checkpoint)));
+    rp_session_lap(s, RP_PHASE_CHECKPOINT, &start);
+    RP_LOG(RP_LOG_INFO, "committed", rp_log_i64("layers", border));
+out:
+    return st;
+}
+
+static rp_status put_facts(pass *p, int64_t layer, const json_t *facts)
+{
+    rp_status st = RP_OK;
+    char unit[64];
+    char *text = NULL;
+
+    if (rp_comm_rank(p->s->comm) != 0) {
+        return RP_OK;
+    }
+    facts_unit(unit, sizeof(unit), layer);
+    text = json_dumps(facts, JSON_COMPACT);
+    if (text == NULL) {
+        return RP_FAIL(RP_ERR_MEMORY, "no memory for the facts of layer %lld", (long long)layer);
+    }
+    st = rp_checkpoint_put_text(p->s->checkpoint, unit, text);
+    free(text);
+    return st;
+}
+
+static rp_status run_layers(pass *p)
+{
+    rp_status st = RP_OK;
+    rp_session *s = p->s;
+    const int64_t n_layers = s->config->n_layers;
+    const int64_t every = s->job->cluster.checkpoint.every_layers;
+    json_t *facts = NULL;
+
+    RP_TRY(rp_agree(s->comm, rp_checkpoint_begin(s->checkpoint)));
+    for (int64_t layer = p->first_layer; layer < n_layers; layer++) {
+        const double start = rp_clock_seconds();
+        const bool is_new = layer >= p->done_layers;
+        rp_status local = RP_OK;
+        bool is_stopping = false;
+        facts = json_array();
+        RP_TRY(run_layer(p, layer, facts));
+        if (is_new) {
+            local = put_facts(p, layer, facts);
+        }
+        json_decref(facts);
+        facts = NULL;
+        is_stopping = rp_stop_agree(s->comm, s->walltime, rp_clock_seconds() - start);
+        if (is_new && ((layer + 1) % every == 0 || layer + 1 == n_layers || is_stopping)) {
+            RP_TRY(commit(p, layer + 1, local));
+        }
+        RP_TRY(rp_agree(s->comm, local));
+        RP_LOG(RP_LOG_INFO, "layer", rp_log_i64("layer", layer),
+               rp_log_f64("seconds", rp_clock_seconds() - start), rp_log_i64("solved", is_new));
+        if (is_stopping && layer + 1 < n_layers) {
+            st = RP_FAIL(RP_ERR_STOPPED,
+                         "stopped by %s after layer %lld of %lld; go on with: rankpress resume %s",
+                         rp_stop_reason(s->walltime, rp_clock_seconds() - start),
+                         (long long)layer + 1, (long long)n_layers, s->job->output.dir);
+            goto out;
+        }
+    }
+out:
+    json_decref(facts);
+    return st;
+}
+
+rp_status rp_calibrate(rp_session *session)
+{
+    rp_status st = RP_OK;
+    pass p = {0};
+
+    RP_TRY(create(&p, session));
+    RP_TRY(run_layers(&p));
+out:
+    destroy(&p);
+    return st;
+}

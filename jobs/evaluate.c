@@ -1,0 +1,117 @@
+#include "jobs/evaluate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "jobs/stop.h"
+
+typedef struct ticker {
+    rp_progress *progress;
+    int64_t done;
+} ticker;
+
+static rp_status tick(void *ctx, int64_t units)
+{
+    ticker *t = ctx;
+
+    t->done += units;
+    rp_progress_update(t->progress, (double)t->done);
+    if (rp_stop_requested()) {
+        return RP_FAIL(RP_ERR_STOPPED, "stopped while evaluating");
+    }
+    return RP_OK;
+}
+
+/* This rank's windows into all[r], all[r + R], ... */
+static rp_status run_windows(rp_eval_window *all, int64_t n_all, const rp_evaluator *e,
+                             const rp_weights *model, const rp_weights *base, const char *what)
+{
+    rp_status st = RP_OK;
+    const int rank = rp_comm_rank(e->comm);
+    const int nranks = rp_comm_nranks(e->comm);
+    const int64_t n = RP_MAX((n_all - rank + nranks - 1) / nranks, 0);
+    rp_lm *lm = NULL;
+    rp_lm *base_lm = NULL;
+    int64_t *indices = NULL;
+    rp_eval_window *windows = NULL;
+    ticker t = {0};
+    const rp_lm_tick on_tick = {tick, &t};
+
+    if (n == 0) {
+        return RP_OK;
+    }
+    RP_TRY(rp_lm_create(&lm, model, NULL, e->ops, e->exec, e->opts.context));
+    if (base != NULL) {
+        RP_TRY(rp_lm_create(&base_lm, base, NULL, e->ops, e->exec, e->opts.context));
+    }
+    RP_TRY(rp_alloc_array(&indices, (size_t)n, sizeof(*indices)));
+    RP_TRY(rp_calloc(&windows, (size_t)n, sizeof(*windows)));
+    for (int64_t i = 0; i < n; i++) {
+        indices[i] = rank + i * nranks;
+    }
+    RP_TRY(rp_progress_create(&t.progress, e->progress, what, "units",
+                              (double)rp_eval_units(rp_weights_config(model),
+                                                    base == NULL ? NULL : rp_weights_config(base),
+                                                    n)));
+    RP_TRY(rp_eval_windows(windows, lm, base_lm, &e->opts, e->ids, indices, n, &on_tick));
+    for (int64_t i = 0; i < n; i++) {
+        all[indices[i]] = windows[i];
+    }
+out:
+    rp_progress_finish(&t.progress);
+    free(windows);
+    free(indices);
+    rp_lm_destroy(&base_lm);
+    rp_lm_destroy(&lm);
+    return st;
+}
+
+/* Collective. Every rank's windows to every rank: pieces in rank order, then dealt back to their
+ * numbers. */
+static rp_status gather_windows(rp_eval_window *all, int64_t n_all, rp_comm *comm)
+{
+    rp_status st = RP_OK;
+    const int nranks = rp_comm_nranks(comm);
+    const int64_t most = RP_DIV_UP(n_all, nranks);
+    rp_eval_window *send = NULL;
+    rp_eval_window *recv = NULL;
+
+    st = rp_calloc(&send, (size_t)most, sizeof(*send));
+    if (st == RP_OK) {
+        st = rp_calloc(&recv, (size_t)(most * nranks), sizeof(*recv));
+    }
+    RP_TRY(rp_agree(comm, st));
+    for (int64_t i = 0; rp_comm_rank(comm) + i * nranks < n_all; i++) {
+        send[i] = all[rp_comm_rank(comm) + i * nranks];
+    }
+    rp_comm_allgather(comm, send, recv, (size_t)most * sizeof(*send));
+    for (int64_t i = 0; i < n_all; i++) {
+        all[i] = recv[(i % nranks) * most + i / nranks];
+    }
+out:
+    free(recv);
+    free(send);
+    return st;
+}
+
+rp_status rp_evaluate(rp_eval_result *out, const rp_evaluator *e, const rp_weights *model,
+                      const rp_weights *base, const char *what)
+{
+    rp_status st = RP_OK;
+    rp_eval_window *all = NULL;
+    int64_t n_all = 0;
+
+    memset(out, 0, sizeof(*out));
+    st = rp_eval_count_windows(&n_all, &e->opts, e->n_ids);
+    if (st == RP_OK) {
+        st = rp_calloc(&all, (size_t)n_all, sizeof(*all));
+    }
+    RP_TRY(rp_agree(e->comm, st));
+    RP_TRY(rp_agree(e->comm, run_windows(all, n_all, e, model, base, what)));
+    RP_TRY(gather_windows(all, n_all, e->comm));
+    *out = rp_eval_summarise(all, n_all);
+out:
+    free(all);
+    return st;
+}

@@ -1,0 +1,434 @@
+/* Writing: items are cut into units of rows of about UNIT_BYTES; units are dealt to ranks in
+ * contiguous runs. A rank takes its units in batches: forms come from the checkpoint in this
+ * thread, bytes are made by all threads, and written by this thread (MPI-IO and HDF5 both want
+ * one). */
+#include "jobs/output.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "methods/solver.h"
+#include "mpi/file.h"
+#include "sharding/partition.h"
+
+#define UNIT_BYTES ((size_t)16 << 20)
+#define UNITS_A_THREAD 2
+
+typedef struct unit {
+    const rp_store_item *item;
+    int64_t row0, nrows;
+    rp_form form; /* coded items */
+    void *bytes[RP_MAX_PARTS];
+    rp_status status;
+    char message[RP_MESSAGE_BYTES];
+} unit;
+
+typedef struct writer {
+    const rp_store *store;
+    rp_session *s;
+    unit *units; /* this rank's */
+    int64_t n_units;
+    unit *batch;
+} writer;
+
+static int64_t item_rows(const rp_store_item *item)
+{
+    return item->info->shape[0];
+}
+
+static int64_t item_cols(const rp_store_item *item)
+{
+    return item->info->ndim > 1 ? item->info->shape[1] : 1;
+}
+
+/* Rows of a unit: whole items where the encoder or the reordering wants all rows. */
+static int64_t unit_rows(const rp_store_item *item)
+{
+    const size_t row_bytes = RP_MAX(item->places[0].nbytes / (size_t)RP_MAX(item_rows(item), 1), 1);
+
+    if (item->is_container || item->order.head_rows > 0 || item->info->ndim < 2) {
+        return item_rows(item);
+    }
+    return RP_MAX((int64_t)(UNIT_BYTES / row_bytes), 1);
+}
+
+static rp_status deal_units(writer *w)
+{
+    rp_status st = RP_OK;
+    const rp_store *store = w->store;
+    int64_t n_all = 0;
+    int64_t at = 0;
+    rp_range mine;
+
+    for (int64_t i = 0; i < store->n_items; i++) {
+        n_all += RP_DIV_UP(item_rows(&store->items[i]), unit_rows(&store->items[i]));
+    }
+    mine = rp_partition(n_all, rp_comm_nranks(w->s->comm), rp_comm_rank(w->s->comm));
+    RP_TRY(rp_calloc(&w->units, (size_t)RP_MAX(mine.count, 1), sizeof(*w->units)));
+    for (int64_t i = 0; i < store->n_items; i++) {
+        const rp_store_item *item = &store->items[i];
+        const int64_t step = unit_rows(item);
+        for (int64_t row0 = 0; row0 < item_rows(item); row0 += step, at++) {
+            if (at >= mine.first && at < mine.first + mine.count) {
+                w->units[w->n_units++] = (unit){
+                    .item = item, .row0 = row0, .nrows = RP_MIN(step, item_rows(item) - row0)};
+            }
+        }
+    }
+out:
+    return st;
+}
+
+static rp_status solve_rtn(const rp_store_item *item, const rp_weights *weights, int64_t row0,
+                           int64_t nrows, rp_form *out)
+{
+    rp_status st = RP_OK;
+    const int64_t cols = item_cols(item);
+    float *w = NULL;
+    rp_form form = {0};
+    rp_solver_task task = {.grid = &item->linear->grid[item->form]};
+
+    RP_TRY(rp_alloc_array(&w, (size_t)(nrows * cols), sizeof(*w)));
+    RP_TRY(rp_weights_read_f32(weights, item->info, row0, nrows, w));
+    RP_TRY(rp_form_create_codes(&form, task.grid, nrows, cols));
+    task.w = w;
+    task.out = &form;
+    rp_solver_rtn.solve(&task);
+    *out = form;
+out:
+    free(w);
+    return st;
+}
+
+rp_status rp_store_get_form(const rp_store_item *item, rp_session *session, int64_t row0,
+                            int64_t nrows, rp_form *out)
+{
+    char name[160];
+
+    if (session->checkpoint == NULL) {
+        return solve_rtn(item, session->weights, row0, nrows, out);
+    }
+    rp_linear_unit(name, sizeof(name), item->linear, item->form);
+    return rp_checkpoint_get_form(session->checkpoint, name, row0, nrows, out);
+}
+
+/* Rows of a dense item in the type of the file: as they are, or through f32. */
+static rp_status make_dense(const unit *u, const rp_weights *weights, rp_dtype dtype, void *dst)
+{
+    rp_status st = RP_OK;
+    const rp_store_item *item = u->item;
+    const int64_t n = u->nrows * item_cols(item);
+    float *values = NULL;
+
+    RP_TRY(rp_alloc_array(&values, (size_t)n, sizeof(*values)));
+    if (item->form != RP_FORM_NONE) {
+        rp_form_decode_rows(&u->form, 0, u->nrows, values);
+    } else {
+        RP_TRY(rp_weights_read_f32(weights, item->info, u->row0, u->nrows, values));
+    }
+    rp_from_f32(dst, values, dtype, n);
+    if (dtype == RP_F16) {
+        for (int64_t i = 0; i < n; i++) {
+            if ((((uint16_t *)dst)[i] & 0x7c00u) == 0x7c00u) {
+                st = RP_FAIL(RP_ERR_FORMAT,
+                             "%s: value %g at %lld does not fit in F16 (choose dtype: BF16)",
+                             item->info->name, (double)values[i],
+                             (long long)(u->row0 * item_cols(item) + i));
+                goto out;
+            }
+        }
+    }
+out:
+    free(values);
+    return st;
+}
+
+static void reorder_rows(char *dst, const char *src, int64_t rows, rp_gguf_row_order order,
+                         size_t row_bytes)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t from = rp_gguf_row_to_hf(order, r);
+        memcpy(dst + (size_t)r * row_bytes, src + (size_t)from * row_bytes, row_bytes);
+    }
+}
+
+static rp_status make_gguf(unit *u, const rp_weights *weights, void *dst)
+{
+    rp_status st = RP_OK;
+    const rp_store_item *item = u->item;
+    const size_t row_bytes = rp_gguf_row_bytes(item->block, item_cols(item));
+    rp_form dense = {0};
+    char *rows = NULL;
+    void *target = dst;
+
+    if (item->info->ndim < 2) { /* vectors are F32 */
+        RP_TRY(rp_alloc(&rows, (size_t)item_rows(item) * sizeof(float)));
+        RP_TRY(make_dense(u, weights, RP_F32, item->order.head_rows > 0 ? (void *)rows : dst));
+        if (item->order.head_rows > 0) {
+            reorder_rows(dst, rows, item_rows(item), item->order, sizeof(float));
+        }
+        goto out;
+    }
+    if (item->order.head_rows > 0) {
+        RP_TRY(rp_alloc(&rows, (size_t)u->nrows * row_bytes));
+        target = rows;
+    }
+    if (item->form == RP_FORM_NONE) {
+        RP_TRY(rp_form_create_dense(&dense, u->nrows, item_cols(item)));
+        RP_TRY(rp_weights_read_f32(weights, item->info, u->row0, u->nrows, dense.values));
+        RP_TRY(rp_gguf_encode_rows(item->block, &dense, 0, u->nrows, target));
+    } else {
+        RP_TRY(rp_gguf_encode_rows(item->block, &u->form, 0, u->nrows, target));
+    }
+    if (item->order.head_rows > 0) {
+        reorder_rows(dst, rows, u->nrows, item->order, row_bytes);
+    }
+out:
+    free(rows);
+    rp_form_destroy(&dense);
+    return st;
+}
+
+static size_t unit_part_bytes(const unit *u, int part)
+{
+    const rp_store_item *item = u->item;
+
+    return item->places[part].nbytes / (size_t)item_rows(item) * (size_t)u->nrows;
+}
+
+static rp_status make_unit(const writer *w, unit *u)
+{
+    rp_status st = RP_OK;
+    const rp_store_item *item = u->item;
+
+    if (item->form != RP_FORM_NONE && w->s->checkpoint == NULL) {
+        RP_TRY(rp_store_get_form(item, w->s, u->row0, u->nrows, &u->form));
+    }
+    for (int p = 0; p < item->n_parts; p++) {
+        const size_t nbytes = item->is_container ? item->places[p].nbytes : unit_part_bytes(u, p);
+        RP_TRY(rp_alloc(&u->bytes[p], nbytes));
+        if (item->is_container) {
+            RP_TRY(
+                w->store->container->encode(&w->store->container_opts, &u->form, p, u->bytes[p]));
+        } else if (item->block != NULL) {
+            RP_TRY(make_gguf(u, w->s->weights, u->bytes[p]));
+        } else if (item->form == RP_FORM_NONE && item->dtype == item->info->dtype &&
+                   item->info->is_dense) {
+            RP_TRY(rp_weights_read_rows(w->s->weights, item->info, u->row0, u->nrows, u->bytes[p]));
+        } else {
+            RP_TRY(make_dense(u, w->s->weights, item->dtype, u->bytes[p]));
+        }
+    }
+out:
+    if (st != RP_OK) {
+        st = rp_error_prefix(st, "%s", item->info->name);
+    }
+    return st;
+}
+
+static void make_queued(void *ctx, int64_t index, int thread)
+{
+    const writer *w = ctx;
+    unit *u = &w->batch[index];
+
+    (void)thread;
+    u->status = make_unit(w, u);
+    if (u->status != RP_OK) { /* the message is this thread's */
+        memcpy(u->message, rp_error_message(), strlen(rp_error_message()) + 1);
+    }
+}
+
+static void clear_unit(unit *u)
+{
+    rp_form_destroy(&u->form);
+    for (int p = 0; p < RP_MAX_PARTS; p++) {
+        free(u->bytes[p]);
+        u->bytes[p] = NULL;
+    }
+}
+
+static rp_status write_batch(writer *w, rp_file *const *files, int64_t n)
+{
+    rp_status st = RP_OK;
+
+    for (int64_t i = 0; i < n && w->s->checkpoint != NULL; i++) {
+        unit *u = &w->batch[i];
+        if (u->item->form != RP_FORM_NONE) {
+            RP_TRY(rp_store_get_form(u->item, w->s, u->row0, u->nrows, &u->form));
+        }
+    }
+    rp_pool_run(w->s->exec->pool, n, make_queued, w);
+    for (int64_t i = 0; i < n; i++) {
+        const unit *u = &w->batch[i];
+        if (u->status != RP_OK) {
+            st = RP_FAIL(u->status, "%s", u->message);
+            goto out;
+        }
+        for (int p = 0; p < u->item->n_parts; p++) {
+            const rp_store_place *place = &u->item->places[p];
+            const size_t row_bytes = place->nbytes / (size_t)item_rows(u->item);
+            const size_t nbytes = u->item->is_container ? place->nbytes : unit_part_bytes(u, p);
+            RP_TRY(rp_file_write_at(files[place->file],
+                                    place->offset_bytes + (size_t)u->row0 * row_bytes, u->bytes[p],
+                                    nbytes));
+        }
+    }
+out:
+    for (int64_t i = 0; i < n; i++) {
+        clear_unit(&w->batch[i]);
+    }
+    return st;
+}
+
+static rp_status write_units(writer *w, rp_file *const *files)
+{
+    rp_status st = RP_OK;
+    const int64_t step = (int64_t)rp_pool_nthreads(w->s->exec->pool) * UNITS_A_THREAD;
+
+    for (int64_t i = 0; i < w->n_units && st == RP_OK; i += step) {
+        w->batch = w->units + i;
+        st = write_batch(w, files, RP_MIN(step, w->n_units - i));
+    }
+    return st;
+}
+
+/* Headers are rank 0's. */
+static rp_status write_headers(const rp_store *store, const rp_session *s, rp_file *const *files)
+{
+    rp_status st = RP_OK;
+
+    for (int64_t f = 0; f < store->n_files && rp_comm_rank(s->comm) == 0; f++) {
+        RP_TRY(rp_file_write_at(files[f], 0, store->files[f].header, store->files[f].header_bytes));
+    }
+out:
+    return st;
+}
+
+/* Collective. A folder gets its final name as a whole. */
+static rp_status finish_folder(const rp_store *store, const rp_session *s)
+{
+    rp_status st = RP_OK;
+
+    if (strcmp(store->path, store->work_path) == 0) {
+        return RP_OK;
+    }
+    if (rp_comm_rank(s->comm) == 0) {
+        st = rp_store_write_sidecars(store, s);
+        if (st == RP_OK) {
+            st = rp_fs_rename(store->work_path, store->path);
+        }
+    }
+    return rp_agree(s->comm, st);
+}
+
+static rp_status write_files(rp_store *store, writer *w, rp_file **files)
+{
+    rp_status st = RP_OK;
+    rp_session *s = w->s;
+    rp_status local = RP_OK;
+    double start = rp_clock_seconds();
+
+    for (int64_t f = 0; f < store->n_files && st == RP_OK; f++) {
+        st = rp_file_create(&files[f], s->comm, store->files[f].path, store->files[f].total_bytes);
+    }
+    local = st;
+    if (local == RP_OK) {
+        local = write_headers(store, s, files);
+    }
+    if (local == RP_OK) {
+        local = write_units(w, files);
+    }
+    rp_session_lap(s, RP_PHASE_WRITE, &start);
+    local = rp_agree(s->comm, local); /* one file's failure removes them all */
+    for (int64_t f = 0; f < store->n_files; f++) {
+        double fsync_seconds = 0;
+        if (files[f] != NULL) {
+            const rp_status finished = rp_file_finish(&files[f], local, &fsync_seconds);
+            local = local == RP_OK ? finished : local;
+        }
+        s->seconds[RP_PHASE_FSYNC] += fsync_seconds;
+    }
+    return local;
+}
+
+rp_status rp_store_write(rp_store *store, rp_session *session)
+{
+    rp_status st = RP_OK;
+    writer w = {.store = store, .s = session};
+    rp_file **files = NULL;
+
+    st = deal_units(&w);
+    if (st == RP_OK) {
+        st = rp_calloc(&files, (size_t)store->n_files, sizeof(*files));
+    }
+    if (st == RP_OK && rp_comm_rank(session->comm) == 0 &&
+        strcmp(store->path, store->work_path) != 0) {
+        st = rp_fs_remove_tree(store->work_path);
+        if (st == RP_OK) {
+            st = rp_fs_make_dirs(store->work_path);
+        }
+    }
+    RP_TRY(rp_agree(session->comm, st));
+    st = write_files(store, &w, files);
+    if (st == RP_OK) {
+        st = finish_folder(store, session);
+    }
+    if (st != RP_OK && rp_comm_rank(session->comm) == 0 &&
+        strcmp(store->path, store->work_path) != 0) {
+        (void)!rp_fs_remove_tree(store->work_path);
+    }
+out:
+    free(files);
+    free(w.units);
+    return st;
+}
+
+void rp_store_destroy(rp_store **store)
+{
+    rp_store *s = *store;
+
+    if (s == NULL) {
+        return;
+    }
+    for (int64_t f = 0; f < s->n_files; f++) {
+        free(s->files[f].path);
+        free(s->files[f].header);
+    }
+    free(s->files);
+    free(s->items);
+    free(s->index_json);
+    free(s->path);
+    free(s->work_path);
+    free(s);
+    *store = NULL;
+}
+
+rp_status rp_store_create(rp_store **out, const rp_session *session, int index)
+{
+    rp_status st = RP_OK;
+    rp_store *store = NULL;
+    const rp_output_format *format = &session->job->output.formats.items[index];
+    const bool is_file = format->kind == RP_FORMAT_GGUF;
+
+    *out = NULL;
+    RP_TRY(rp_calloc(&store, 1, sizeof(*store)));
+    store->format = format;
+    store->index = index;
+    RP_TRY(rp_fs_join(&store->path, session->job->output.dir, format->name));
+    RP_TRY(rp_strprintf(&store->work_path, "%s%s", store->path, is_file ? "" : ".part"));
+    RP_TRY(is_file ? rp_store_lay_out_gguf(store, session)
+                   : rp_store_lay_out_safetensors(store, session));
+    for (int64_t f = 0; f < store->n_files; f++) {
+        store->total_bytes += store->files[f].total_bytes;
+    }
+    *out = store;
+    store = NULL;
+out:
+    rp_store_destroy(&store);
+    return st;
+}

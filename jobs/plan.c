@@ -1,0 +1,139 @@
+#include "jobs/plan.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "jobs/calibration_text.h"
+#include "model/eval.h"
+#include "model/executor.h"
+#include "sharding/gram.h"
+
+/* Program, shared libraries, MPI's buffers, tokenizer: measured on a run of a tiny model. */
+#define BASE_BYTES ((size_t)96 << 20)
+/* One batch of an output: a unit in the file's type, as f32, as codes (output.c, output_verify.c).
+ */
+#define WRITE_UNIT_BYTES ((size_t)16 << 20)
+
+static void count_work(rp_plan *plan, const rp_session *s)
+{
+    const double tokens = (double)(plan->blocks.n_seqs * plan->blocks.seq_len);
+    const double triangle_bytes = 4.0; /* c^2 / 2 integers of 8 bytes */
+
+    for (int64_t l = 0; l < s->config->n_layers; l++) {
+        for (int site = 0; site < RP_SITE_COUNT; site++) {
+            const double c = (double)rp_model_site_width(s->config, (rp_site)site);
+            bool has_gram = false;
+            plan->forward_flop += rp_executor_step_flop(s->config, (rp_site)site,
+                                                        plan->blocks.n_seqs * plan->blocks.seq_len,
+                                                        plan->blocks.seq_len);
+            for (int slot = 0; slot < RP_SLOT_LINEARS; slot++) {
+                const rp_linear *linear = rp_linears_at(&s->linears, l, (rp_slot)slot);
+                if (rp_slot_info_of((rp_slot)slot)->site == (rp_site)site && linear->n_forms > 0) {
+                    has_gram = has_gram || linear->choice.method == RP_METHOD_GPTQ;
+                    plan->solve_flop += linear->n_forms * (double)linear->rows * c * c;
+                    plan->sent_bytes += linear->rows * linear->cols / plan->nranks;
+                }
+            }
+            if (has_gram) {
+                plan->gram_flop += tokens * c * c;
+                plan->factor_flop += c * c * c / 3;
+                plan->sent_bytes += (int64_t)(triangle_bytes * c * c + 4 * c * c / plan->nranks);
+            }
+        }
+    }
+}
+
+static size_t checkpoint_bytes(const rp_plan *plan, const rp_session *s)
+{
+    size_t total = (size_t)(plan->blocks.n_seqs * plan->blocks.seq_len * s->config->hidden_size) *
+                   sizeof(float) * 2; /* two borders' activations while one replaces the other */
+
+    for (int64_t i = 0; i < s->linears.n; i++) {
+        const rp_linear *linear = &s->linears.items[i];
+        for (int f = 0; f < linear->n_forms; f++) {
+            total += (size_t)(linear->rows * linear->cols) +
+                     (size_t)(linear->rows * rp_grid_ngroups(&linear->grid[f], linear->cols)) *
+                         (size_t)linear->grid[f].ops->n_params * sizeof(float);
+        }
+    }
+    return total;
+}
+
+static size_t largest_linear_elems(const rp_session *s)
+{
+    size_t most = 0;
+
+    for (int64_t i = 0; i < s->linears.n; i++) {
+        most = RP_MAX(most, (size_t)(s->linears.items[i].rows * s->linears.items[i].cols));
+    }
+    return most;
+}
+
+static size_t evaluate_memory(const rp_plan *plan, const rp_session *s)
+{
+    const rp_job_evaluate *e = &s->job->evaluate;
+    const bool has_base = (e->metrics & (RP_METRIC_KL_DIVERGENCE | RP_METRIC_TOP1_AGREEMENT)) != 0;
+    rp_eval_opts opts = rp_eval_opts_default();
+
+    if (e->text == NULL) {
+        return 0;
+    }
+    opts.context = e->context > 0 ? e->context : RP_MIN(2048, s->config->max_position);
+    return (has_base ? 2 : 1) * rp_lm_bytes(s->config, plan->nthreads, opts.context) +
+           rp_eval_bytes(s->config, has_base, &opts, plan->nthreads,
+                         e->max_windows > 0 ? e->max_windows : 1024);
+}
+
+rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const *stores, int nranks)
+{
+    const rp_session *s = session;
+    rp_plan plan = {.nranks = nranks, .needs_calibration = s->linears.needs_calibration};
+    size_t stage = 0;
+
+    plan.nthreads = rp_session_threads(s->comm, s->job->cluster.threads);
+    plan.base_bytes = BASE_BYTES;
+    if (plan.needs_calibration) {
+        plan.blocks = rp_calibration_blocks(s->job, s->config);
+        if (plan.blocks.seq_len > s->config->max_position) {
+            return RP_FAIL(RP_ERR_CONFIG,
+                           "calibration.max_seq_length is %lld, the model's limit is %lld",
+                           (long long)plan.blocks.seq_len, (long long)s->config->max_position);
+        }
+        plan.calibrate = rp_calibrate_memory_of(s, nranks, plan.nthreads);
+        plan.checkpoint_bytes = checkpoint_bytes(&plan, s);
+        count_work(&plan, s);
+        stage = plan.calibrate.activations + plan.calibrate.layer + plan.calibrate.executor +
+                plan.calibrate.solver;
+    }
+    plan.write_bytes_memory =
+        (size_t)plan.nthreads * 2 * RP_MAX(8 * WRITE_UNIT_BYTES, 10 * largest_linear_elems(s));
+    plan.evaluate_bytes_memory = evaluate_memory(&plan, s);
+    stage = RP_MAX(stage, RP_MAX(plan.write_bytes_memory, plan.evaluate_bytes_memory));
+    plan.memory_bytes = plan.base_bytes + stage;
+    for (int64_t k = 0; k < s->job->output.formats.n; k++) {
+        plan.output_bytes[k] = stores[k]->total_bytes;
+        plan.disk_bytes += plan.output_bytes[k];
+    }
+    plan.disk_bytes += plan.checkpoint_bytes;
+    *out = plan;
+    return RP_OK;
+}
+
+rp_status rp_plan_check(const rp_plan *plan, const rp_session *session)
+{
+    const int64_t asked = session->job->cluster.memory_per_rank;
+    const size_t physical = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    const size_t limit =
+        asked > 0 ? (size_t)asked : physical / (size_t)rp_comm_node_nranks(session->comm);
+
+    if (plan->memory_bytes > limit) {
+        return RP_FAIL(RP_ERR_MEMORY,
+                       "a rank needs %.2f GB, %s allows %.2f GB: use more ranks, fewer samples "
+                       "or shorter sequences",
+                       (double)plan->memory_bytes / 1e9,
+                       asked > 0 ? "cluster.memory_per_rank" : "this node's memory",
+                       (double)limit / 1e9);
+    }
+    return RP_OK;
+}

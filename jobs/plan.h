@@ -1,0 +1,38 @@
+/* What a job will hold, move and write on each rank, before any of it is done. */
+#ifndef RP_JOBS_PLAN_H
+#define RP_JOBS_PLAN_H
+
+#include "jobs/calibrate.h"
+#include "jobs/output.h"
+#include "sharding/partition.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rp_plan {
+    int nranks, nthreads;
+    bool needs_calibration;
+    rp_blocks blocks;
+    rp_calibrate_memory calibrate; /* bytes a rank */
+    size_t base_bytes;             /* program, libraries, tokenizer, tables */
+    size_t write_bytes_memory;     /* while outputs are written and verified, a rank */
+    size_t evaluate_bytes_memory;
+    size_t memory_bytes; /* the peak of a rank: base and the largest stage */
+    size_t output_bytes[RP_MAX_OUTPUTS];
+    size_t checkpoint_bytes; /* forms of all layers, activations, all ranks */
+    size_t disk_bytes;       /* all outputs and the checkpoint */
+    int64_t sent_bytes;      /* a rank, reductions and exchanges of the whole pass */
+    double forward_flop, gram_flop, factor_flop, solve_flop; /* all ranks */
+} rp_plan;
+
+/* Local. stores: one an output, laid out. */
+RP_CHECKED rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const *stores,
+                                  int nranks);
+/* Local. RP_ERR_MEMORY when a rank would not fit cluster.memory_per_rank (or what the node has). */
+RP_CHECKED rp_status rp_plan_check(const rp_plan *plan, const rp_session *session);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

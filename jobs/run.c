@@ -1,0 +1,244 @@
+#include "jobs/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "jobs/calibrate.h"
+#include "jobs/evaluate.h"
+#include "jobs/out_folder.h"
+#include "jobs/output.h"
+#include "jobs/plan.h"
+#include "jobs/report.h"
+
+typedef struct run {
+    rp_session s;
+    rp_store *stores[RP_MAX_OUTPUTS];
+    rp_results results;
+    json_t *facts;
+    double start;
+} run;
+
+static int64_t source_elems(const rp_weights *weights)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < rp_weights_count(weights); i++) {
+        const rp_weight_info *info = rp_weights_at(weights, i);
+        int64_t elems = 1;
+        for (int d = 0; d < info->ndim; d++) {
+            elems *= info->shape[d];
+        }
+        n += elems;
+    }
+    return n;
+}
+
+static rp_status lay_out_outputs(run *r)
+{
+    rp_status st = RP_OK;
+    const double elems = (double)source_elems(r->s.weights);
+
+    r->results.source_bytes = rp_weights_file_bytes(r->s.weights);
+    r->results.source_bits_per_weight = 8 * (double)r->results.source_bytes / elems;
+    for (int k = 0; k < (int)r->s.job->output.formats.n; k++) {
+        RP_TRY(rp_store_create(&r->stores[k], &r->s, k));
+        r->results.outputs[k].bytes = r->stores[k]->total_bytes;
+        r->results.outputs[k].bits_per_weight = 8 * (double)r->stores[k]->total_bytes / elems;
+    }
+out:
+    return st;
+}
+
+/* Collective. Outputs that have their final name are whole already. */
+static rp_status write_outputs(run *r)
+{
+    rp_status st = RP_OK;
+
+    for (int k = 0; k < (int)r->s.job->output.formats.n; k++) {
+        rp_store *store = r->stores[k];
+        /* Asked on every rank of one file system, after an agreement: all see the same. */
+        if (rp_comm_any(r->s.comm, rp_fs_exists(store->path))) {
+            continue;
+        }
+        RP_TRY(rp_store_write(store, &r->s));
+        RP_TRY(rp_store_verify(store, &r->s));
+        RP_LOG(RP_LOG_INFO, "output", rp_log_str("path", store->path),
+               rp_log_i64("bytes", (int64_t)store->total_bytes));
+    }
+out:
+    return st;
+}
+
+static rp_eval_opts eval_opts(const rp_session *s)
+{
+    const rp_job_evaluate *e = &s->job->evaluate;
+    rp_eval_opts opts = rp_eval_opts_default();
+
+    opts.context = e->context > 0 ? e->context : RP_MIN(2048, s->config->max_position);
+    opts.style = e->variant == RP_WINDOWS_LLAMA_CPP ? RP_EVAL_LLAMA_CPP : RP_EVAL_WINDOWS;
+    opts.add_bos = e->add_bos;
+    opts.bos_id = s->config->bos_id;
+    opts.max_windows = e->max_windows;
+    return opts;
+}
+
+/* Collective. The text's ids on all ranks; rank 0 tokenises. */
+static rp_status share_text(rp_session *s, int32_t **ids, int64_t *n_ids)
+{
+    rp_status st = RP_OK;
+
+    if (rp_comm_rank(s->comm) == 0) {
+        st = rp_session_tokenize(s, s->job->evaluate.text, ids, n_ids);
+    }
+    RP_TRY(rp_agree(s->comm, st));
+    rp_comm_bcast(s->comm, n_ids, sizeof(*n_ids), 0);
+    if (rp_comm_rank(s->comm) != 0) {
+        st = rp_alloc_array(ids, (size_t)*n_ids, sizeof(**ids));
+    }
+    RP_TRY(rp_agree(s->comm, st));
+    rp_comm_bcast(s->comm, *ids, (size_t)*n_ids * sizeof(**ids), 0);
+out:
+    return st;
+}
+
+static rp_status evaluate_output(run *r, const rp_evaluator *e, int k)
+{
+    rp_status st = RP_OK;
+    const unsigned with_base = RP_METRIC_KL_DIVERGENCE | RP_METRIC_TOP1_AGREEMENT;
+    const bool has_base = (r->s.job->evaluate.metrics & with_base) != 0;
+    rp_weights *written = NULL;
+
+    RP_TRY(rp_agree(r->s.comm, rp_weights_open(&written, r->stores[k]->path)));
+    RP_TRY(rp_evaluate(&r->results.outputs[k].eval, e, written, has_base ? r->s.weights : NULL,
+                       r->s.job->output.formats.items[k].name));
+    r->results.outputs[k].is_evaluated = true;
+out:
+    rp_weights_close(&written);
+    return st;
+}
+
+static rp_status evaluate_all(run *r)
+{
+    rp_status st = RP_OK;
+    rp_session *s = &r->s;
+    double start = rp_clock_seconds();
+    int32_t *ids = NULL;
+    rp_evaluator e = {.comm = s->comm, .ops = s->ops, .exec = s->exec};
+
+    if (s->job->evaluate.text == NULL) {
+        return RP_OK;
+    }
+    RP_TRY(share_text(s, &ids, &e.n_ids));
+    e.ids = ids;
+    e.opts = eval_opts(s);
+    e.progress = rp_session_prints(s) ? stderr : NULL;
+    RP_TRY(rp_evaluate(&r->results.source_eval, &e, s->weights, NULL, "evaluate before"));
+    r->results.is_evaluated = true;
+    for (int k = 0; k < (int)s->job->output.formats.n; k++) {
+        RP_TRY(evaluate_output(r, &e, k));
+    }
+    rp_session_lap(s, RP_PHASE_EVALUATE, &start);
+out:
+    free(ids);
+    return st;
+}
+
+static rp_status finish(run *r)
+{
+    rp_status st = RP_OK;
+    rp_session *s = &r->s;
+    rp_status verdict = RP_OK;
+
+    RP_TRY(rp_agree(s->comm, rp_report_collect(&r->facts, &r->results, s)));
+    r->results.seconds = rp_clock_seconds() - r->start;
+    RP_TRY(rp_report_write(s, &r->results, r->facts));
+    if (s->checkpoint != NULL && s->job->cluster.checkpoint.remove_when_done) {
+        RP_TRY(rp_checkpoint_remove(s->checkpoint));
+    }
+    if (rp_session_prints(s)) {
+        rp_report_print(s, &r->results);
+    }
+    verdict = rp_report_judge(s, &r->results);
+    st = rp_agree(s->comm, verdict);
+out:
+    return st;
+}
+
+static rp_status run_stages(run *r)
+{
+    rp_status st = RP_OK;
+    rp_session *s = &r->s;
+    rp_plan plan;
+
+    RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
+    RP_TRY(rp_agree(s->comm, rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm))));
+    RP_TRY(rp_agree(s->comm, rp_plan_check(&plan, s)));
+    RP_TRY(rp_stop_install());
+    RP_TRY(rp_out_folder_open(s, plan.disk_bytes));
+    if (s->checkpoint != NULL) {
+        RP_TRY(rp_calibrate(s));
+    }
+    RP_TRY(write_outputs(r));
+    RP_TRY(evaluate_all(r));
+    RP_TRY(finish(r));
+out:
+    return st;
+}
+
+rp_status rp_run_job(const rp_cli *cli, rp_job *job)
+{
+    rp_status st = RP_OK;
+    run r = {.start = rp_clock_seconds()};
+
+    RP_TRY(rp_session_open(&r.s, cli, job));
+    RP_TRY(run_stages(&r));
+out:
+    if (st != RP_OK) {
+        RP_LOG(RP_LOG_ERROR, "end", rp_log_str("message", rp_error_message()),
+               rp_log_str("place", rp_error_place()));
+    }
+    json_decref(r.facts);
+    for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
+        rp_store_destroy(&r.stores[k]);
+    }
+    rp_session_close(&r.s);
+    rp_log_close();
+    return st;
+}
+
+rp_status rp_cmd_run(const rp_cli *cli)
+{
+    rp_status st = RP_OK;
+    rp_job *job = NULL;
+
+    RP_TRY(rp_agree(cli->comm, rp_job_load(&job, cli->args[0], cli->args + 1, cli->n_args - 1)));
+    RP_TRY(rp_run_job(cli, job));
+out:
+    return st;
+}
+
+rp_status rp_cmd_resume(const rp_cli *cli)
+{
+    rp_status st = RP_OK;
+    rp_job *job = NULL;
+    char *path = NULL;
+
+    st = rp_fs_join(&path, cli->args[0], RP_JOB_FILE);
+    if (st == RP_OK && !rp_fs_exists(path)) {
+        st = RP_FAIL(RP_ERR_FORMAT, "%s: not a folder of a started job: it has no %s", cli->args[0],
+                     RP_JOB_FILE);
+    }
+    if (st == RP_OK) {
+        st = rp_job_load(&job, path, NULL, 0);
+    }
+    RP_TRY(rp_agree(cli->comm, st));
+    RP_TRY(rp_run_job(cli, job));
+out:
+    free(path);
+    return st;
+}

@@ -1,0 +1,132 @@
+#include "jobs/session.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "kernels/exec.h"
+
+#define MAX_TEXT_BYTES ((size_t)4 << 30)
+
+static const char *const phase_names[RP_PHASE_COUNT] = {
+    [RP_PHASE_READ] = "read",         [RP_PHASE_FORWARD] = "forward",
+    [RP_PHASE_GRAM] = "gram",         [RP_PHASE_REDUCE] = "reduce",
+    [RP_PHASE_FACTOR] = "factor",     [RP_PHASE_SOLVE] = "solve",
+    [RP_PHASE_EXCHANGE] = "exchange", [RP_PHASE_CHECKPOINT] = "checkpoint",
+    [RP_PHASE_WRITE] = "write",       [RP_PHASE_FSYNC] = "fsync",
+    [RP_PHASE_VERIFY] = "verify",     [RP_PHASE_EVALUATE] = "evaluate",
+};
+
+const char *rp_phase_name(rp_phase phase)
+{
+    return phase_names[phase];
+}
+
+int rp_session_threads(const rp_comm *comm, int64_t asked)
+{
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t set;
+    long allowed = online;
+
+    if (asked > 0) {
+        return (int)asked;
+    }
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+        allowed = CPU_COUNT(&set);
+    }
+    if (allowed < online) { /* the launcher gave this rank its own cores */
+        return (int)RP_MAX(allowed, 1);
+    }
+    return (int)RP_MAX(online / rp_comm_node_nranks(comm), 1);
+}
+
+/* Products in the type that the job asks; auto is f32, whose results do not depend on the
+ * processor's bf16 units. */
+static rp_products products_of(const rp_job *job)
+{
+    return job->cluster.products == RP_PRODUCTS_AUTO ? RP_PRODUCTS_F32
+                                                     : (rp_products)job->cluster.products;
+}
+
+static rp_status open_local(rp_session *s)
+{
+    rp_status st = RP_OK;
+    const rp_job *job = s->job;
+
+    RP_TRY(rp_weights_open(&s->weights, job->model));
+    s->config = rp_weights_config(s->weights);
+    RP_TRY(rp_linears_create(&s->linears, job, s->config));
+    if (job->evaluate.text != NULL || s->linears.needs_calibration) {
+        RP_TRY(rp_tokenizer_open(&s->tokenizer, job->model));
+    }
+    RP_TRY(rp_exec_create(&s->exec, rp_session_threads(s->comm, job->cluster.threads),
+                          products_of(job)));
+out:
+    return st;
+}
+
+rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job)
+{
+    memset(out, 0, sizeof(*out));
+    out->cli = cli;
+    out->comm = cli->comm;
+    out->job = job;
+    out->ops = rp_kernels_cpu();
+    out->walltime = rp_walltime_start(job->cluster.walltime_seconds);
+    return rp_agree(out->comm, open_local(out));
+}
+
+void rp_session_close(rp_session *session)
+{
+    rp_checkpoint_close(&session->checkpoint);
+    rp_lock_release(&session->lock);
+    rp_linears_destroy(&session->linears);
+    rp_exec_destroy(&session->exec);
+    rp_tokenizer_destroy(&session->tokenizer);
+    rp_weights_close(&session->weights);
+    rp_job_destroy(&session->job);
+}
+
+void rp_session_lap(rp_session *session, rp_phase phase, double *start)
+{
+    const double now = rp_clock_seconds();
+
+    session->seconds[phase] += now - *start;
+    *start = now;
+}
+
+bool rp_session_prints(const rp_session *session)
+{
+    return rp_comm_rank(session->comm) == 0 && !session->cli->is_quiet;
+}
+
+rp_status rp_session_tokenize(const rp_session *session, const char *path, int32_t **ids,
+                              int64_t *n_ids)
+{
+    rp_status st = RP_OK;
+    char *text = NULL;
+    size_t nbytes = 0;
+
+    *ids = NULL;
+    RP_TRY(rp_fs_read_file(&text, &nbytes, path, MAX_TEXT_BYTES));
+    st = rp_tokenizer_encode(session->tokenizer, text, nbytes, false, ids, n_ids);
+    if (st != RP_OK) {
+        st = rp_error_prefix(st, "%s", path);
+        goto out;
+    }
+    for (int64_t i = 0; i < *n_ids; i++) {
+        if ((*ids)[i] >= session->config->vocab_size) {
+            st = RP_FAIL(RP_ERR_FORMAT,
+                         "%s: token %lld has id %d, but the model has a vocabulary of %lld", path,
+                         (long long)i, (*ids)[i], (long long)session->config->vocab_size);
+            goto out;
+        }
+    }
+out:
+    free(text);
+    return st;
+}

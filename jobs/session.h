@@ -1,0 +1,73 @@
+/* What a job in progress has open, and the seconds and FLOP of its phases. */
+#ifndef RP_JOBS_SESSION_H
+#define RP_JOBS_SESSION_H
+
+#include "jobs/checkpoint.h"
+#include "jobs/cmd.h"
+#include "jobs/job.h"
+#include "jobs/linears.h"
+#include "jobs/lock.h"
+#include "jobs/stop.h"
+#include "kernels/ops.h"
+#include "model/tokenizer.h"
+#include "model/weights.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum rp_phase {
+    RP_PHASE_READ = 0, /* waiting for weights */
+    RP_PHASE_FORWARD,
+    RP_PHASE_GRAM,
+    RP_PHASE_REDUCE,
+    RP_PHASE_FACTOR,
+    RP_PHASE_SOLVE,
+    RP_PHASE_EXCHANGE,
+    RP_PHASE_CHECKPOINT,
+    RP_PHASE_WRITE,
+    RP_PHASE_FSYNC,
+    RP_PHASE_VERIFY,
+    RP_PHASE_EVALUATE,
+    RP_PHASE_COUNT
+} rp_phase;
+
+const char *rp_phase_name(rp_phase phase);
+
+typedef struct rp_session {
+    const rp_cli *cli;
+    rp_job *job;
+    rp_comm *comm; /* borrowed */
+    const rp_kernel_ops *ops;
+    rp_exec *exec;
+    rp_weights *weights;
+    const rp_model_config *config;
+    rp_tokenizer *tokenizer;
+    rp_linears linears;
+    rp_lock *lock;
+    rp_checkpoint *checkpoint; /* NULL: the job needs none */
+    rp_walltime walltime;
+    double seconds[RP_PHASE_COUNT]; /* this rank's */
+    double flop[RP_PHASE_COUNT];    /* this rank's */
+} rp_session;
+
+/* Collective on comm. Opens the model, the tokenizer where the job needs one, threads and kernels;
+ * checks the recipe against the model. Nothing is written. Caller closes in any case. Takes the
+ * job. */
+RP_CHECKED rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job);
+void rp_session_close(rp_session *session);
+/* Local. Threads of a rank: `asked`, or the cores that this rank has to itself when 0. */
+int rp_session_threads(const rp_comm *comm, int64_t asked);
+/* Local. Adds now - *start to a phase and sets *start to now. */
+void rp_session_lap(rp_session *session, rp_phase phase, double *start);
+/* Local. Is this the rank that prints, and may it. */
+bool rp_session_prints(const rp_session *session);
+/* Local. The text's ids, no special tokens; RP_ERR_FORMAT when the file is missing or an id is out
+ * of range. */
+RP_CHECKED rp_status rp_session_tokenize(const rp_session *session, const char *path, int32_t **ids,
+                                         int64_t *n_ids);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,592 @@
+/* A site's linears are cut into tiles of rows of fixed size (rp_solver_tile_rows). Tile number i of
+ * the site, counted over linears and forms, belongs to rank i mod R, so the bytes that come out do
+ * not depend on R. */
+#include "jobs/site_solve.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "methods/solver.h"
+#include "sharding/gram.h"
+
+#define MAX_SITE_LINEARS 3
+
+typedef struct site_tile {
+    int linear, form; /* index in `active`, form number */
+    int owner;
+    int64_t row0, nrows;
+    double loss;
+} site_tile;
+
+typedef struct active_linear {
+    const rp_linear *linear;
+    const rp_solver *solver; /* rtn after a failed factorisation */
+    bool is_fallback, is_done;
+    rp_damping_log damping;
+    rp_form forms[RP_MAX_OUTPUTS];
+} active_linear;
+
+struct rp_site_solver {
+    rp_session *session;
+    rp_gram gram;
+    int64_t *reduce_scratch;
+    char *scratch; /* [nthreads][scratch_each] */
+    size_t scratch_each;
+    /* The site in hand. */
+    active_linear active[MAX_SITE_LINEARS];
+    int n_active;
+    site_tile *tiles;
+    int64_t n_tiles;
+    rp_site_factor factor;
+    float *const *slots;
+    /* The tiles of one run of the pool. */
+    int64_t *queue;
+    int64_t n_queue;
+};
+
+static const rp_solver *solver_of(const rp_linear *linear)
+{
+    return rp_solver_find(rp_method_name(linear->choice.method));
+}
+
+bool rp_site_is_active(const rp_session *session, int64_t layer, rp_site site)
+{
+    for (int s = 0; s < RP_SLOT_LINEARS; s++) {
+        if (rp_slot_info_of((rp_slot)s)->site == site &&
+            rp_linears_at(&session->linears, layer, (rp_slot)s)->n_forms > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static size_t scratch_each_of(const rp_session *session)
+{
+    size_t most = 64;
+
+    for (int64_t i = 0; i < session->linears.n; i++) {
+        const rp_linear *linear = &session->linears.items[i];
+        for (int f = 0; f < linear->n_forms; f++) {
+            const size_t need = solver_of(linear)->scratch_bytes(
+                &linear->grid[f], RP_MIN(rp_solver_tile_rows(linear->rows), linear->rows),
+                linear->cols, linear->choice.block_size);
+            most = RP_MAX(most, need);
+        }
+    }
+    return RP_DIV_UP(most, 64) * 64;
+}
+
+/* Widest site that needs a Gram matrix; 0 when none does. */
+static int64_t widest_gram(const rp_session *session)
+{
+    int64_t most = 0;
+
+    for (int64_t i = 0; i < session->linears.n; i++) {
+        const rp_linear *linear = &session->linears.items[i];
+        if (linear->n_forms > 0 && solver_of(linear)->needs_gram) {
+            most = RP_MAX(most, linear->cols);
+        }
+    }
+    return most;
+}
+
+size_t rp_site_solver_bytes(const rp_session *session, int nranks, int nthreads)
+{
+    const size_t width = (size_t)widest_gram(session);
+    size_t forms = 0;
+
+    for (int site = 0; site < RP_SITE_COUNT; site++) {
+        size_t here = 0;
+        for (int s = 0; s < RP_SLOT_LINEARS; s++) {
+            const rp_linear *linear = rp_linears_at(&session->linears, 0, (rp_slot)s);
+            if (rp_slot_info_of((rp_slot)s)->site != (rp_site)site) {
+                continue;
+            }
+            for (int f = 0; f < linear->n_forms; f++) {
+                const size_t n = (size_t)(linear->rows * linear->cols);
+                const size_t params =
+                    (size_t)(linear->rows * rp_grid_ngroups(&linear->grid[f], linear->cols)) *
+                    (size_t)linear->grid[f].ops->n_params * sizeof(float);
+                /* The forms, and with several ranks what is sent and received of form 0. */
+                here += n + params;
+                here += nranks > 1 && f == 0 ? (n + params) + (n + params) / (size_t)nranks : 0;
+            }
+        }
+        forms = RP_MAX(forms, here);
+    }
+    return 12 * width * width + (nranks > 1 ? rp_gram_scratch_bytes((int64_t)width) : 0) + forms +
+           (size_t)nthreads * scratch_each_of(session);
+}
+
+rp_status rp_site_solver_create(rp_site_solver **out, rp_session *session)
+{
+    rp_status st = RP_OK;
+    rp_site_solver *solver = NULL;
+    const int64_t width = widest_gram(session);
+
+    *out = NULL;
+    RP_TRY(rp_calloc(&solver, 1, sizeof(*solver)));
+    solver->session = session;
+    solver->scratch_each = scratch_each_of(session);
+    RP_TRY(rp_alloc_array(&solver->scratch, (size_t)rp_pool_nthreads(session->exec->pool),
+                          solver->scratch_each));
+    if (width > 0) {
+        RP_TRY(rp_gram_create(&solver->gram, width));
+        if (rp_comm_nranks(session->comm) > 1) {
+            RP_TRY(rp_alloc(&solver->reduce_scratch, rp_gram_scratch_bytes(width)));
+        }
+    }
+    *out = solver;
+    solver = NULL;
+out:
+    rp_site_solver_destroy(&solver);
+    return st;
+}
+
+static void clear_site(rp_site_solver *solver)
+{
+    for (int i = 0; i < MAX_SITE_LINEARS; i++) {
+        for (int f = 0; f < RP_MAX_OUTPUTS; f++) {
+            rp_form_destroy(&solver->active[i].forms[f]);
+        }
+    }
+    memset(solver->active, 0, sizeof(solver->active));
+    solver->n_active = 0;
+    rp_site_factor_destroy(&solver->factor);
+    free(solver->tiles);
+    free(solver->queue);
+    solver->tiles = NULL;
+    solver->queue = NULL;
+    solver->n_tiles = 0;
+}
+
+void rp_site_solver_destroy(rp_site_solver **solver)
+{
+    rp_site_solver *s = *solver;
+
+    if (s == NULL) {
+        return;
+    }
+    clear_site(s);
+    rp_gram_destroy(&s->gram);
+    free(s->reduce_scratch);
+    free(s->scratch);
+    free(s);
+    *solver = NULL;
+}
+
+/* Lists the site's linears and tiles, and allocates their forms. */
+static rp_status set_up(rp_site_solver *solver, int64_t layer, rp_site site)
+{
+    rp_status st = RP_OK;
+    const int nranks = rp_comm_nranks(solver->session->comm);
+    size_t capacity = 0;
+
+    for (int s = 0; s < RP_SLOT_LINEARS; s++) {
+        const rp_linear *linear = rp_linears_at(&solver->session->linears, layer, (rp_slot)s);
+        active_linear *a = &solver->active[solver->n_active];
+        if (rp_slot_info_of((rp_slot)s)->site != site || linear->n_forms == 0) {
+            continue;
+        }
+        a->linear = linear;
+        a->solver = solver_of(linear);
+        for (int f = 0; f < linear->n_forms; f++) {
+            const int64_t step = rp_solver_tile_rows(linear->rows);
+            RP_TRY(
+                rp_form_create_codes(&a->forms[f], &linear->grid[f], linear->rows, linear->cols));
+            for (int64_t row0 = 0; row0 < linear->rows; row0 += step) {
+                RP_TRY(rp_grow(&solver->tiles, &capacity, (size_t)solver->n_tiles + 1,
+                               sizeof(*solver->tiles)));
+                solver->tiles[solver->n_tiles] = (site_tile){
+                    .linear = solver->n_active,
+                    .form = f,
+                    .owner = (int)(solver->n_tiles % nranks),
+                    .row0 = row0,
+                    .nrows = RP_MIN(step, linear->rows - row0),
+                };
+                solver->n_tiles++;
+            }
+        }
+        solver->n_active++;
+    }
+    RP_TRY(rp_alloc_array(&solver->queue, (size_t)solver->n_tiles, sizeof(*solver->queue)));
+out:
+    return st;
+}
+
+static rp_cmat block_rows(const rp_site_input *in, int64_t b, int64_t cols)
+{
+    const int64_t row0 = (b - in->mine.first) * in->blocks.seqs_per_block * in->blocks.seq_len;
+
+    return rp_cmat_of(in->rows + row0 * in->ld, rp_blocks_seqs(&in->blocks, b) * in->blocks.seq_len,
+                      cols, in->ld);
+}
+
+/* Collective. The site's Gram sum at `owner`. */
+static rp_status gather_statistics(rp_site_solver *solver, const rp_site_input *in, int64_t cols,
+                                   int owner)
+{
+    rp_status st = RP_OK;
+    rp_session *s = solver->session;
+    double start = rp_clock_seconds();
+
+    rp_gram_begin(&solver->gram, cols, in->blocks.n_seqs * in->blocks.seq_len,
+                  in->blocks.seqs_per_block * in->blocks.seq_len);
+    for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count && st == RP_OK; b++) {
+        st = rp_gram_observe(&solver->gram, s->ops, s->exec, block_rows(in, b, cols));
+    }
+    RP_TRY(rp_agree(s->comm, st));
+    rp_gram_fix_exponents(&solver->gram, s->comm);
+    for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count; b++) {
+        const rp_cmat rows = block_rows(in, b, cols);
+        rp_gram_add(&solver->gram, s->ops, s->exec, rows);
+        s->flop[RP_PHASE_GRAM] += (double)rows.rows * (double)cols * (double)cols;
+    }
+    rp_session_lap(s, RP_PHASE_GRAM, &start);
+    rp_gram_reduce(&solver->gram, s->comm, owner, solver->reduce_scratch);
+    rp_session_lap(s, RP_PHASE_REDUCE, &start);
+out:
+    return st;
+}
+
+/* Collective. The owner's factor on every rank; *is_fallback when there is none. */
+static rp_status share_factor(rp_site_solver *solver, const active_linear *lead, int owner,
+                              bool is_last_use, rp_damping_log *log)
+{
+    rp_status st = RP_OK;
+    rp_session *s = solver->session;
+    rp_gram *gram = &solver->gram;
+    const size_t cols = (size_t)gram->cols;
+    const bool is_owner = rp_comm_rank(s->comm) == owner;
+    rp_site_factor *f = &solver->factor;
+    int64_t *copy = NULL;
+    double start = rp_clock_seconds();
+
+    rp_site_factor_destroy(f);
+    if (is_owner) {
+        rp_gram_view view = {gram->cols,     gram->n_tokens, gram->sum,
+                             gram->exponent, gram->shift,    gram->max_abs};
+        if (!is_last_use) { /* another damping or order comes: the build uses the sum up */
+            st = rp_alloc_array(&copy, cols * cols, sizeof(*copy));
+            if (st == RP_OK) {
+                memcpy(copy, gram->sum, cols * cols * sizeof(*copy));
+                view.sum = copy;
+            }
+        }
+        if (st == RP_OK) {
+            st = rp_site_factor_build(f, log, s->exec, &view, lead->linear->choice.dampening_frac,
+                                      lead->linear->choice.is_actorder_static);
+        }
+        s->flop[RP_PHASE_FACTOR] += (double)cols * (double)cols * (double)cols / 3;
+    } else {
+        st = rp_site_factor_alloc(f, gram->cols);
+    }
+    rp_session_lap(s, RP_PHASE_FACTOR, &start);
+    RP_TRY(rp_agree(s->comm, st));
+    rp_comm_bcast(s->comm, log, sizeof(*log), owner);
+    if (!log->is_fallback) {
+        f->is_actorder = lead->linear->choice.is_actorder_static;
+        rp_comm_bcast(s->comm, f->l, cols * cols * sizeof(*f->l), owner);
+        rp_comm_bcast(s->comm, f->d, cols * sizeof(*f->d), owner);
+        rp_comm_bcast(s->comm, f->order, cols * sizeof(*f->order), owner);
+        rp_comm_bcast(s->comm, f->importance, cols * sizeof(*f->importance), owner);
+        rp_comm_bcast(s->comm, f->is_dead, cols * sizeof(*f->is_dead), owner);
+    }
+    rp_session_lap(s, RP_PHASE_EXCHANGE, &start);
+out:
+    free(copy);
+    return st;
+}
+
+static void solve_queued(void *ctx, int64_t index, int thread)
+{
+    rp_site_solver *solver = ctx;
+    site_tile *tile = &solver->tiles[solver->queue[index]];
+    active_linear *a = &solver->active[tile->linear];
+    rp_form rows = rp_form_view_rows(&a->forms[tile->form], tile->row0, tile->nrows);
+    rp_solver_task task = {
+        .grid = &a->linear->grid[tile->form],
+        .factor = a->solver->needs_gram ? &solver->factor : NULL,
+        .block_cols = a->linear->choice.block_size,
+        .w = solver->slots[a->linear->slot] + tile->row0 * a->linear->cols,
+        .out = &rows,
+        .scratch = solver->scratch + (size_t)thread * solver->scratch_each,
+    };
+
+    a->solver->solve(&task);
+    tile->loss = task.loss;
+}
+
+/* Solves this rank's tiles of the linears in `is_wanted`. */
+static void solve_tiles(rp_site_solver *solver, const bool is_wanted[MAX_SITE_LINEARS])
+{
+    rp_session *s = solver->session;
+    const int rank = rp_comm_rank(s->comm);
+    double start = rp_clock_seconds();
+
+    solver->n_queue = 0;
+    for (int64_t i = 0; i < solver->n_tiles; i++) {
+        const site_tile *tile = &solver->tiles[i];
+        const active_linear *a = &solver->active[tile->linear];
+        if (tile->owner != rank || !is_wanted[tile->linear]) {
+            continue;
+        }
+        solver->queue[solver->n_queue++] = i;
+        if (a->solver->needs_gram) {
+            s->flop[RP_PHASE_SOLVE] +=
+                (double)tile->nrows * (double)a->linear->cols * (double)a->linear->cols;
+        }
+    }
+    rp_pool_run(s->exec->pool, solver->n_queue, solve_queued, solver);
+    rp_session_lap(s, RP_PHASE_SOLVE, &start);
+}
+
+static bool same_factor(const active_linear *a, const active_linear *b)
+{
+    return a->linear->choice.dampening_frac == b->linear->choice.dampening_frac &&
+           a->linear->choice.is_actorder_static == b->linear->choice.is_actorder_static;
+}
+
+/* One factor for all linears that ask for the same damping and order; then the next. */
+static rp_status solve_with_factors(rp_site_solver *solver, int owner)
+{
+    rp_status st = RP_OK;
+
+    for (int i = 0; i < solver->n_active; i++) {
+        active_linear *lead = &solver->active[i];
+        bool is_wanted[MAX_SITE_LINEARS] = {false};
+        bool is_last_use = true;
+        rp_damping_log log = {0};
+        if (lead->is_done || !lead->solver->needs_gram) {
+            continue;
+        }
+        for (int j = i; j < solver->n_active; j++) {
+            active_linear *a = &solver->active[j];
+            is_wanted[j] = !a->is_done && a->solver->needs_gram && same_factor(lead, a);
+            is_last_use = is_last_use && (is_wanted[j] || a->is_done || !a->solver->needs_gram);
+        }
+        RP_TRY(share_factor(solver, lead, owner, is_last_use, &log));
+        for (int j = i; j < solver->n_active; j++) {
+            if (is_wanted[j]) {
+                solver->active[j].damping = log;
+                solver->active[j].is_fallback = log.is_fallback;
+                solver->active[j].is_done = true;
+                if (log.is_fallback) {
+                    solver->active[j].solver = &rp_solver_rtn;
+                }
+            }
+        }
+        solve_tiles(solver, is_wanted);
+    }
+out:
+    return st;
+}
+
+/* Bytes that a tile's owner sends: its loss, and rows of form 0. */
+static size_t payload_bytes(const rp_site_solver *solver, const site_tile *tile)
+{
+    const rp_form *form = &solver->active[tile->linear].forms[tile->form];
+
+    if (tile->form != 0) {
+        return sizeof(double);
+    }
+    return sizeof(double) + (size_t)(tile->nrows * form->cols) +
+           (size_t)(tile->nrows * rp_form_params_per_row(form)) * sizeof(float);
+}
+
+static void copy_payload(rp_site_solver *solver, site_tile *tile, char *bytes, bool is_packing)
+{
+    const rp_form *form = &solver->active[tile->linear].forms[tile->form];
+    const rp_form rows = rp_form_view_rows(form, tile->row0, tile->nrows);
+    const size_t n_codes = (size_t)(tile->nrows * form->cols);
+    const size_t n_params = (size_t)(tile->nrows * rp_form_params_per_row(form)) * sizeof(float);
+
+    if (is_packing) {
+        memcpy(bytes, &tile->loss, sizeof(double));
+    } else {
+        memcpy(&tile->loss, bytes, sizeof(double));
+    }
+    if (tile->form != 0) {
+        return;
+    }
+    bytes += sizeof(double);
+    if (is_packing) {
+        memcpy(bytes, rows.params, n_params);
+        memcpy(bytes + n_params, rows.codes, n_codes);
+    } else {
+        memcpy(rows.params, bytes, n_params);
+        memcpy(rows.codes, bytes + n_params, n_codes);
+    }
+}
+
+/* Collective. Every rank gets every tile's loss and form 0. */
+static rp_status exchange(rp_site_solver *solver)
+{
+    rp_status st = RP_OK;
+    rp_session *s = solver->session;
+    const int nranks = rp_comm_nranks(s->comm);
+    const int rank = rp_comm_rank(s->comm);
+    size_t *nbytes = NULL;
+    char *send = NULL;
+    char *recv = NULL;
+    size_t total = 0;
+    size_t at = 0;
+    double start = rp_clock_seconds();
+
+    if (nranks == 1) {
+        return RP_OK;
+    }
+    RP_TRY(rp_agree(s->comm, rp_calloc(&nbytes, (size_t)nranks, sizeof(*nbytes))));
+    for (int64_t i = 0; i < solver->n_tiles; i++) {
+        nbytes[solver->tiles[i].owner] += payload_bytes(solver, &solver->tiles[i]);
+        total += payload_bytes(solver, &solver->tiles[i]);
+    }
+    st = rp_alloc(&send, nbytes[rank]);
+    if (st == RP_OK) {
+        st = rp_alloc(&recv, total);
+    }
+    RP_TRY(rp_agree(s->comm, st));
+    for (int64_t i = 0; i < solver->n_tiles; i++) {
+        if (solver->tiles[i].owner == rank) {
+            copy_payload(solver, &solver->tiles[i], send + at, true);
+            at += payload_bytes(solver, &solver->tiles[i]);
+        }
+    }
+    rp_comm_allgatherv(s->comm, send, recv, nbytes);
+    at = 0;
+    for (int r = 0; r < nranks; r++) {
+        for (int64_t i = 0; i < solver->n_tiles; i++) {
+            if (solver->tiles[i].owner == r) {
+                copy_payload(solver, &solver->tiles[i], recv + at, false);
+                at += payload_bytes(solver, &solver->tiles[i]);
+            }
+        }
+    }
+    rp_session_lap(s, RP_PHASE_EXCHANGE, &start);
+out:
+    free(recv);
+    free(send);
+    free(nbytes);
+    return st;
+}
+
+static rp_status put_pieces(rp_site_solver *solver)
+{
+    rp_status st = RP_OK;
+    rp_session *s = solver->session;
+    char unit[160];
+    double start = rp_clock_seconds();
+
+    for (int64_t i = 0; i < solver->n_tiles && s->checkpoint != NULL; i++) {
+        const site_tile *tile = &solver->tiles[i];
+        const active_linear *a = &solver->active[tile->linear];
+        const rp_form rows = rp_form_view_rows(&a->forms[tile->form], tile->row0, tile->nrows);
+        if (tile->owner == rp_comm_rank(s->comm)) {
+            rp_linear_unit(unit, sizeof(unit), a->linear, tile->form);
+            RP_TRY(rp_checkpoint_put_form(s->checkpoint, unit, tile->row0, a->linear->rows, &rows));
+        }
+    }
+    rp_session_lap(s, RP_PHASE_CHECKPOINT, &start);
+out:
+    return st;
+}
+
+static void decode_tile(void *ctx, int64_t index, int thread)
+{
+    rp_site_solver *solver = ctx;
+    const site_tile *tile = &solver->tiles[solver->queue[index]];
+    const active_linear *a = &solver->active[tile->linear];
+
+    (void)thread;
+    rp_form_decode_rows(&a->forms[0], tile->row0, tile->nrows,
+                        solver->slots[a->linear->slot] + tile->row0 * a->linear->cols);
+}
+
+static void decode_into_slots(rp_site_solver *solver)
+{
+    solver->n_queue = 0;
+    for (int64_t i = 0; i < solver->n_tiles; i++) {
+        if (solver->tiles[i].form == 0) {
+            solver->queue[solver->n_queue++] = i;
+        }
+    }
+    rp_pool_run(solver->session->exec->pool, solver->n_queue, decode_tile, solver);
+}
+
+static json_t *damping_json(const rp_damping_log *log)
+{
+    json_t *tried = json_array();
+
+    for (int i = 0; i < log->n_steps; i++) {
+        json_array_append_new(tried, json_real(log->tried[i]));
+    }
+    return tried;
+}
+
+/* One object a linear and form. Losses are summed in tile order. */
+static rp_status add_facts(const rp_site_solver *solver, json_t *facts)
+{
+    for (int i = 0; i < solver->n_active; i++) {
+        const active_linear *a = &solver->active[i];
+        for (int f = 0; f < a->linear->n_forms; f++) {
+            char grid[64];
+            double loss = 0;
+            json_t *fact = NULL;
+            for (int64_t t = 0; t < solver->n_tiles; t++) {
+                loss += solver->tiles[t].linear == i && solver->tiles[t].form == f
+                            ? solver->tiles[t].loss
+                            : 0;
+            }
+            rp_grid_describe(&a->linear->grid[f], grid, sizeof(grid));
+            fact = json_pack("{s:s, s:i, s:s, s:s, s:f, s:o, s:b}", "tensor", a->linear->module,
+                             "form", f, "method", a->solver->name, "grid", grid, "loss", loss,
+                             "damping_tried", damping_json(&a->damping), "fallback",
+                             (int)a->is_fallback);
+            if (fact == NULL || json_array_append_new(facts, fact) != 0) {
+                return RP_FAIL(RP_ERR_MEMORY, "no memory for the report");
+            }
+            if (a->damping.n_steps > 1) {
+                RP_LOG(RP_LOG_WARN, "damping", rp_log_str("tensor", a->linear->module),
+                       rp_log_i64("steps", a->damping.n_steps),
+                       rp_log_f64("last", a->damping.tried[a->damping.n_steps - 1]),
+                       rp_log_i64("fallback", a->is_fallback));
+            }
+        }
+    }
+    return RP_OK;
+}
+
+rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
+                        const rp_site_input *input, float *slots[RP_SLOT_COUNT], json_t *facts)
+{
+    rp_status st = RP_OK;
+    rp_session *s = solver->session;
+    const int owner = (int)((layer * RP_SITE_COUNT + (int64_t)site) % rp_comm_nranks(s->comm));
+    bool is_plain[MAX_SITE_LINEARS] = {false};
+    bool needs_gram = false;
+
+    solver->slots = slots;
+    RP_TRY(rp_agree(s->comm, set_up(solver, layer, site)));
+    for (int i = 0; i < solver->n_active; i++) {
+        is_plain[i] = !solver->active[i].solver->needs_gram;
+        needs_gram = needs_gram || !is_plain[i];
+    }
+    solve_tiles(solver, is_plain);
+    if (needs_gram) {
+        RP_TRY(gather_statistics(solver, input, solver->active[0].linear->cols, owner));
+        RP_TRY(solve_with_factors(solver, owner));
+    }
+    RP_TRY(exchange(solver));
+    st = put_pieces(solver);
+    if (st == RP_OK) {
+        st = add_facts(solver, facts);
+    }
+    RP_TRY(rp_agree(s->comm, st));
+    decode_into_slots(solver);
+out:
+    clear_site(solver);
+    return st;
+}
