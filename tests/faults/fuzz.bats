@@ -38,7 +38,7 @@ fuzz() {
 
 @test "damaged tokenizer" {
     echo "Once upon a time" >"$BATS_TEST_TMPDIR/text"
-    fuzz "$FUZZ_DIR/model/tokenizer.json" tokenize FILE --text "$BATS_TEST_TMPDIR/text"
+    fuzz "$FUZZ_DIR/model/tokenizer.json" tokenize --model "$BATS_TEST_TMPDIR" --text "$BATS_TEST_TMPDIR/text"
 }
 
 @test "damaged config" {
