@@ -57,10 +57,12 @@ typedef enum rp_status {
 /* Facts about our own code, never about input. On in debug builds. */
 #ifdef RP_DEBUG
 #define RP_ASSERT(fact) ((fact) ? (void)0 : rp_assert_failed(#fact, __FILE__, __LINE__))
+#elif defined(__clang_analyzer__)
+#define RP_ASSERT(fact) ((fact) ? (void)0 : __builtin_unreachable())
 #else
 #define RP_ASSERT(fact) ((void)sizeof(fact))
 #endif
-void rp_assert_failed(const char *fact, const char *file, int line);
+void rp_assert_failed(const char *fact, const char *file, int line) __attribute__((noreturn));
 
 /* Local. Prefer RP_FAIL. */
 rp_status rp_error_set(rp_status status, const char *file, int line, const char *fmt, ...)

@@ -583,6 +583,7 @@ rp_status rp_checkpoint_open(rp_checkpoint **out, rp_comm *comm, const char *dir
 
     *out = NULL;
     RP_TRY(rp_agree(comm, prepare(&c, comm, dir, job_hash, job_text, opts)));
+    RP_ASSERT(c != NULL);
     RP_TRY(rp_checkpoint_prove_shared(c));
     RP_TRY(share_manifest(c));
     RP_TRY(check_pieces(c));

@@ -61,7 +61,7 @@ static const rp_option_word shapes_words[] = {{"several", 0}, {NULL, 0}};
 #define SIZE_ROW(letter, shown)                                                                    \
     {                                                                                              \
         .name = #letter, .type = RP_OPTION_INT, AT(letter), .fallback = "several", .min = 1,       \
-        .max = 1 << 20, .words = shapes_words, .arg = "N", .help = shown                           \
+        .max = 1 << 20, .words = shapes_words, .arg = "N", .help = (shown)                         \
     }
 static const rp_option bench_gemm_options[] = {
     SIZE_ROW(m, "rows of the product"),

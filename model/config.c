@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "kernels/ops.h"
 
-#define MAX_HEAD_DIM (2 * RP_ROPE_MAX_FACTORS)
+#define MAX_HEAD_DIM (2L * RP_ROPE_MAX_FACTORS)
 _Static_assert(MAX_HEAD_DIM <= RP_ATTENTION_MAX_HEAD_DIM, "attention has no scratch for it");
 
 /* ---- Typed access to keys; a JSON null counts as absent ---- */
@@ -478,7 +478,7 @@ rp_status rp_model_config_check(const rp_model_config *config)
                        RP_ATTENTION_MAX_GROUP);
     }
     if (config->head_dim < 2 || config->head_dim > MAX_HEAD_DIM) {
-        return RP_FAIL(RP_ERR_FORMAT, "key 'head_dim': want 2 to %d, found %lld", MAX_HEAD_DIM,
+        return RP_FAIL(RP_ERR_FORMAT, "key 'head_dim': want 2 to %ld, found %lld", MAX_HEAD_DIM,
                        (long long)config->head_dim);
     }
     if (rotary < 2 || rotary % 2 != 0) {

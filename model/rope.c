@@ -120,7 +120,7 @@ rp_status rp_rope_create(rp_rope *out, const rp_model_config *config, int64_t se
 {
     rp_status st = RP_OK;
     const int64_t half = rp_model_rotary_dims(config) / 2;
-    float inv_freq[RP_ROPE_MAX_FACTORS];
+    float inv_freq[RP_ROPE_MAX_FACTORS] = {0};
     size_t n = 0;
 
     *out = (rp_rope){.cos_sin = NULL};

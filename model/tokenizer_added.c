@@ -136,12 +136,13 @@ rp_status rp_tok_match_added(rp_tok_work *work, const rp_tok_matcher *matcher, c
     for (size_t at = 0; at < nbytes && matcher->n > 0;) {
         const rp_tok_added *token = token_at(matcher, text, nbytes, at);
         size_t start = at;
-        size_t stop = at;
+        size_t stop = 0;
         if (token == NULL) {
             at++;
             continue;
         }
-        at = stop = start + token->pattern_bytes;
+        at += token->pattern_bytes;
+        stop = at;
         if (token->is_single_word &&
             (is_word_before(text, start) || is_word_after(text, nbytes, stop))) {
             continue;

@@ -1,3 +1,4 @@
+/* Integer sums of Gram matrices: any order gives the same bits. */
 #include "sharding/gram.h"
 
 #include <math.h>

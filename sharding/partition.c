@@ -1,3 +1,4 @@
+/* Who has what: equal shares of a range, by rank. */
 #include "sharding/partition.h"
 
 #include "base/mem.h"

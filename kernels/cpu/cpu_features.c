@@ -31,6 +31,6 @@ void rp_cpu_arith_class(char *out, size_t out_bytes, rp_products products)
 
     version = version == NULL ? config : version + 1;
     version_len = (int)strcspn(version, " ");
-    snprintf(out, out_bytes, "cpu/openblas-%.*s-%s/%s", version_len, version,
-             openblas_get_corename(), products == RP_PRODUCTS_F32 ? "f32" : "bf16");
+    (void)snprintf(out, out_bytes, "cpu/openblas-%.*s-%s/%s", version_len, version,
+                   openblas_get_corename(), products == RP_PRODUCTS_F32 ? "f32" : "bf16");
 }

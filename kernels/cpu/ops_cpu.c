@@ -1,3 +1,4 @@
+/* The table of operations of the CPU. */
 #include "kernels/cpu/ops_cpu.h"
 
 const rp_kernel_ops *rp_kernels_cpu(void)

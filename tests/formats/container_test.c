@@ -50,10 +50,11 @@ static rp_form random_form(const rp_grid *grid, int64_t rows, int64_t cols)
         form.codes[i] = (uint8_t)(next_random() & top);
     }
     for (int64_t i = 0; i < rows * rp_form_params_per_row(&form); i += 2) {
+        const int64_t middle = (top + 1) / 2;
         const float scale = 0.001f + (float)(next_random() % 1000) * 1e-5f;
         form.params[i] = rp_round_to_dtype(scale, grid->scale_type);
-        form.params[i + 1] = grid->is_symmetric ? (float)((top + 1) / 2)
-                                                : (float)(low + next_random() % (top + 1 - low));
+        form.params[i + 1] =
+            grid->is_symmetric ? (float)middle : (float)(low + next_random() % (top + 1 - low));
     }
     return form;
 }
