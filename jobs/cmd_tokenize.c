@@ -4,7 +4,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "jobs/print.h"
-#include "model/tokenizer.h"
+#include "jobs/tokenizer_of.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -174,7 +174,7 @@ rp_status rp_cmd_tokenize(const rp_cli *cli)
     char *text = NULL;
     size_t nbytes = 0;
 
-    RP_TRY(rp_tokenizer_open(&tokenizer, cli->model));
+    RP_TRY(rp_tokenizer_of(&tokenizer, cli->model));
     RP_TRY(read_text(&text, &nbytes, cli));
     if (cli->is_decode) {
         RP_TRY(decode(cli, tokenizer, text));

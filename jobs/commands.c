@@ -35,7 +35,7 @@ static const rp_option tokenize_options[] = {
      AT(model),
      .is_required = true,
      .arg = "DIR",
-     .help = "folder with tokenizer.json, or with vocab.json and merges.txt"},
+     .help = "folder with tokenizer files, or a GGUF file"},
     {.name = "text",
      .type = RP_OPTION_PATH,
      AT(text),

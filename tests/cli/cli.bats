@@ -1,8 +1,8 @@
 # The command line: help, version, generated documents, commands on data that ships with the project.
 # RP_BUILD names the build folder.
 
-
 bats_require_minimum_version 1.5.0
+
 setup() {
     root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
     rankpress=${RP_BUILD:-$root/build/release}/jobs/rankpress
