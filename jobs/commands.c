@@ -20,12 +20,76 @@ static const rp_option_word auto_words[] = {{"auto", 0}, {NULL, 0}};
     {                                                                                              \
         .name = "json", .type = RP_OPTION_FLAG, AT(is_json), .help = "print the result as JSON"    \
     }
+#define QUIET_ROW                                                                                  \
+    {                                                                                              \
+        .name = "quiet", .type = RP_OPTION_FLAG, AT(is_quiet),                                     \
+        .help = "print errors alone: no progress, no table"                                        \
+    }
 #define THREADS_ROW                                                                                \
     {                                                                                              \
         .name = "threads", .type = RP_OPTION_INT, AT(threads), .fallback = "auto", .min = 1,       \
         .max = 4096, .words = auto_words, .arg = "N",                                              \
         .help = "threads of a rank; auto: the node's cores shared by its ranks"                    \
     }
+
+static const rp_option_word all_words[] = {{"all", 0}, {NULL, 0}};
+static const rp_option_word variant_words[] = {
+    {"plain", RP_WINDOWS_PLAIN}, {"llama_cpp", RP_WINDOWS_LLAMA_CPP}, {NULL, 0}};
+
+static const rp_option eval_options[] = {
+    {.name = "text",
+     .type = RP_OPTION_PATH,
+     AT(text),
+     .is_required = true,
+     .arg = "FILE",
+     .help = "UTF-8 text to measure on"},
+    {.name = "base",
+     .type = RP_OPTION_PATH,
+     AT(base),
+     .arg = "PATH",
+     .help = "unquantised model: KL divergence and top-1 agreement with it"},
+    {.name = "context",
+     .type = RP_OPTION_INT,
+     AT(context),
+     .fallback = "auto",
+     .min = 2,
+     .max = 1 << 20,
+     .words = auto_words,
+     .arg = "N",
+     .help = "tokens of a window; auto: 2048 or the model's limit if that is less"},
+    {.name = "max_windows",
+     .type = RP_OPTION_INT,
+     AT(max_windows),
+     .fallback = "all",
+     .min = 1,
+     .max = 1e9,
+     .words = all_words,
+     .arg = "N",
+     .help = "stop after so many windows"},
+    {.name = "variant",
+     .type = RP_OPTION_WORD,
+     AT(variant),
+     .fallback = "plain",
+     .words = variant_words,
+     .arg = "NAME",
+     .help = "plain scores all of a window; llama_cpp its second half, as llama-perplexity"},
+    {.name = "add_bos",
+     .type = RP_OPTION_FLAG,
+     AT(add_bos),
+     .help = "put the model's BOS before every window"},
+    {.name = "tokenizer",
+     .type = RP_OPTION_PATH,
+     AT(tokenizer),
+     .arg = "PATH",
+     .help = "folder or GGUF file with the tokenizer; else the base model's, else the model's"},
+    THREADS_ROW,
+    QUIET_ROW,
+    JSON_ROW,
+    HELP_ROW,
+    END_ROW,
+};
+
+static const rp_option verify_options[] = {JSON_ROW, HELP_ROW, END_ROW};
 
 static const rp_option inspect_options[] = {JSON_ROW, HELP_ROW, END_ROW};
 
@@ -80,11 +144,6 @@ static const rp_option bench_gemm_options[] = {
     END_ROW,
 };
 
-#define QUIET_ROW                                                                                  \
-    {                                                                                              \
-        .name = "quiet", .type = RP_OPTION_FLAG, AT(is_quiet),                                     \
-        .help = "print errors alone: no progress, no table"                                        \
-    }
 static const rp_option run_options[] = {QUIET_ROW, HELP_ROW, END_ROW};
 
 static const rp_command commands[] = {
@@ -106,6 +165,26 @@ static const rp_command commands[] = {
      .run = rp_cmd_resume,
      .description = "Goes on from the last commit of the job that the folder OUT holds, on any "
                     "number of ranks; the output is the same, byte for byte."},
+    {.name = "eval",
+     .summary = "perplexity of a model, and how near it is to another",
+     .operands = "MODEL",
+     .min_args = 1,
+     .max_args = 1,
+     .options = eval_options,
+     .run = rp_cmd_eval,
+     .description =
+         "MODEL is a folder (plain, GPTQ or compressed-tensors) or a GGUF file. The text "
+         "is tokenised once and cut into windows that do not overlap; ranks share them."},
+    {.name = "verify",
+     .summary = "read outputs back and check them",
+     .operands = "PATH",
+     .min_args = 1,
+     .max_args = 1,
+     .options = verify_options,
+     .run = rp_cmd_verify,
+     .description = "PATH is the output folder of a job, whose outputs are all checked, or one "
+                    "model: a folder or a GGUF file. Every value of every tensor is decoded; files "
+                    "must be complete and values finite. Ranks share the tensors."},
     {.name = "inspect",
      .summary = "what is in a safetensors, GGUF or checkpoint file, or in a folder of them",
      .operands = "PATH",

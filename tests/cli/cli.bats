@@ -143,3 +143,33 @@ assert all(r["rate"] > 0 for r in rates)'
     [ "$status" = 64 ]
     [ "$(grep -c '^rankpress: no command' <<<"$stderr")" = 1 ]
 }
+
+@test "verify: a good model, and one with a value that is not finite" {
+    run "$rankpress" verify "$booklm"
+    [ "$status" = 0 ]
+    [[ $output == "$booklm: good, 11.5 MB, 56 tensors: 56 BF16" ]]
+    cp -r "$booklm" "$BATS_TEST_TMPDIR/nan"
+    printf '\300\177' | dd of="$BATS_TEST_TMPDIR/nan/model.safetensors" bs=1 seek=2000000 \
+        conv=notrunc status=none
+    refused 65 "$BATS_TEST_TMPDIR/nan/model.safetensors: " verify "$BATS_TEST_TMPDIR/nan"
+    refused 65 '/nonexistent' verify /nonexistent
+}
+
+@test "eval: the same numbers on one rank and on two; a model equals itself" {
+    eval_args=("$booklm" --text "$booklm/heldout.txt" --base "$booklm" --context 64
+        --max-windows 5 --quiet --json)
+    "$rankpress" eval "${eval_args[@]}" >"$BATS_TEST_TMPDIR/1"
+    "$root/scripts/mpirun" -n 2 "$rankpress" eval "${eval_args[@]}" >"$BATS_TEST_TMPDIR/2"
+    python3 - "$BATS_TEST_TMPDIR" <<'PYTHON'
+import json, sys
+one, two = (json.load(open(f"{sys.argv[1]}/{n}")) for n in "12")
+assert one["windows"] == 5 and one["scored_tokens"] == 5 * 63
+assert one["kl_divergence"] == 0 and one["top1_agreement"] == 1
+assert 1 < one["perplexity"] < 1000
+for key in one.keys() - {"seconds", "ranks"}:
+    assert one[key] == two[key], key
+PYTHON
+    printf 'short' >"$BATS_TEST_TMPDIR/short"
+    refused 65 '' eval "$booklm" --text "$BATS_TEST_TMPDIR/short" --context 64
+    refused 64 'rankpress eval: option --text is missing' eval "$booklm"
+}
