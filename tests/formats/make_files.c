@@ -48,8 +48,10 @@ const char *scratch_path(const char *name)
 const char *make_file(const char *name, const void *data, size_t nbytes)
 {
     const char *path = scratch_path(name);
-    FILE *f = fopen(path, "wb");
+    FILE *f = NULL;
 
+    (void)unlink(path); /* cheaper than truncating: that makes some file systems sync */
+    f = fopen(path, "wb");
     if (f == NULL || fwrite(data, 1, nbytes, f) != nbytes || fclose(f) != 0) {
         perror(path);
         exit(EXIT_FAILURE);
