@@ -5,6 +5,8 @@
  * assume the default rounding mode, and do not depend on how the processor treats subnormal f32. */
 #include "kernels/dtype.h"
 
+#include "kernels/clones.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -122,7 +124,7 @@ float rp_bf16_to_f32(uint16_t h)
     return from_bf16(h);
 }
 
-void rp_to_f32(float *restrict dst, const void *restrict src, rp_dtype dtype, int64_t n)
+RP_CLONES void rp_to_f32(float *restrict dst, const void *restrict src, rp_dtype dtype, int64_t n)
 {
     const uint16_t *restrict half = src;
 
@@ -140,7 +142,7 @@ void rp_to_f32(float *restrict dst, const void *restrict src, rp_dtype dtype, in
     }
 }
 
-void rp_from_f32(void *restrict dst, const float *restrict src, rp_dtype dtype, int64_t n)
+RP_CLONES void rp_from_f32(void *restrict dst, const float *restrict src, rp_dtype dtype, int64_t n)
 {
     uint16_t *restrict half = dst;
 

@@ -2,7 +2,7 @@
 #include "kernels/exec.h"
 
 #include "base/mem.h"
-#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_bf16.h"
 
 #include <cblas.h>
 #include <stdlib.h>
@@ -15,20 +15,25 @@ rp_status rp_exec_create(rp_exec **out, int nthreads, rp_products products)
 
     *out = NULL;
     openblas_set_num_threads(1);
-    if (!rp_gemm_has(products)) {
-        st = RP_FAIL(RP_ERR_USAGE, "bf16 products need a processor with AMX");
-        goto out;
-    }
     RP_TRY(rp_calloc(&exec, 1, sizeof(*exec)));
     exec->products = products;
     RP_TRY(rp_pool_create(&exec->pool, nthreads));
     RP_TRY(rp_mul_size(&scratch_bytes, (size_t)nthreads, RP_EXEC_SCRATCH_BYTES));
     RP_TRY(rp_alloc(&exec->scratch, scratch_bytes));
+    if (products == RP_PRODUCTS_BF16) {
+        RP_TRY(rp_bf16_create(&exec->bf16, nthreads));
+    }
     *out = exec;
     exec = NULL;
 out:
     rp_exec_destroy(&exec);
     return st;
+}
+
+size_t rp_exec_bytes(int nthreads, rp_products products)
+{
+    return (size_t)nthreads * RP_EXEC_SCRATCH_BYTES +
+           (products == RP_PRODUCTS_BF16 ? rp_bf16_bytes(nthreads) : 0);
 }
 
 void rp_exec_destroy(rp_exec **exec)
@@ -39,6 +44,7 @@ void rp_exec_destroy(rp_exec **exec)
         return;
     }
     rp_pool_destroy(&e->pool);
+    rp_bf16_destroy(&e->bf16);
     free(e->scratch);
     free(e);
     *exec = NULL;

@@ -4,6 +4,8 @@
  * SkylakeX 128, Cooperlake 91, Haswell 57 GFLOP/s). */
 #include "kernels/cpu/cpu_features.h"
 
+#include "kernels/cpu/gemm_bf16.h"
+
 #include <cblas.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,10 +29,13 @@ void rp_cpu_arith_class(char *out, size_t out_bytes, rp_products products)
 {
     const char *config = openblas_get_config(); /* "OpenBLAS 0.3.21 NO_LAPACKE ..." */
     const char *version = strchr(config, ' ');
+    char bf16_library[64];
     int version_len;
 
     version = version == NULL ? config : version + 1;
     version_len = (int)strcspn(version, " ");
-    (void)snprintf(out, out_bytes, "cpu/openblas-%.*s-%s/%s", version_len, version,
-                   openblas_get_corename(), products == RP_PRODUCTS_F32 ? "f32" : "bf16");
+    rp_bf16_library(bf16_library, sizeof(bf16_library));
+    (void)snprintf(out, out_bytes, "cpu/openblas-%.*s-%s/%s%s", version_len, version,
+                   openblas_get_corename(), products == RP_PRODUCTS_F32 ? "f32" : "bf16-",
+                   products == RP_PRODUCTS_F32 ? "" : bf16_library);
 }

@@ -12,8 +12,8 @@ extern "C" {
  * own choice stands. It is read when the library loads. */
 const char *rp_cpu_openblas_coretype(void);
 
-/* Local. The arithmetic class, "cpu/openblas-0.3.21-SkylakeX/f32": jobs whose classes differ may
- * give different bits. */
+/* Local. The arithmetic class, "cpu/openblas-0.3.21-SkylakeX/f32" or ".../bf16-onednn-2.6.3": jobs
+ * whose classes differ may give different bits. */
 void rp_cpu_arith_class(char *out, size_t out_bytes, rp_products products);
 
 #ifdef __cplusplus

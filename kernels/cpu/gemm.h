@@ -17,14 +17,20 @@ extern "C" {
 /* Local. Whether this machine and build compute such products. */
 bool rp_gemm_has(rp_products products);
 
-/* Local. c = a b^T (+ c), a [m, k], b [n, k], in f32. */
+/* Bounds of one tile of c. */
+enum { RP_GEMM_TILE_ROWS = 512, RP_GEMM_TILE_COLS = 1024 };
+
+/* Local. In the exec's products, by its thread `thread`. c = a b^T (+ c), a [m, k], b [n, k]. */
+void rp_product_nt(const rp_exec *exec, int thread, rp_mat c, rp_cmat a, rp_cmat b,
+                   bool accumulate);
+/* Local. In the exec's products. c = a^T b, a [k, m], b [k, n]; where a and b are the same, the
+ * lower triangle, and the rest of c is undefined. */
+void rp_product_gram(const rp_exec *exec, int thread, rp_mat c, rp_cmat a, rp_cmat b);
+
+/* Local. In f32. c = alpha a b^T (+ c). */
 void rp_gemm_nt(rp_mat c, rp_cmat a, rp_cmat b, float alpha, bool accumulate);
-/* Local. c = a b (+ c), a [m, k], b [k, n]. */
+/* Local. In f32. c = a b (+ c), a [m, k], b [k, n]. */
 void rp_gemm_nn(rp_mat c, rp_cmat a, rp_cmat b, bool accumulate);
-/* Local. c = a^T b, a [k, m], b [k, n]. */
-void rp_gemm_tn(rp_mat c, rp_cmat a, rp_cmat b);
-/* Local. Lower triangle of c = a^T a, a [k, n]; the rest of c is left as it is. */
-void rp_gemm_gram(rp_mat c, rp_cmat a);
 
 /* Local. Size of the tiles that cut n elements into as few, nearly equal parts of at most max_tile
  * (a multiple of 16); a multiple of 16. */

@@ -1,5 +1,7 @@
-/* f32 products of one tile by OpenBLAS. */
+/* f32 products of one tile by OpenBLAS, and the choice between them and bf16. */
 #include "kernels/cpu/gemm.h"
+
+#include "kernels/cpu/gemm_bf16.h"
 
 #include <cblas.h>
 
@@ -8,11 +10,6 @@ static blasint dim(int64_t n)
 {
     RP_ASSERT(n >= 0 && n <= INT32_MAX);
     return (blasint)n;
-}
-
-bool rp_gemm_has(rp_products products)
-{
-    return products == RP_PRODUCTS_F32;
 }
 
 void rp_gemm_nt(rp_mat c, rp_cmat a, rp_cmat b, float alpha, bool accumulate)
@@ -31,16 +28,30 @@ void rp_gemm_nn(rp_mat c, rp_cmat a, rp_cmat b, bool accumulate)
                 dim(c.ld));
 }
 
-void rp_gemm_tn(rp_mat c, rp_cmat a, rp_cmat b)
+bool rp_gemm_has(rp_products products)
 {
-    RP_ASSERT(a.rows == b.rows && c.rows == a.cols && c.cols == b.cols);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, dim(c.rows), dim(c.cols), dim(a.rows),
-                1.0F, a.data, dim(a.ld), b.data, dim(b.ld), 0.0F, c.data, dim(c.ld));
+    return products == RP_PRODUCTS_F32 || rp_bf16_is_available();
 }
 
-void rp_gemm_gram(rp_mat c, rp_cmat a)
+void rp_product_nt(const rp_exec *exec, int thread, rp_mat c, rp_cmat a, rp_cmat b, bool accumulate)
 {
-    RP_ASSERT(c.rows == a.cols && c.cols == a.cols);
-    cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, dim(c.rows), dim(a.rows), 1.0F, a.data,
-                dim(a.ld), 0.0F, c.data, dim(c.ld));
+    if (exec->products == RP_PRODUCTS_BF16) {
+        rp_bf16_nt(exec->bf16, thread, c, a, b, accumulate);
+    } else {
+        rp_gemm_nt(c, a, b, 1.0F, accumulate);
+    }
+}
+
+void rp_product_gram(const rp_exec *exec, int thread, rp_mat c, rp_cmat a, rp_cmat b)
+{
+    RP_ASSERT(a.rows == b.rows && c.rows == a.cols && c.cols == b.cols);
+    if (exec->products == RP_PRODUCTS_BF16) {
+        rp_bf16_tn(exec->bf16, thread, c, a, b);
+    } else if (a.data == b.data) {
+        cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, dim(c.rows), dim(a.rows), 1.0F, a.data,
+                    dim(a.ld), 0.0F, c.data, dim(c.ld));
+    } else {
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, dim(c.rows), dim(c.cols), dim(a.rows),
+                    1.0F, a.data, dim(a.ld), b.data, dim(b.ld), 0.0F, c.data, dim(c.ld));
+    }
 }

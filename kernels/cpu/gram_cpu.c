@@ -1,7 +1,7 @@
 /* Adds one block's Gram matrix to the fixed-point sums (DESIGN section 3).
  *
- * The lower triangle is cut into square tiles. Each is computed in f32 over all rows of the block,
- * then converted while it lies in the cache:
+ * The lower triangle is cut into square tiles. Each is computed with f32 sums over all rows of the
+ * block, then converted while it lies in the cache:
  *
  *     q_ij = round(P_ij * 2^(shift - e_i) * 2^(-e_j)),  sum_ij += q_ij
  *
@@ -15,7 +15,7 @@
 
 #include <math.h>
 
-enum { GRAM_TILE = 512 };
+enum { GRAM_TILE = RP_GEMM_TILE_ROWS };
 
 typedef struct gram_ctx {
     const rp_exec *exec;
@@ -83,12 +83,8 @@ static void gram_tile(void *arg, int64_t index, int thread)
     rows = RP_MIN(ctx->tile, d - i);
     cols = RP_MIN(ctx->tile, d - j);
     p = rp_mat_of(product, rows, cols, cols);
-    if (ti == tj) {
-        rp_gemm_gram(p, rp_cmat_part(ctx->x, 0, ctx->x.rows, i, rows));
-    } else {
-        rp_gemm_tn(p, rp_cmat_part(ctx->x, 0, ctx->x.rows, i, rows),
-                   rp_cmat_part(ctx->x, 0, ctx->x.rows, j, cols));
-    }
+    rp_product_gram(ctx->exec, thread, p, rp_cmat_part(ctx->x, 0, ctx->x.rows, i, rows),
+                    rp_cmat_part(ctx->x, 0, ctx->x.rows, j, cols));
     fill_scale(row_scale, ctx->exponent + i, rows, ctx->shift);
     fill_scale(col_scale, ctx->exponent + j, cols, 0);
     add_tile(ctx->sum + i * d + j, d, rp_cmat_of(p.data, rows, cols, cols), row_scale, col_scale,

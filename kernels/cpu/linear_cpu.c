@@ -4,9 +4,8 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/simd.h"
 
-enum { LINEAR_TILE_ROWS = 512, LINEAR_TILE_COLS = 1024 };
-
 typedef struct linear_ctx {
+    const rp_exec *exec;
     rp_mat y;
     rp_cmat x, w;
     const float *bias;
@@ -35,22 +34,21 @@ static void linear_tile(void *arg, int64_t tile, int thread)
     const int64_t cols = RP_MIN(ctx->tile_cols, ctx->y.cols - c);
     const rp_mat y = rp_mat_part(ctx->y, r, rows, c, cols);
 
-    (void)thread;
     if (ctx->bias != NULL) {
         start_from_bias(y, ctx->bias + c, ctx->accumulate);
     }
-    rp_gemm_nt(y, rp_cmat_part(ctx->x, r, rows, 0, ctx->x.cols),
-               rp_cmat_part(ctx->w, c, cols, 0, ctx->w.cols), 1.0F,
-               ctx->accumulate || ctx->bias != NULL);
+    rp_product_nt(ctx->exec, thread, y, rp_cmat_part(ctx->x, r, rows, 0, ctx->x.cols),
+                  rp_cmat_part(ctx->w, c, cols, 0, ctx->w.cols),
+                  ctx->accumulate || ctx->bias != NULL);
 }
 
 void rp_linear_cpu(const rp_exec *exec, rp_mat y, rp_cmat x, rp_cmat w, const float *bias,
                    bool accumulate)
 {
-    linear_ctx ctx = {.y = y, .x = x, .w = w, .bias = bias, .accumulate = accumulate};
+    linear_ctx ctx = {.exec = exec, .y = y, .x = x, .w = w, .bias = bias, .accumulate = accumulate};
 
-    ctx.tile_rows = rp_tile_size(y.rows, LINEAR_TILE_ROWS);
-    ctx.tile_cols = rp_tile_size(y.cols, LINEAR_TILE_COLS);
+    ctx.tile_rows = rp_tile_size(y.rows, RP_GEMM_TILE_ROWS);
+    ctx.tile_cols = rp_tile_size(y.cols, RP_GEMM_TILE_COLS);
     ctx.n_row_tiles = RP_DIV_UP(y.rows, ctx.tile_rows);
     rp_pool_run(exec->pool, ctx.n_row_tiles * RP_DIV_UP(y.cols, ctx.tile_cols), linear_tile, &ctx);
 }

@@ -1,9 +1,10 @@
 /* Times every CPU operation of one layer of a llama-like model on one block, beside the time that
  * its products would take at the library's own best rate:
  *
- *     OPENBLAS_CORETYPE=SkylakeX ops_bench THREADS [WIDTH HEADS KV_HEADS MIDDLE SEQ_LEN]
+ *     OPENBLAS_CORETYPE=SkylakeX ops_bench THREADS f32|bf16 [WIDTH HEADS KV_HEADS MIDDLE SEQ_LEN]
  *
- * Defaults are those of SmolLM2-135M with sequences of 512 tokens. */
+ * (f32 rates: bf16 products exceed them). Defaults are those of SmolLM2-135M with sequences of 512
+ * tokens. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "kernels/cpu/cpu_features.h"
@@ -13,6 +14,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { ROWS = 2048, REPS = 5 };
 #define RATE_LIMIT_S 0.15
@@ -149,16 +151,19 @@ static float *floats(int64_t n)
 int main(int argc, char **argv)
 {
     const int threads = argc > 1 ? atoi(argv[1]) : 1;
-    layer l = {.width = argc > 6 ? atoi(argv[2]) : 576,
-               .n_heads = argc > 6 ? atoi(argv[3]) : 9,
-               .n_kv_heads = argc > 6 ? atoi(argv[4]) : 3,
-               .middle = argc > 6 ? atoi(argv[5]) : 1536,
-               .seq_len = argc > 6 ? atoi(argv[6]) : 512};
+    const rp_products products =
+        argc > 2 && strcmp(argv[2], "bf16") == 0 ? RP_PRODUCTS_BF16 : RP_PRODUCTS_F32;
+    const bool has_shape = argc > 7;
+    layer l = {.width = has_shape ? atoi(argv[3]) : 576,
+               .n_heads = has_shape ? atoi(argv[4]) : 9,
+               .n_kv_heads = has_shape ? atoi(argv[5]) : 3,
+               .middle = has_shape ? atoi(argv[6]) : 1536,
+               .seq_len = has_shape ? atoi(argv[7]) : 512};
     const int64_t widest = RP_MAX(l.width, l.middle);
     char class_name[128];
 
     l.head_dim = l.width / l.n_heads;
-    if (rp_exec_create(&l.exec, threads, RP_PRODUCTS_F32) != RP_OK ||
+    if (rp_exec_create(&l.exec, threads, products) != RP_OK ||
         rp_calloc(&l.sum, (size_t)(widest * widest), sizeof(*l.sum)) != RP_OK ||
         rp_calloc(&l.exponent, (size_t)widest, sizeof(*l.exponent)) != RP_OK) {
         fprintf(stderr, "%s\n", rp_error_message());
@@ -170,7 +175,7 @@ int main(int argc, char **argv)
     l.w = floats(widest * widest);
     l.cos = floats(l.seq_len * l.head_dim);
     l.sin = floats(l.seq_len * l.head_dim);
-    rp_cpu_arith_class(class_name, sizeof(class_name), RP_PRODUCTS_F32);
+    rp_cpu_arith_class(class_name, sizeof(class_name), products);
     printf("%s, %d threads\n", class_name, threads);
     time_linear(&l, "linear q", l.width, l.width);
     time_linear(&l, "linear k", l.n_kv_heads * l.head_dim, l.width);

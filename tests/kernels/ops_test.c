@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 static rp_exec *one_thread, *three_threads;
+static rp_exec *bf16_execs[2]; /* NULL where the machine has no such products */
 
 static uint32_t mix(uint32_t x)
 {
@@ -43,6 +44,9 @@ static void assert_close(double got, double want, double tolerance)
 static int set_up(void **state)
 {
     (void)state;
+    if (rp_exec_create(&bf16_execs[0], 1, RP_PRODUCTS_BF16) == RP_OK) {
+        assert_int_equal(rp_exec_create(&bf16_execs[1], 3, RP_PRODUCTS_BF16), RP_OK);
+    }
     return rp_exec_create(&one_thread, 1, RP_PRODUCTS_F32) == RP_OK &&
                    rp_exec_create(&three_threads, 3, RP_PRODUCTS_F32) == RP_OK
                ? 0
@@ -54,15 +58,24 @@ static int tear_down(void **state)
     (void)state;
     rp_exec_destroy(&one_thread);
     rp_exec_destroy(&three_threads);
+    rp_exec_destroy(&bf16_execs[0]);
+    rp_exec_destroy(&bf16_execs[1]);
     return 0;
 }
 
-static void linear_at(int64_t m, int64_t n, int64_t k, bool accumulate, bool has_bias)
+/* What products see of an input. */
+static double seen(const rp_exec *exec, float x)
+{
+    return (double)rp_round_to_dtype(x, exec->products == RP_PRODUCTS_F32 ? RP_F32 : RP_BF16);
+}
+
+/* execs: two that must give the same bits. */
+static void linear_at(rp_exec *const *execs, int64_t m, int64_t n, int64_t k, bool accumulate,
+                      bool has_bias)
 {
     float *x = random_floats(m * k, 1, 1.0F), *w = random_floats(n * k, 2, 1.0F);
     float *bias = random_floats(n, 3, 1.0F), *y0 = random_floats(m * n, 4, 1.0F);
     float *y[2] = {random_floats(m * n, 4, 1.0F), random_floats(m * n, 4, 1.0F)};
-    const rp_exec *execs[2] = {one_thread, three_threads};
 
     for (int e = 0; e < 2; e++) {
         rp_kernels_cpu()->linear(execs[e], rp_mat_of(y[e], m, n, n), rp_cmat_of(x, m, k, k),
@@ -73,7 +86,7 @@ static void linear_at(int64_t m, int64_t n, int64_t k, bool accumulate, bool has
         for (int64_t j = 0; j < n; j++) {
             double want = (has_bias ? bias[j] : 0.0) + (accumulate ? y0[i * n + j] : 0.0);
             for (int64_t l = 0; l < k; l++) {
-                want += (double)x[i * k + l] * (double)w[j * k + l];
+                want += seen(execs[0], x[i * k + l]) * seen(execs[0], w[j * k + l]);
             }
             assert_close(y[0][i * n + j], want, 1e-6 * (double)k);
         }
@@ -88,11 +101,25 @@ static void linear_at(int64_t m, int64_t n, int64_t k, bool accumulate, bool has
 
 static void linear_is_the_product(void **state)
 {
+    rp_exec *const execs[2] = {one_thread, three_threads};
+
     (void)state;
-    linear_at(1, 1, 1, false, false);
-    linear_at(70, 33, 172, true, true);
-    linear_at(600, 800, 40, false, true);
-    linear_at(515, 770, 21, true, false);
+    linear_at(execs, 1, 1, 1, false, false);
+    linear_at(execs, 70, 33, 172, true, true);
+    linear_at(execs, 600, 1100, 40, false, true);
+    linear_at(execs, 515, 770, 21, true, false);
+}
+
+static void bf16_linear_is_the_product_of_rounded_inputs(void **state)
+{
+    (void)state;
+    if (bf16_execs[0] == NULL) {
+        skip();
+    }
+    linear_at(bf16_execs, 1, 1, 1, false, false);
+    linear_at(bf16_execs, 70, 33, 172, true, true);
+    linear_at(bf16_execs, 600, 1100, 40, false, true);
+    linear_at(bf16_execs, 19, 23, 5000, true, false); /* two parts of the inner dimension */
 }
 
 static void rms_norm_scales_rows(void **state)
@@ -280,13 +307,12 @@ static void max_abs_raises_and_finds_bad_rows(void **state)
     free(x);
 }
 
-static void gram_at(int64_t rows, int64_t cols, bool is_equal_by_threads)
+static void gram_at(rp_exec *const *execs, int64_t rows, int64_t cols)
 {
     float *x = random_floats(rows * cols, 15, 1.0F);
     int *exponent = malloc((size_t)cols * sizeof(*exponent));
     const size_t sum_bytes = (size_t)(cols * cols) * sizeof(int64_t);
     int64_t *sum[2] = {calloc(1, sum_bytes), calloc(1, sum_bytes)};
-    const rp_exec *execs[2] = {one_thread, three_threads};
     const int shift = 30;
 
     for (int64_t i = 0; i < cols; i++) {
@@ -298,15 +324,13 @@ static void gram_at(int64_t rows, int64_t cols, bool is_equal_by_threads)
                                        sum[e]);
         }
     }
-    if (is_equal_by_threads) {
-        assert_memory_equal(sum[0], sum[1], sum_bytes);
-    }
+    assert_memory_equal(sum[0], sum[1], sum_bytes);
     for (int64_t i = 0; i < cols; i++) {
         for (int64_t j = 0; j < cols; j++) {
             double want = 0.0;
             const double unit = ldexp(1.0, shift - exponent[i] - exponent[j]);
             for (int64_t r = 0; j <= i && r < rows; r++) {
-                want += 2.0 * (double)x[r * cols + i] * (double)x[r * cols + j];
+                want += 2.0 * seen(execs[0], x[r * cols + i]) * seen(execs[0], x[r * cols + j]);
             }
             assert_close((double)sum[0][i * cols + j], want * unit,
                          j <= i ? 1e-6 * (double)rows * unit : 0.0);
@@ -320,10 +344,24 @@ static void gram_at(int64_t rows, int64_t cols, bool is_equal_by_threads)
 
 static void gram_adds_the_lower_triangle(void **state)
 {
+    rp_exec *const execs[2] = {one_thread, three_threads};
+
     (void)state;
-    gram_at(1, 1, true);
-    gram_at(64, 17, true);
-    gram_at(33, 600, true);
+    gram_at(execs, 1, 1);
+    gram_at(execs, 64, 17);
+    gram_at(execs, 33, 600);
+}
+
+static void bf16_gram_is_of_rounded_inputs(void **state)
+{
+    (void)state;
+    if (bf16_execs[0] == NULL) {
+        skip();
+    }
+    gram_at(bf16_execs, 1, 1);
+    gram_at(bf16_execs, 64, 17);
+    gram_at(bf16_execs, 33, 600);
+    gram_at(bf16_execs, 5000, 19); /* two parts of the rows */
 }
 
 static void gram_rounds_to_nearest_even_and_holds_the_bound(void **state)
@@ -376,12 +414,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_is_the_product),
+        cmocka_unit_test(bf16_linear_is_the_product_of_rounded_inputs),
         cmocka_unit_test(rms_norm_scales_rows),
         cmocka_unit_test(rope_rotates_the_first_dims),
         cmocka_unit_test(attention_is_causal_softmax),
         cmocka_unit_test(silu_mul_gates),
         cmocka_unit_test(max_abs_raises_and_finds_bad_rows),
         cmocka_unit_test(gram_adds_the_lower_triangle),
+        cmocka_unit_test(bf16_gram_is_of_rounded_inputs),
         cmocka_unit_test(gram_rounds_to_nearest_even_and_holds_the_bound),
         cmocka_unit_test(token_nll_is_log_sum_exp),
     };
