@@ -120,6 +120,7 @@ static const rp_option tokenize_options[] = {
 
 static const rp_option_word products_words[] = {
     {"auto", RP_PRODUCTS_AUTO}, {"f32", RP_PRODUCTS_F32}, {"bf16", RP_PRODUCTS_BF16}, {NULL, 0}};
+static const rp_option_word ranks_words[] = {{"here", 0}, {NULL, 0}};
 static const rp_option_word shapes_words[] = {{"several", 0}, {NULL, 0}};
 
 #define SIZE_ROW(letter, shown)                                                                    \
@@ -145,8 +146,32 @@ static const rp_option bench_gemm_options[] = {
 };
 
 static const rp_option run_options[] = {QUIET_ROW, HELP_ROW, END_ROW};
+static const rp_option plan_options[] = {
+    {.name = "ranks",
+     .type = RP_OPTION_INT,
+     AT(ranks),
+     .fallback = "here",
+     .min = 1,
+     .max = 1 << 20,
+     .words = ranks_words,
+     .arg = "N",
+     .help = "plan for so many ranks; here: those of this launch"},
+    JSON_ROW,
+    HELP_ROW,
+    END_ROW,
+};
+static const rp_option status_options[] = {JSON_ROW, HELP_ROW, END_ROW};
 
 static const rp_command commands[] = {
+    {.name = "plan",
+     .summary = "what a job would hold, move and write, without doing it",
+     .operands = "JOB.yaml [KEY=VALUE]...",
+     .min_args = 1,
+     .max_args = 1 << 20,
+     .options = plan_options,
+     .run = rp_cmd_plan,
+     .description = "Reads headers alone. Prints the memory of a rank, the disk, the work and an "
+                    "estimate of the time; refuses what cannot fit or cannot be stored."},
     {.name = "run",
      .summary = "run a job from start to report, or go on with it",
      .operands = "JOB.yaml [KEY=VALUE]...",
@@ -165,6 +190,16 @@ static const rp_command commands[] = {
      .run = rp_cmd_resume,
      .description = "Goes on from the last commit of the job that the folder OUT holds, on any "
                     "number of ranks; the output is the same, byte for byte."},
+    {.name = "status",
+     .summary = "how far a job is",
+     .operands = "OUT",
+     .min_args = 1,
+     .max_args = 1,
+     .is_local = true,
+     .options = status_options,
+     .run = rp_cmd_status,
+     .description = "Reads the files of the folder OUT alone: works while the job runs, from any "
+                    "machine that sees the folder."},
     {.name = "eval",
      .summary = "perplexity of a model, and how near it is to another",
      .operands = "MODEL",

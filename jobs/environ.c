@@ -20,6 +20,20 @@ static bool set_default(const char *name, const char *value)
     return value != NULL && getenv(name) == NULL && setenv(name, value, 0) == 0;
 }
 
+/* Sites set OPENBLAS_CORETYPE for other programs; here the fastest kernels count, unless
+ * RANKPRESS_CORETYPE names others (nodes of several kinds in one job, say). */
+static bool set_core_type(void)
+{
+    const char *forced = getenv("RANKPRESS_CORETYPE");
+    const char *want = forced != NULL ? forced : rp_cpu_openblas_coretype();
+    const char *is = getenv("OPENBLAS_CORETYPE");
+
+    if (want == NULL || (is != NULL && strcmp(want, is) == 0)) {
+        return false;
+    }
+    return setenv("OPENBLAS_CORETYPE", want, 1) == 0;
+}
+
 void rp_environ_prepare(char **argv)
 {
     bool is_changed = false;
@@ -27,7 +41,7 @@ void rp_environ_prepare(char **argv)
     if (getenv(PREPARED_MARK) != NULL) {
         return;
     }
-    is_changed |= set_default("OPENBLAS_CORETYPE", rp_cpu_openblas_coretype());
+    is_changed |= set_core_type();
     is_changed |= set_default("OPENBLAS_NUM_THREADS", "1");
     is_changed |= set_default("OMP_NUM_THREADS", "1");
     if (is_changed && setenv(PREPARED_MARK, "1", 1) == 0) {

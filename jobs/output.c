@@ -1,6 +1,6 @@
-/* Writing: items are cut into units of rows of about UNIT_BYTES; units are dealt to ranks in
- * contiguous runs. A rank takes its units in batches: forms come from the checkpoint in this
- * thread, bytes are made by all threads, and written by this thread (MPI-IO and HDF5 both want
+/* Writing: items are cut into units of rows of about RP_STORE_UNIT_ELEMS values; units are dealt to
+ * ranks in contiguous runs. A rank takes its units in batches: forms come from the checkpoint in
+ * this thread, bytes are made by all threads, and written by this thread (MPI-IO and HDF5 both want
  * one). */
 #include "jobs/output.h"
 
@@ -15,9 +15,6 @@
 #include "methods/solver.h"
 #include "mpi/file.h"
 #include "sharding/partition.h"
-
-#define UNIT_BYTES ((size_t)16 << 20)
-#define UNITS_A_THREAD 2
 
 typedef struct unit {
     const rp_store_item *item;
@@ -49,12 +46,10 @@ static int64_t item_cols(const rp_store_item *item)
 /* Rows of a unit: whole items where the encoder or the reordering wants all rows. */
 static int64_t unit_rows(const rp_store_item *item)
 {
-    const size_t row_bytes = RP_MAX(item->places[0].nbytes / (size_t)RP_MAX(item_rows(item), 1), 1);
-
     if (item->is_container || item->order.head_rows > 0 || item->info->ndim < 2) {
         return item_rows(item);
     }
-    return RP_MAX((int64_t)(UNIT_BYTES / row_bytes), 1);
+    return RP_MAX(RP_STORE_UNIT_ELEMS / RP_MAX(item_cols(item), 1), 1);
 }
 
 static rp_status deal_units(writer *w)
@@ -288,7 +283,7 @@ out:
 static rp_status write_units(writer *w, rp_file *const *files)
 {
     rp_status st = RP_OK;
-    const int64_t step = (int64_t)rp_pool_nthreads(w->s->exec->pool) * UNITS_A_THREAD;
+    const int64_t step = (int64_t)rp_pool_nthreads(w->s->exec->pool) * RP_STORE_UNITS_A_THREAD;
 
     for (int64_t i = 0; i < w->n_units && st == RP_OK; i += step) {
         w->batch = w->units + i;

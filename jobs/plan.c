@@ -106,8 +106,9 @@ rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const 
         stage = plan.calibrate.activations + plan.calibrate.layer + plan.calibrate.executor +
                 plan.calibrate.solver;
     }
-    plan.write_bytes_memory =
-        (size_t)plan.nthreads * 2 * RP_MAX(8 * WRITE_UNIT_BYTES, 10 * largest_linear_elems(s));
+    plan.write_bytes_memory = (size_t)plan.nthreads * RP_STORE_UNITS_A_THREAD *
+                              RP_MAX((size_t)RP_STORE_UNIT_ELEMS, largest_linear_elems(s)) *
+                              WRITE_BYTES_A_VALUE;
     plan.evaluate_bytes_memory = evaluate_memory(&plan, s);
     stage = RP_MAX(stage, RP_MAX(plan.write_bytes_memory, plan.evaluate_bytes_memory));
     plan.memory_bytes = plan.base_bytes + stage;

@@ -1,0 +1,150 @@
+/* rankpress plan: what a job would hold, move, write and take, without doing any of it. */
+#include "jobs/cmd.h"
+
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "jobs/plan.h"
+#include "jobs/print.h"
+#include "kernels/cpu/gemm_bench.h"
+
+#define BENCH_SECONDS 0.2
+
+/* Seconds of calibration and solving at the rate that the library reaches here just now. */
+static rp_status estimate(double *seconds, const rp_plan *plan, const rp_session *s)
+{
+    rp_status st = RP_OK;
+    const rp_bench_shape shape = {2048, RP_MIN(s->config->intermediate_size, 4096),
+                                  RP_MIN(s->config->hidden_size, 4096)};
+    double rate = 0;
+
+    *seconds = 0;
+    if (!plan->needs_calibration) {
+        return RP_OK;
+    }
+    RP_TRY(rp_gemm_bench(&rate, s->exec, RP_BENCH_SGEMM, &shape, BENCH_SECONDS));
+    /* The factor is one rank's work in f64; the rest is shared. */
+    *seconds = ((plan->forward_flop + plan->gram_flop + plan->solve_flop) / plan->nranks +
+                2 * plan->factor_flop) /
+               (rate * 1e9);
+out:
+    return st;
+}
+
+static json_t *outputs_json(const rp_plan *plan, const rp_session *s, rp_store *const *stores)
+{
+    json_t *outputs = json_array();
+
+    for (int64_t k = 0; k < s->job->output.formats.n; k++) {
+        (void)json_array_append_new(outputs, json_pack("{s:s, s:I, s:I}", "path", stores[k]->path,
+                                                       "bytes", (json_int_t)plan->output_bytes[k],
+                                                       "files", (json_int_t)stores[k]->n_files));
+    }
+    return outputs;
+}
+
+static rp_status print_as_json(const rp_plan *plan, const rp_session *s, rp_store *const *stores,
+                               double seconds)
+{
+    rp_status st = RP_OK;
+    json_t *root = json_pack(
+        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o, s:I, s:I, s:I, s:{s:f, s:f, "
+        "s:f, "
+        "s:f}, s:I, s:f}",
+        "ranks", plan->nranks, "threads", plan->nthreads, "memory_per_rank_bytes", "total",
+        (json_int_t)plan->memory_bytes, "base", (json_int_t)plan->base_bytes, "activations",
+        (json_int_t)plan->calibrate.activations, "layer", (json_int_t)plan->calibrate.layer,
+        "executor", (json_int_t)plan->calibrate.executor, "solver",
+        (json_int_t)plan->calibrate.solver, "write", (json_int_t)plan->write_bytes_memory,
+        "evaluate", (json_int_t)plan->evaluate_bytes_memory, "outputs",
+        outputs_json(plan, s, stores), "checkpoint_bytes", (json_int_t)plan->checkpoint_bytes,
+        "disk_bytes", (json_int_t)plan->disk_bytes, "moved_bytes_per_rank",
+        (json_int_t)plan->sent_bytes, "flop", "forward", plan->forward_flop, "gram",
+        plan->gram_flop, "factor", plan->factor_flop, "solve", plan->solve_flop, "blocks",
+        (json_int_t)plan->blocks.n_blocks, "seconds_estimate", seconds);
+
+    RP_TRY(rp_json_made(root));
+    RP_TRY(rp_print_json(root));
+out:
+    json_decref(root);
+    return st;
+}
+
+static void line(const char *what, double nbytes)
+{
+    char text[RP_SIZE_TEXT_BYTES];
+
+    (void)printf("  %-34s %12s\n", what, rp_print_size(text, nbytes));
+}
+
+static void print_for_people(const rp_plan *plan, const rp_session *s, rp_store *const *stores,
+                             double seconds)
+{
+    (void)printf("%s: %s, %lld layers, %lld wide\n", s->job->model, s->config->arch->model_type,
+                 (long long)s->config->n_layers, (long long)s->config->hidden_size);
+    (void)printf("memory of a rank (ranks: %d, threads of each: %d)\n", plan->nranks,
+                 plan->nthreads);
+    line("program and libraries", (double)plan->base_bytes);
+    if (plan->needs_calibration) {
+        line("activations", (double)plan->calibrate.activations);
+        line("a layer's weights", (double)plan->calibrate.layer);
+        line("forward pass", (double)plan->calibrate.executor);
+        line("statistics and solving", (double)plan->calibrate.solver);
+    }
+    line("writing, at another time", (double)plan->write_bytes_memory);
+    line("evaluating, at another time", (double)plan->evaluate_bytes_memory);
+    line("peak", (double)plan->memory_bytes);
+    (void)printf("disk\n");
+    for (int64_t k = 0; k < s->job->output.formats.n; k++) {
+        line(stores[k]->path, (double)plan->output_bytes[k]);
+    }
+    if (plan->needs_calibration) {
+        line("checkpoint", (double)plan->checkpoint_bytes);
+        (void)printf("work\n");
+        (void)printf("  %-34s %9lld x %lld tokens in %lld blocks\n", "calibration",
+                     (long long)plan->blocks.n_seqs, (long long)plan->blocks.seq_len,
+                     (long long)plan->blocks.n_blocks);
+        (void)printf("  %-34s %9.3f TFLOP\n", "forward", plan->forward_flop / 1e12);
+        (void)printf("  %-34s %9.3f TFLOP\n", "Gram matrices", plan->gram_flop / 1e12);
+        (void)printf("  %-34s %9.3f TFLOP\n", "factors and solving",
+                     (plan->factor_flop + plan->solve_flop) / 1e12);
+        line("moved by a rank", (double)plan->sent_bytes);
+        (void)printf("  %-34s %9.0f s at this machine's rate\n", "calibrate and solve, at least",
+                     seconds);
+    }
+}
+
+rp_status rp_cmd_plan(const rp_cli *cli)
+{
+    rp_status st = RP_OK;
+    rp_job *job = NULL;
+    rp_session s = {0};
+    rp_store *stores[RP_MAX_OUTPUTS] = {NULL};
+    rp_plan plan;
+    double seconds = 0;
+    const int nranks = cli->ranks > 0 ? (int)cli->ranks : rp_comm_nranks(cli->comm);
+
+    RP_TRY(rp_agree(cli->comm, rp_job_load(&job, cli->args[0], cli->args + 1, cli->n_args - 1)));
+    RP_TRY(rp_session_open(&s, cli, job));
+    for (int k = 0; k < (int)job->output.formats.n && st == RP_OK; k++) {
+        st = rp_store_create(&stores[k], &s, k);
+    }
+    RP_TRY(rp_agree(cli->comm, st));
+    RP_TRY(rp_agree(cli->comm, rp_plan_make(&plan, &s, stores, nranks)));
+    RP_TRY(rp_agree(cli->comm, estimate(&seconds, &plan, &s)));
+    if (rp_comm_rank(cli->comm) == 0) {
+        if (cli->is_json) {
+            st = print_as_json(&plan, &s, stores, seconds);
+        } else {
+            print_for_people(&plan, &s, stores, seconds);
+        }
+    }
+    RP_TRY(rp_agree(cli->comm, st));
+    RP_TRY(rp_agree(cli->comm, rp_plan_check(&plan, &s)));
+out:
+    for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
+        rp_store_destroy(&stores[k]);
+    }
+    rp_session_close(&s);
+    return st;
+}
