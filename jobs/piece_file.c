@@ -2,16 +2,25 @@
  * the same tables make the text that its hash begins with, so that a damaged attribute shows like
  * damaged data.
  *
+ * A write that fails inside HDF5 leaves its tables in disorder, so the space of a piece is reserved
+ * before HDF5 hears of it: a full disk shows there. Where a file system cannot reserve, a failed
+ * write still is a failure and no more: HDF5 is told not to visit its tables at exit.
+ *
  * A file is data to judge: extents and attribute shapes are checked before anything is read, and
- * stored sizes before anything is allocated. Fault points: "h5_open", "h5_write", "h5_flush",
- * "h5_read". */
+ * stored sizes before anything is allocated. Fault points: "h5_open", "h5_reserve",
+ * "h5_write", "h5_flush", "h5_read". */
 #include "jobs/piece_file.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <hdf5.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 #include "base/mem.h"
@@ -19,9 +28,13 @@
 #define CHUNK_BYTES ((int64_t)1 << 20) /* fits HDF5's default cache of a dataset */
 #define SLAB_BYTES ((int64_t)4 << 20)  /* part of the format: hashed piece by piece of this size */
 #define TEXT_BYTES 64
+/* What HDF5 may need beside the data of a piece: headers, and the index of the chunks. */
+#define RESERVE_PIECE_BYTES ((size_t)64 << 10)
+#define RESERVE_CHUNK_BYTES ((size_t)64)
 
 struct rp_piece_file {
     hid_t id;
+    int fd; /* of a new file, to reserve space; else -1 */
     char *path;
 };
 
@@ -192,9 +205,11 @@ static rp_status open_file(rp_piece_file **out, const char *path, bool is_new)
     hid_t list = H5I_INVALID_HID;
 
     *out = NULL;
-    (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* nothing below jobs prints */
+    (void)H5dont_atexit(); /* before any other call; later ones have no effect */
+    (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* we say what is wrong ourselves */
     RP_TRY(rp_calloc(&file, 1, sizeof(*file)));
     file->id = H5I_INVALID_HID;
+    file->fd = -1;
     RP_TRY(rp_strdup(&file->path, path));
     list = access_list();
     if (list >= 0 && !RP_FAULT("h5_open")) {
@@ -204,6 +219,9 @@ static rp_status open_file(rp_piece_file **out, const char *path, bool is_new)
     if (file->id < 0) {
         st = fail(file, is_new ? RP_ERR_IO : RP_ERR_FORMAT, is_new ? "create" : "open", "the file");
         goto out;
+    }
+    if (is_new) {
+        file->fd = open(path, O_WRONLY | O_CLOEXEC); /* -1: no reservation */
     }
     *out = file;
     file = NULL;
@@ -233,9 +251,22 @@ void rp_piece_file_close(rp_piece_file **file)
     if ((*file)->id >= 0) {
         (void)H5Fclose((*file)->id);
     }
+    if ((*file)->fd >= 0) {
+        (void)close((*file)->fd);
+    }
     free((*file)->path);
     free(*file);
     *file = NULL;
+}
+
+/* What was reserved and not used goes back. */
+static void trim(const rp_piece_file *file)
+{
+    struct stat info;
+
+    if (file->fd >= 0 && fstat(file->fd, &info) == 0) {
+        (void)!ftruncate(file->fd, info.st_size);
+    }
 }
 
 rp_status rp_piece_file_finish(rp_piece_file **file)
@@ -250,6 +281,7 @@ rp_status rp_piece_file_finish(rp_piece_file **file)
         st = fail(*file, RP_ERR_IO, "close", "the file");
     }
     (*file)->id = H5I_INVALID_HID;
+    trim(*file);
 out:
     rp_piece_file_close(file);
     return st;
@@ -383,6 +415,43 @@ static int part_extents(const rp_piece_part *part, int64_t nrows, hsize_t dims[2
     return part->is_matrix ? 2 : 1;
 }
 
+/* Room for the piece behind the file's end, or a failure that says what is missing. */
+static rp_status reserve(const rp_piece_file *file, const rp_piece *piece,
+                         const rp_piece_part *parts, int n_parts)
+{
+    size_t need_bytes = RESERVE_PIECE_BYTES;
+    hsize_t end = 0;
+    struct statvfs info;
+
+    for (int i = 0; i < n_parts && piece->rows > 0; i++) {
+        hsize_t dims[2];
+        hsize_t chunk[2];
+        const int ndim = part_extents(&parts[i], piece->rows, dims, chunk);
+        const size_t n_chunks =
+            (size_t)(RP_DIV_UP(dims[0], chunk[0]) * (ndim == 2 ? RP_DIV_UP(dims[1], chunk[1]) : 1));
+        const size_t chunk_bytes =
+            (size_t)(chunk[0] * (ndim == 2 ? chunk[1] : 1)) * rp_dtype_bytes(parts[i].dtype);
+        need_bytes += n_chunks * (chunk_bytes + RESERVE_CHUNK_BYTES);
+    }
+    if (file->fd < 0 || H5Fget_filesize(file->id, &end) < 0) {
+        return RP_OK;
+    }
+    errno = EIO;
+    if (!RP_FAULT("h5_reserve") &&
+        (fallocate(file->fd, FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)need_bytes) == 0 ||
+         errno == EOPNOTSUPP || errno == ENOSYS)) {
+        return RP_OK;
+    }
+    if (errno != ENOSPC && errno != EDQUOT) {
+        return RP_FAIL(rp_status_from_errno(errno), "%s: cannot reserve %zu bytes: %s", file->path,
+                       need_bytes, strerror(errno));
+    }
+    memset(&info, 0, sizeof(info));
+    (void)fstatvfs(file->fd, &info);
+    return RP_FAIL(RP_ERR_IO, "%s: no space: needs %zu bytes, %zu are free", file->path, need_bytes,
+                   (size_t)info.f_bavail * (size_t)info.f_frsize);
+}
+
 static bool write_part(hid_t group, const rp_piece_part *part, int64_t nrows, const void *data)
 {
     hsize_t dims[2];
@@ -458,6 +527,7 @@ rp_status rp_piece_file_put(rp_piece_file *file, const char *unit, const rp_piec
     bool is_good = true;
 
     RP_TRY(group_name(&name, unit, piece->row0));
+    RP_TRY(reserve(file, piece, parts, n_parts));
     attrs_of_piece(&attrs, piece);
     *hash = hash_attrs(&attrs);
     *nbytes = 0;
