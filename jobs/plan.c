@@ -11,9 +11,9 @@
 
 /* Program, shared libraries, MPI's buffers, tokenizer: measured on a run of a tiny model. */
 #define BASE_BYTES ((size_t)96 << 20)
-/* One batch of an output: a unit in the file's type, as f32, as codes (output.c, output_verify.c).
- */
-#define WRITE_UNIT_BYTES ((size_t)16 << 20)
+/* Bytes of one value while it is written: f32, its code, the type of the file, reordered
+ * (output.c). */
+#define WRITE_BYTES_A_VALUE 13
 
 static void count_work(rp_plan *plan, const rp_session *s)
 {
