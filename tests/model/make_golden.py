@@ -114,8 +114,8 @@ def load(folder):
     return model.eval()
 
 
-def make_random(name, keys, seed):
-    folder = OUT / name
+def make_random(out, name, keys, seed):
+    folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_json(folder / "config.json", SIZES | {"bos_token_id": 1, "eos_token_id": 2} | keys)
@@ -130,16 +130,20 @@ def make_random(name, keys, seed):
     write_json(folder / "golden.json", cases_of(load(folder), LENGTHS, 4, seed))
 
 
+def make_trained(out, name, source, seed):
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "golden.json", cases_of(load(source), [96], 2, seed))
+
+
 def main():
     wanted = sys.argv[1:] or [*MODELS, *TRAINED]
     for seed, (name, keys) in enumerate(MODELS.items(), 1):
         if name in wanted:
-            make_random(name, keys, seed)
+            make_random(OUT, name, keys, seed)
     for name, source in TRAINED.items():
         if name in wanted:
-            folder = OUT / name
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "golden.json", cases_of(load(source), [96], 2, 77))
+            make_trained(OUT, name, source, 77)
 
 
 if __name__ == "__main__":
