@@ -94,11 +94,6 @@ static rp_status set_start(pass *p)
     rp_session *s = p->s;
 
     p->done_layers = rp_calibrate_layers_done(s);
-    p->first_layer = 0;
-    if (p->done_layers == s->config->n_layers) {
-        p->first_layer = p->done_layers;
-        return RP_OK;
-    }
     p->first_layer = rp_activations_find_saved(&p->act, s, p->done_layers);
     if (p->first_layer > 0) {
         RP_TRY(rp_agree(s->comm, rp_activations_load(&p->act, s, p->first_layer)));
@@ -298,6 +293,9 @@ rp_status rp_calibrate(rp_session *session)
     rp_status st = RP_OK;
     pass p = {0};
 
+    if (rp_calibrate_layers_done(session) == session->config->n_layers) {
+        return RP_OK;
+    }
     RP_TRY(create(&p, session));
     RP_TRY(run_layers(&p));
 out:

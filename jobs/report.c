@@ -7,6 +7,8 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "formats/json.h"
+#include "jobs/run.h"
 #include "kernels/cpu/cpu_features.h"
 
 #define REPORT_VERSION 1
@@ -102,6 +104,30 @@ rp_status rp_report_judge(const rp_session *session, const rp_results *results)
     return RP_OK;
 }
 
+rp_status rp_report_judge_again(const rp_session *session)
+{
+    rp_status st = RP_OK;
+    char *path = NULL;
+    json_t *root = NULL;
+    const json_t *gate = NULL;
+    size_t i = 0;
+
+    RP_TRY(rp_fs_join(&path, session->job->output.dir, RP_REPORT_FILE));
+    RP_TRY(rp_json_load(&root, path));
+    json_array_foreach(json_object_get(root, "gates"), i, gate)
+    {
+        if (!json_is_true(json_object_get(gate, "passed"))) {
+            st = RP_FAIL(RP_ERR_GATE, "gate failed: %s (%s)",
+                         json_string_value(json_object_get(gate, "name")), path);
+            goto out;
+        }
+    }
+out:
+    json_decref(root);
+    free(path);
+    return st;
+}
+
 static json_t *eval_json(const rp_eval_result *eval)
 {
     return json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "windows", (json_int_t)eval->n_windows,
@@ -164,7 +190,7 @@ static rp_status write_json(const rp_session *s, const json_t *root)
         st = RP_FAIL(RP_ERR_MEMORY, "no memory for the report");
         goto out;
     }
-    RP_TRY(rp_fs_join(&path, s->job->output.dir, "report.json"));
+    RP_TRY(rp_fs_join(&path, s->job->output.dir, RP_REPORT_FILE));
     RP_TRY(rp_fs_write_file(path, text, strlen(text)));
 out:
     free(path);

@@ -42,6 +42,9 @@ RP_CHECKED rp_status rp_report_judge(const rp_session *session, const rp_results
  */
 RP_CHECKED rp_status rp_report_write(rp_session *session, const rp_results *results,
                                      const json_t *facts);
+/* Local. Of a job that was done before: the verdict that its report.json holds. RP_ERR_GATE as
+ * rp_report_judge. */
+RP_CHECKED rp_status rp_report_judge_again(const rp_session *session);
 /* Local. The table on stdout. */
 void rp_report_print(const rp_session *session, const rp_results *results);
 

@@ -169,17 +169,38 @@ out:
     return st;
 }
 
+/* Collective. A folder whose report is written: nothing is left to do. */
+static rp_status is_done_before(bool *is_done, const rp_session *s)
+{
+    rp_status st = RP_OK;
+    char *path = NULL;
+
+    RP_TRY(rp_agree(s->comm, rp_fs_join(&path, s->job->output.dir, RP_REPORT_FILE)));
+    *is_done = rp_comm_any(s->comm, rp_fs_exists(path));
+    if (*is_done && rp_session_prints(s)) {
+        (void)printf("%s: done before; the report is %s\n", s->job->output.dir, path);
+    }
+out:
+    free(path);
+    return st;
+}
+
 static rp_status run_stages(run *r)
 {
     rp_status st = RP_OK;
     rp_session *s = &r->s;
     rp_plan plan;
+    bool is_done = false;
 
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
     RP_TRY(rp_agree(s->comm, rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm))));
     RP_TRY(rp_agree(s->comm, rp_plan_check(&plan, s)));
     RP_TRY(rp_stop_install());
     RP_TRY(rp_out_folder_open(s, plan.disk_bytes));
+    RP_TRY(is_done_before(&is_done, s));
+    if (is_done) {
+        return rp_agree(s->comm, rp_report_judge_again(s));
+    }
     if (s->checkpoint != NULL) {
         RP_TRY(rp_calibrate(s));
     }
@@ -206,7 +227,7 @@ out:
     for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
         rp_store_destroy(&r.stores[k]);
     }
-    rp_session_close(&r.s);
+    rp_session_close_failed(&r.s, st);
     rp_log_close();
     return st;
 }

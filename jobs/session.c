@@ -1,5 +1,7 @@
 #include "jobs/session.h"
 
+#include "jobs/environ.h"
+
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +78,8 @@ rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job)
     out->comm = cli->comm;
     out->job = job;
     out->ops = rp_kernels_cpu();
-    out->walltime = rp_walltime_start(job->cluster.walltime_seconds);
+    out->walltime = rp_walltime_earlier(rp_walltime_start(job->cluster.walltime_seconds),
+                                        rp_walltime_until(rp_environ_job_end_epoch()));
     return rp_agree(out->comm, open_local(out));
 }
 
@@ -89,6 +92,18 @@ void rp_session_close(rp_session *session)
     rp_tokenizer_destroy(&session->tokenizer);
     rp_weights_close(&session->weights);
     rp_job_destroy(&session->job);
+}
+
+void rp_session_close_failed(rp_session *session, rp_status status)
+{
+    const bool is_cleaning = status != RP_OK && session->comm != NULL && session->job != NULL &&
+                             rp_comm_rank(session->comm) == 0;
+
+    rp_lock_release(&session->lock);
+    if (is_cleaning) {
+        (void)rmdir(session->job->output.dir);
+    }
+    rp_session_close(session);
 }
 
 void rp_session_lap(rp_session *session, rp_phase phase, double *start)

@@ -56,6 +56,8 @@ typedef struct rp_session {
  * job. */
 RP_CHECKED rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job);
 void rp_session_close(rp_session *session);
+/* Local. The same; after a failure rank 0 also removes the output folder if it is empty. */
+void rp_session_close_failed(rp_session *session, rp_status status);
 /* Local. Threads of a rank: `asked`, or the cores that this rank has to itself when 0. */
 int rp_session_threads(const rp_comm *comm, int64_t asked);
 /* Local. Adds now - *start to a phase and sets *start to now. */
