@@ -4,11 +4,13 @@ _rankpress()
     local current=${COMP_WORDS[COMP_CWORD]} words
     COMPREPLY=()
     if [ "$COMP_CWORD" = 1 ]; then
-        words='run resume eval verify inspect tokenize bench-gemm --help --version --man --completion'
+        words='plan run resume status eval verify inspect tokenize bench-gemm --help --version --man --completion'
     else
         case ${COMP_WORDS[1]} in
+            plan) words='--ranks --json --help model= output.dir= calibration.text= calibration.num_calibration_samples= calibration.max_seq_length= calibration.seed= calibration.block_tokens= calibration.add_bos= evaluate.text= evaluate.context= evaluate.metrics= evaluate.max_windows= evaluate.add_bos= evaluate.variant= cluster.mode= cluster.threads= cluster.memory_per_rank= cluster.products= cluster.walltime= cluster.checkpoint.enabled= cluster.checkpoint.every_layers= cluster.checkpoint.keep= cluster.checkpoint.remove_when_done= cluster.log=' ;;
             run) words='--quiet --help model= output.dir= calibration.text= calibration.num_calibration_samples= calibration.max_seq_length= calibration.seed= calibration.block_tokens= calibration.add_bos= evaluate.text= evaluate.context= evaluate.metrics= evaluate.max_windows= evaluate.add_bos= evaluate.variant= cluster.mode= cluster.threads= cluster.memory_per_rank= cluster.products= cluster.walltime= cluster.checkpoint.enabled= cluster.checkpoint.every_layers= cluster.checkpoint.keep= cluster.checkpoint.remove_when_done= cluster.log=' ;;
             resume) words='--quiet --help' ;;
+            status) words='--json --help' ;;
             eval) words='--text --base --context --max-windows --variant --add-bos --tokenizer --threads --quiet --json --help' ;;
             verify) words='--json --help' ;;
             inspect) words='--json --help' ;;
