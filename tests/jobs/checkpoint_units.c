@@ -1,3 +1,5 @@
+/* Content by formula: element i of a unit of version v is mix(i, v), so a comparison needs no copy.
+ */
 #include "tests/jobs/checkpoint_units.h"
 
 #include <string.h>
