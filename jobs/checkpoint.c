@@ -393,6 +393,30 @@ out:
     return st;
 }
 
+/* Collective. Ranks of another arithmetic class, or with another version of the model, would make
+ * other bytes: refused before they make any. */
+static rp_status prove_same_job(rp_checkpoint *c)
+{
+    rp_status st = RP_OK;
+    const bool is_root = rp_comm_rank(c->comm) == 0;
+    size_t nbytes = strlen(c->job_text) + 1;
+    char *text = NULL; /* rank 0's */
+    char *differences = NULL;
+
+    rp_comm_bcast(c->comm, &nbytes, sizeof(nbytes), 0);
+    RP_TRY(rp_agree(c->comm, is_root ? rp_strdup(&text, c->job_text) : rp_alloc(&text, nbytes)));
+    rp_comm_bcast(c->comm, text, nbytes, 0);
+    st = rp_manifest_job_differences(&differences, text, c->job_text);
+    if (st == RP_OK && differences[0] != '\0') {
+        st = RP_FAIL(RP_ERR_CONFIG, "this rank does not do the same as rank 0: %s", differences);
+    }
+    RP_TRY(rp_agree(c->comm, st));
+out:
+    free(text);
+    free(differences);
+    return st;
+}
+
 /* Rank 0: the text that the others get. */
 static rp_status load_text(char **out, size_t *nbytes, rp_checkpoint *c)
 {
@@ -584,6 +608,7 @@ rp_status rp_checkpoint_open(rp_checkpoint **out, rp_comm *comm, const char *dir
     *out = NULL;
     RP_TRY(rp_agree(comm, prepare(&c, comm, dir, job_hash, job_text, opts)));
     RP_ASSERT(c != NULL);
+    RP_TRY(prove_same_job(c));
     RP_TRY(rp_checkpoint_prove_shared(c));
     RP_TRY(share_manifest(c));
     RP_TRY(check_pieces(c));

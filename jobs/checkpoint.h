@@ -36,7 +36,8 @@ typedef struct rp_checkpoint_counts {
     double read_seconds;
 } rp_checkpoint_counts;
 
-/* Collective on comm. Makes the folder when it is not there; proves that all ranks see the same
+/* Collective on comm. Makes the folder when it is not there; refuses ranks whose job_text is not
+ * rank 0's (RP_ERR_CONFIG with the keys); proves that all ranks see the same
  * one; reads the newest good manifest (an older one with a warning); drops, with a warning each,
  * units with a missing, cut or damaged piece (the ranks share the reading); removes files that no
  * kept manifest names. job_text: lines "key=value" that job_hash stands for. A manifest of another

@@ -155,6 +155,12 @@ static void test_other_job(rp_comm *comm, const char *dir)
     CHECK(strstr(rp_error_message(), "made by another job: recipe.0.gptq.bits: 4 -> 3; "
                                      "recipe.0.gptq.group_size: 128 -> (none); seed: (none) -> 1"));
     CHECK(rp_status_exit_code(rp_comm_rank(comm) == 0 ? RP_ERR_CONFIG : RP_ERR_PEER) == 78);
+    if (rp_comm_nranks(comm) > 1) {
+        const bool is_last = rp_comm_rank(comm) == rp_comm_nranks(comm) - 1;
+        CHECK(units_open(&c, comm, dir, is_last ? "arithmetic=avx2\n" : "arithmetic=avx512\n",
+                         NULL) != RP_OK);
+        CHECK(strstr(rp_error_message(), "as rank 0: arithmetic: avx512 -> avx2") != NULL);
+    }
     CHECK(units_open(&c, comm, dir, job, NULL) == RP_OK);
     CHECK(units_check(c, NULL) == 1);
     rp_checkpoint_close(&c);
