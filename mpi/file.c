@@ -319,10 +319,11 @@ rp_status rp_file_finish(rp_file **file, rp_status local, double *fsync_seconds)
 {
     rp_status st = RP_OK;
     rp_file *f = *file;
-    const double start = rp_clock_seconds();
+    double start = 0;
 
     *file = NULL;
     RP_TRY(rp_agree(f->comm, local));
+    start = rp_clock_seconds(); /* not before: the ranks come here at different times */
     RP_TRY(rp_agree(f->comm, sync_and_close(f)));
     RP_TRY(rp_agree(f->comm, rp_comm_rank(f->comm) == 0 ? publish(f) : RP_OK));
     if (fsync_seconds != NULL) {
