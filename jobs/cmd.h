@@ -18,7 +18,7 @@ typedef struct rp_cli {
     rp_comm *comm;     /* borrowed from main */
     const char **args; /* operands after the subcommand, borrowed from argv */
     int n_args;
-    bool is_help, is_json, is_quiet, is_verbose;
+    bool is_help, is_json, is_quiet;
     char *text;      /* a file */
     char *base;      /* the unquantised model's folder */
     char *tokenizer; /* the folder it is in, when not the model's */

@@ -254,22 +254,34 @@ static void print_units(const json_t *units)
     }
 }
 
-/* Whatever has no form of its own below: one line a key. */
+/* Whatever has no form of its own: one line a key, or one a member of a list. */
 static void print_others(const json_t *root)
 {
-    static const char *const shown[] = {"format", "bytes", "files", "metadata", "tensors", "units"};
+    static const char *const shown[] = {"format", "bytes", "metadata", "tensors", "units"};
     const char *key = NULL;
     json_t *value = NULL;
 
     json_object_foreach((json_t *)root, key, value)
     {
         bool is_shown = false;
+        size_t index = 0;
+        json_t *member = NULL;
         for (size_t i = 0; i < RP_COUNT(shown); i++) {
             is_shown = is_shown || strcmp(key, shown[i]) == 0;
         }
-        if (!is_shown) {
-            (void)printf("  %s: ", key);
+        if (is_shown) {
+            continue;
+        }
+        (void)printf("  %s:", key);
+        if (!json_is_array(value)) {
+            (void)putchar(' ');
             print_value(value);
+        }
+        (void)putchar('\n');
+        json_array_foreach(value, index, member)
+        {
+            (void)printf("    ");
+            print_value(member);
             (void)putchar('\n');
         }
     }

@@ -135,7 +135,6 @@ typedef struct rp_job_evaluate {
 } rp_job_evaluate;
 
 typedef struct rp_job_checkpoint {
-    bool is_enabled;
     int64_t every_layers;
     int64_t keep; /* generations */
     bool remove_when_done;

@@ -56,10 +56,10 @@ static rp_status check_output_name(const char *text)
         .name = "max_shard_size", .type = RP_OPTION_BYTES, AT(max_shard_bytes), .fallback = "5GB", \
         .min = 65536, .max = 1e15, .help = "a safetensors file is at most this large"              \
     }
-#define DTYPE_ROW                                                                                  \
+#define DTYPE_ROW(auto_type)                                                                       \
     {                                                                                              \
         .name = "dtype", .type = RP_OPTION_WORD, AT(dtype), .fallback = "auto",                    \
-        .words = dtype_words, .help = "type of dense tensors and scales; auto: the model's"        \
+        .words = dtype_words, .help = "type of dense tensors and scales; auto: " auto_type         \
     }
 static const rp_option gguf_rows[] = {
     {.name = "type",
@@ -78,19 +78,19 @@ static const rp_option gptq_format_rows[] = {
      .fallback = "gptq",
      .words = gptq_version_words,
      .help = "gptq stores zero points minus one, gptq_v2 as they are"},
-    DTYPE_ROW,
+    DTYPE_ROW("F16"),
     SHARD_ROW,
     NAME_ROW("the checkpoint_format"),
     END_ROW,
 };
 static const rp_option compressed_tensors_rows[] = {
-    DTYPE_ROW,
+    DTYPE_ROW("the model's"),
     SHARD_ROW,
     NAME_ROW("compressed-tensors"),
     END_ROW,
 };
 static const rp_option safetensors_rows[] = {
-    DTYPE_ROW,
+    DTYPE_ROW("the model's"),
     SHARD_ROW,
     NAME_ROW("safetensors"),
     END_ROW,
@@ -438,12 +438,6 @@ static const rp_option_word log_words[] = {
 
 #define STRUCT rp_job_checkpoint
 static const rp_option checkpoint_rows[] = {
-    {.name = "enabled",
-     .type = RP_OPTION_BOOL,
-     AT(is_enabled),
-     .fallback = "true",
-     .is_local = true,
-     .help = "save finished work so that a stopped job can go on"},
     {.name = "every_layers",
      .type = RP_OPTION_INT,
      AT(every_layers),
@@ -457,7 +451,7 @@ static const rp_option checkpoint_rows[] = {
      AT(keep),
      .fallback = "2",
      .min = 1,
-     .max = 100,
+     .max = 16,
      .is_local = true,
      .help = "generations to keep"},
     {.name = "remove_when_done",

@@ -8,11 +8,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/fs.h"
 #include "base/mem.h"
+#include "jobs/tokenizer_of.h"
 #include "kernels/exec.h"
-
-#define MAX_TEXT_BYTES ((size_t)4 << 30)
 
 static const char *const phase_names[RP_PHASE_COUNT] = {
     [RP_PHASE_READ] = "read",         [RP_PHASE_FORWARD] = "forward",
@@ -122,26 +120,5 @@ bool rp_session_prints(const rp_session *session)
 rp_status rp_session_tokenize(const rp_session *session, const char *path, int32_t **ids,
                               int64_t *n_ids)
 {
-    rp_status st = RP_OK;
-    char *text = NULL;
-    size_t nbytes = 0;
-
-    *ids = NULL;
-    RP_TRY(rp_fs_read_file(&text, &nbytes, path, MAX_TEXT_BYTES));
-    st = rp_tokenizer_encode(session->tokenizer, text, nbytes, false, ids, n_ids);
-    if (st != RP_OK) {
-        st = rp_error_prefix(st, "%s", path);
-        goto out;
-    }
-    for (int64_t i = 0; i < *n_ids; i++) {
-        if ((*ids)[i] >= session->config->vocab_size) {
-            st = RP_FAIL(RP_ERR_FORMAT,
-                         "%s: token %lld has id %d, but the model has a vocabulary of %lld", path,
-                         (long long)i, (*ids)[i], (long long)session->config->vocab_size);
-            goto out;
-        }
-    }
-out:
-    free(text);
-    return st;
+    return rp_tokenize_file(ids, n_ids, session->tokenizer, path, session->config->vocab_size);
 }

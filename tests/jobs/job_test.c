@@ -89,7 +89,7 @@ static void test_defaults(void **state)
     assert_string_equal(job->recipe.items[0].ignore.items[0], "lm_head");
     assert_null(job->evaluate.text);
     assert_int_equal(job->cluster.products, RP_PRODUCTS_AUTO);
-    assert_true(job->cluster.checkpoint.is_enabled);
+    assert_int_equal(job->cluster.checkpoint.keep, 2);
     assert_string_equal(job->output.formats.items[0].name, "gptq");
     assert_int_equal(job->output.formats.items[0].dtype, RP_DTYPE_AUTO);
     rp_job_destroy(&job);

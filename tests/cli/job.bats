@@ -1,0 +1,98 @@
+# A small job from plan to verify, as a person types it.
+
+setup_file() {
+    root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+    export RANKPRESS=${RP_BUILD:-$root/build/release}/jobs/rankpress
+    export DIR=$BATS_FILE_TMPDIR
+    python3 "$root/tests/bench/make_model.py" "$DIR/model"
+    cat >"$DIR/job.yaml" <<JOB
+model: $DIR/model
+output: {dir: $DIR/out, formats: [{gguf: Q4_0}, {gptq: {}}]}
+calibration: {text: $root/examples/models/booklm/calibration.txt, num_calibration_samples: 8, max_seq_length: 64}
+recipe: [{gptq: {group_size: 32}}]
+JOB
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet >"$DIR/run.out" 2>"$DIR/run.err"
+}
+
+@test "run --quiet prints nothing and leaves outputs, report, log and the resolved job" {
+    [ ! -s "$DIR/run.out" ]
+    [ ! -s "$DIR/run.err" ]
+    [ -s "$DIR/out/model-Q4_0.gguf" ]
+    [ -s "$DIR/out/gptq/model.safetensors" ]
+    python3 - "$DIR/out" <<'PYTHON'
+import glob, json, sys
+json.load(open(sys.argv[1] + "/report.json"))
+lines = [json.loads(l) for f in glob.glob(sys.argv[1] + "/log/*.jsonl") for l in open(f)]
+assert lines and all(l["rank"] == 0 and "event" in l for l in lines)
+PYTHON
+    grep -q "^ *bits: 4$" "$DIR/out/job.yaml"
+}
+
+@test "plan: text and JSON, and sizes that come true" {
+    "$RANKPRESS" plan "$DIR/job.yaml" "output.dir=$DIR/other" | grep -q '^memory of a rank'
+    "$RANKPRESS" plan "$DIR/job.yaml" "output.dir=$DIR/other" --json >"$DIR/plan.json"
+    [ ! -e "$DIR/other" ]
+    python3 - "$DIR" <<'PYTHON'
+import json, os, sys
+plan = json.load(open(sys.argv[1] + "/plan.json"))
+sizes = {os.path.basename(o["path"]): o["bytes"] for o in plan["outputs"]}
+assert sizes["model-Q4_0.gguf"] == os.path.getsize(sys.argv[1] + "/out/model-Q4_0.gguf")
+assert plan["memory_per_rank_bytes"]["total"] > 0
+PYTHON
+}
+
+@test "status: done, as text and JSON" {
+    run "$RANKPRESS" status "$DIR/out"
+    [ "$status" = 0 ]
+    [[ ${lines[0]} == "$DIR/out: done" ]]
+    "$RANKPRESS" status "$DIR/out" --json | python3 -m json.tool >/dev/null
+    run "$RANKPRESS" status "$DIR/model"
+    [ "$status" != 0 ]
+}
+
+@test "verify and inspect read what the run wrote" {
+    run "$RANKPRESS" verify "$DIR/out"
+    [ "$status" = 0 ]
+    [ "${#lines[@]}" = 2 ]
+    [[ ${lines[0]} == "$DIR/out/model-Q4_0.gguf: good"*Q4_0* ]]
+    [[ ${lines[1]} == "$DIR/out/gptq: good"*"gptq int4"* ]]
+    "$RANKPRESS" inspect "$DIR/out/model-Q4_0.gguf" | grep -q 'blk.0.attn_q.weight *Q4_0'
+    "$RANKPRESS" inspect "$DIR/out/model-Q4_0.gguf" --json | python3 -m json.tool >/dev/null
+    for file in "$DIR"/out/checkpoint/*; do
+        "$RANKPRESS" inspect "$file" --json | python3 -m json.tool >/dev/null
+    done
+}
+
+@test "verify: a cut output, and one that is not there" {
+    cp -r "$DIR/out" "$BATS_TEST_TMPDIR/out"
+    truncate -s -100 "$BATS_TEST_TMPDIR/out/model-Q4_0.gguf"
+    run "$RANKPRESS" verify "$BATS_TEST_TMPDIR/out"
+    [ "$status" = 65 ]
+    [[ $output == *"model-Q4_0.gguf: "* ]]
+    rm "$BATS_TEST_TMPDIR/out/model-Q4_0.gguf"
+    run "$RANKPRESS" verify "$BATS_TEST_TMPDIR/out"
+    [ "$status" = 65 ]
+    [[ $output == *"model-Q4_0.gguf: not there: the job has not finished it" ]]
+}
+
+@test "eval: the GGUF file with its own tokenizer gives the numbers of the base's" {
+    text=$BATS_TEST_TMPDIR/text
+    head -c 4000 "$BATS_TEST_DIRNAME/../../README.md" >"$text"
+    own=$("$RANKPRESS" eval "$DIR/out/model-Q4_0.gguf" --text "$text" --context 64 --json --quiet |
+        python3 -c 'import json, sys; d = json.load(sys.stdin); print(d["tokens"], d["perplexity"])')
+    other=$("$RANKPRESS" eval "$DIR/out/model-Q4_0.gguf" --text "$text" --context 64 --json --quiet \
+        --tokenizer "$DIR/model" |
+        python3 -c 'import json, sys; d = json.load(sys.stdin); print(d["tokens"], d["perplexity"])')
+    [ -n "$own" ]
+    [ "$own" = "$other" ]
+}
+
+@test "a second run and a resume of a finished job change nothing" {
+    before=$(cd "$DIR/out" && sha256sum model-Q4_0.gguf gptq/model.safetensors)
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet
+    "$RANKPRESS" resume "$DIR/out" --quiet
+    [ "$before" = "$(cd "$DIR/out" && sha256sum model-Q4_0.gguf gptq/model.safetensors)" ]
+    run "$RANKPRESS" run "$DIR/job.yaml" recipe.0.gptq.bits=3 --quiet
+    [ "$status" = 78 ]
+    [[ $output == *bits* ]]
+}
