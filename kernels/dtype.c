@@ -45,7 +45,7 @@ bool rp_dtype_is_float(rp_dtype dtype)
     return dtype == RP_F32 || dtype == RP_F16 || dtype == RP_BF16;
 }
 
-static inline int32_t bits_of(float x)
+RP_INLINE int32_t bits_of(float x)
 {
     int32_t u;
 
@@ -53,7 +53,7 @@ static inline int32_t bits_of(float x)
     return u;
 }
 
-static inline float float_of(int32_t u)
+RP_INLINE float float_of(int32_t u)
 {
     float x;
 
@@ -61,7 +61,7 @@ static inline float float_of(int32_t u)
     return x;
 }
 
-static inline uint16_t to_f16(float x)
+RP_INLINE uint16_t to_f16(float x)
 {
     const int32_t u = bits_of(x);
     const int32_t sign = (u >> 16) & 0x8000;
@@ -78,7 +78,7 @@ static inline uint16_t to_f16(float x)
     return (uint16_t)(sign | magnitude);
 }
 
-static inline float from_f16(uint16_t h)
+RP_INLINE float from_f16(uint16_t h)
 {
     const int32_t sign = (int32_t)((uint32_t)(h & 0x8000) << 16);
     const int32_t a = h & 0x7fff;
@@ -90,7 +90,7 @@ static inline float from_f16(uint16_t h)
     return float_of(sign | magnitude);
 }
 
-static inline uint16_t to_bf16(float x)
+RP_INLINE uint16_t to_bf16(float x)
 {
     const uint32_t u = (uint32_t)bits_of(x);
     const uint32_t rounded = u + 0x7fff + ((u >> 16) & 1);
@@ -99,7 +99,7 @@ static inline uint16_t to_bf16(float x)
     return (uint16_t)(kept >> 16);
 }
 
-static inline float from_bf16(uint16_t h)
+RP_INLINE float from_bf16(uint16_t h)
 {
     return float_of((int32_t)((uint32_t)h << 16));
 }

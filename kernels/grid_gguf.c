@@ -39,7 +39,7 @@ static float zero_code(const rp_grid *grid)
 
 /* The nearest fp16 value (ties to even), inline so that loops over it are vectors. Below 2^-14 fp16
  * is a fixed point of 2^-24 steps, which is the spacing of fp32 at 0.5. */
-static inline float stored(float param)
+RP_INLINE float stored(float param)
 {
     const float magnitude = fabsf(param);
     float normal = magnitude;
@@ -52,13 +52,13 @@ static inline float stored(float param)
     return copysignf(magnitude < 0x1p-14f ? (magnitude + 0.5f) - 0.5f : normal, param);
 }
 
-static inline float inverse(float d)
+RP_INLINE float inverse(float d)
 {
     return d != 0.0f ? 1.0f / d : 0.0f;
 }
 
 /* Within 0..top, to be truncated; values beyond it come from error feedback. NaN gives 0. */
-static inline float clamp_code(float v, float top)
+RP_INLINE float clamp_code(float v, float top)
 {
     v = v > 0.0f ? v : 0.0f;
     return v < top ? v : top;
@@ -287,7 +287,7 @@ RP_CLONES static void round_rows(int64_t rows, const float *d, const float *m, f
 
 /* Half away from zero within -127..127 (ggml never makes -128). The addend is the float below 0.5:
  * with 0.5 itself 0.49999997 would become 1. */
-static inline float round_q8(float v)
+RP_INLINE float round_q8(float v)
 {
     v = v > -Q8_MAX ? v : -Q8_MAX;
     v = v < Q8_MAX ? v : Q8_MAX;

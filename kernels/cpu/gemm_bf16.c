@@ -1,11 +1,13 @@
 /* bf16 products by oneDNN's matmul.
  *
- * The inner dimension is cut into parts of PART_K, so that the room for converted tiles is fixed;
- * parts after the first add to c. Every call is one single-threaded matmul: OpenMP, which oneDNN
- * uses, is set to one thread in each thread that calls it. */
+ * The inner dimension is cut into parts of PART_K, so that the room for converted tiles is fixed.
+ * Products go to a tile of their own and from there to c: oneDNN's AMX code wants the rows of its
+ * result to be adjacent, and is three times slower otherwise. Every call is one single-threaded
+ * matmul: OpenMP, which oneDNN uses, is set to one thread in each thread that calls it. */
 #include "kernels/cpu/gemm_bf16.h"
 
 #include "base/mem.h"
+#include "kernels/clones.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/dtype.h"
 
@@ -16,17 +18,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PART_K = 4096, CACHED = 64 };
+enum { PART_K = 4096, CACHED = 64, TILE_ELEMS = RP_GEMM_TILE_ROWS * RP_GEMM_TILE_COLS };
 
 /* What a compiled product depends on. */
 typedef struct product_key {
-    int64_t m, n, k, ldc;
-    bool is_tn, accumulate;
+    int64_t m, n, k;
+    bool is_tn;
 } product_key;
 
 typedef struct thread_state {
     dnnl_stream_t stream;
     uint16_t *a, *b; /* converted tiles: [m, k] and [n, k], or [k, m] and [k, n] */
+    float *c;        /* [m, n] */
     struct {
         product_key key;
         dnnl_primitive_t primitive; /* NULL: free */
@@ -64,6 +67,7 @@ void rp_bf16_destroy(rp_bf16 **bf16)
         dnnl_stream_destroy(s->threads[i].stream);
         free(s->threads[i].a);
         free(s->threads[i].b);
+        free(s->threads[i].c);
     }
     dnnl_engine_destroy(s->engine);
     free(s->threads);
@@ -100,6 +104,7 @@ rp_status rp_bf16_create(rp_bf16 **out, int nthreads)
 
         RP_TRY(rp_alloc_array(&t->a, (size_t)RP_GEMM_TILE_ROWS * PART_K, sizeof(*t->a)));
         RP_TRY(rp_alloc_array(&t->b, (size_t)RP_GEMM_TILE_COLS * PART_K, sizeof(*t->b)));
+        RP_TRY(rp_alloc_array(&t->c, TILE_ELEMS, sizeof(*t->c)));
         if (dnnl_stream_create(&t->stream, s->engine, dnnl_stream_default_flags) != dnnl_success) {
             st = RP_FAIL(RP_ERR_MEMORY, "bf16 products: oneDNN has no stream");
             goto out;
@@ -114,9 +119,10 @@ out:
 
 size_t rp_bf16_bytes(int nthreads)
 {
-    const size_t tile_rows = RP_GEMM_TILE_ROWS + RP_GEMM_TILE_COLS;
+    const size_t converted_rows = RP_GEMM_TILE_ROWS + RP_GEMM_TILE_COLS;
 
-    return (size_t)nthreads * (sizeof(thread_state) + tile_rows * PART_K * sizeof(uint16_t));
+    return (size_t)nthreads * (sizeof(thread_state) + TILE_ELEMS * sizeof(float) +
+                               converted_rows * PART_K * sizeof(uint16_t));
 }
 
 void rp_bf16_library(char *out, size_t out_bytes)
@@ -137,28 +143,19 @@ static bool describe(dnnl_memory_desc_t *desc, int64_t rows, int64_t cols, bool 
     return dnnl_memory_desc_init_by_strides(desc, 2, dims, type, strides) == dnnl_success;
 }
 
-static dnnl_primitive_t compile(const rp_bf16 *s, const product_key *key,
-                                const dnnl_memory_desc_t *a, const dnnl_memory_desc_t *b,
-                                const dnnl_memory_desc_t *c)
+static dnnl_primitive_t compile(const rp_bf16 *s, const dnnl_memory_desc_t *a,
+                                const dnnl_memory_desc_t *b, const dnnl_memory_desc_t *c)
 {
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_post_ops_t post_ops = NULL;
     dnnl_primitive_desc_t desc = NULL;
     dnnl_primitive_t primitive = NULL;
     dnnl_matmul_desc_t matmul;
 
     if (dnnl_matmul_desc_init(&matmul, a, b, NULL, c) == dnnl_success &&
-        dnnl_primitive_attr_create(&attr) == dnnl_success &&
-        dnnl_post_ops_create(&post_ops) == dnnl_success &&
-        (!key->accumulate || dnnl_post_ops_append_sum(post_ops, 1.0F) == dnnl_success) &&
-        dnnl_primitive_attr_set_post_ops(attr, post_ops) == dnnl_success &&
-        dnnl_primitive_desc_create(&desc, &matmul, attr, s->engine, NULL) == dnnl_success &&
+        dnnl_primitive_desc_create(&desc, &matmul, NULL, s->engine, NULL) == dnnl_success &&
         dnnl_primitive_create(&primitive, desc) != dnnl_success) {
         primitive = NULL;
     }
     dnnl_primitive_desc_destroy(desc);
-    dnnl_post_ops_destroy(post_ops);
-    dnnl_primitive_attr_destroy(attr);
     return primitive;
 }
 
@@ -171,7 +168,7 @@ static int find_product(const rp_bf16 *s, thread_state *t, const product_key *ke
     for (i = 0; i < CACHED; i++) {
         const product_key *k = &t->cache[i].key;
         if (t->cache[i].primitive != NULL && k->m == key->m && k->n == key->n && k->k == key->k &&
-            k->ldc == key->ldc && k->is_tn == key->is_tn && k->accumulate == key->accumulate) {
+            k->is_tn == key->is_tn) {
             return i;
         }
     }
@@ -181,16 +178,16 @@ static int find_product(const rp_bf16 *s, thread_state *t, const product_key *ke
     t->cache[i].key = *key;
     if (describe(&a, key->m, key->k, key->is_tn, key->is_tn ? key->m : key->k, dnnl_bf16) &&
         describe(&b, key->k, key->n, !key->is_tn, key->is_tn ? key->n : key->k, dnnl_bf16) &&
-        describe(&c, key->m, key->n, false, key->ldc, dnnl_f32) &&
+        describe(&c, key->m, key->n, false, key->n, dnnl_f32) &&
         dnnl_memory_create(&t->cache[i].a, &a, s->engine, t->a) == dnnl_success &&
         dnnl_memory_create(&t->cache[i].b, &b, s->engine, t->b) == dnnl_success &&
-        dnnl_memory_create(&t->cache[i].c, &c, s->engine, DNNL_MEMORY_NONE) == dnnl_success) {
-        t->cache[i].primitive = compile(s, key, &a, &b, &c);
+        dnnl_memory_create(&t->cache[i].c, &c, s->engine, t->c) == dnnl_success) {
+        t->cache[i].primitive = compile(s, &a, &b, &c);
     }
     return t->cache[i].primitive != NULL ? i : -1;
 }
 
-static bool multiply(const rp_bf16 *s, thread_state *t, const product_key *key, float *c)
+static bool multiply(const rp_bf16 *s, thread_state *t, const product_key *key)
 {
     const int i = find_product(s, t, key);
 
@@ -199,8 +196,7 @@ static bool multiply(const rp_bf16 *s, thread_state *t, const product_key *key, 
                                         {DNNL_ARG_WEIGHTS, t->cache[i].b},
                                         {DNNL_ARG_DST, t->cache[i].c}};
 
-        return dnnl_memory_set_data_handle(t->cache[i].c, c) == dnnl_success &&
-               dnnl_primitive_execute(t->cache[i].primitive, t->stream, 3, args) == dnnl_success &&
+        return dnnl_primitive_execute(t->cache[i].primitive, t->stream, 3, args) == dnnl_success &&
                dnnl_stream_wait(t->stream) == dnnl_success;
     }
     return false;
@@ -213,49 +209,47 @@ static void convert(uint16_t *dst, rp_cmat src)
     }
 }
 
-static void fill_nan(rp_mat c)
+/* c = product (+ c) */
+RP_CLONES static void store(rp_mat c, const float *product, bool accumulate)
 {
     for (int64_t r = 0; r < c.rows; r++) {
+        float *row = c.data + r * c.ld;
         for (int64_t j = 0; j < c.cols; j++) {
-            c.data[r * c.ld + j] = NAN;
+            row[j] = product[r * c.cols + j] + (accumulate ? row[j] : 0.0F);
         }
     }
 }
 
-static void product(rp_bf16 *s, int thread, rp_mat c, rp_cmat a, rp_cmat b, product_key key)
+static void product(rp_bf16 *s, int thread, rp_mat c, rp_cmat a, rp_cmat b, bool is_tn,
+                    bool accumulate)
 {
     thread_state *t = &s->threads[thread];
-    const int64_t k = key.is_tn ? a.rows : a.cols;
+    const int64_t k = is_tn ? a.rows : a.cols;
 
     RP_ASSERT(c.rows <= RP_GEMM_TILE_ROWS && c.cols <= RP_GEMM_TILE_COLS);
     omp_set_num_threads(1);
-    key.m = c.rows;
-    key.n = c.cols;
-    key.ldc = c.ld;
     for (int64_t at = 0; at < k; at += PART_K) {
-        key.k = RP_MIN(PART_K, k - at);
-        key.accumulate = key.accumulate || at > 0;
-        convert(t->a, key.is_tn ? rp_cmat_part(a, at, key.k, 0, a.cols)
-                                : rp_cmat_part(a, 0, a.rows, at, key.k));
-        convert(t->b, key.is_tn ? rp_cmat_part(b, at, key.k, 0, b.cols)
-                                : rp_cmat_part(b, 0, b.rows, at, key.k));
-        if (!multiply(s, t, &key, c.data)) {
-            fill_nan(c);
-            return;
+        const product_key key = {c.rows, c.cols, RP_MIN(PART_K, k - at), is_tn};
+
+        convert(t->a, is_tn ? rp_cmat_part(a, at, key.k, 0, a.cols)
+                            : rp_cmat_part(a, 0, a.rows, at, key.k));
+        convert(t->b, is_tn ? rp_cmat_part(b, at, key.k, 0, b.cols)
+                            : rp_cmat_part(b, 0, b.rows, at, key.k));
+        if (!multiply(s, t, &key)) {
+            for (int64_t i = 0; i < c.rows * c.cols; i++) {
+                t->c[i] = NAN;
+            }
         }
+        store(c, t->c, accumulate || at > 0);
     }
 }
 
 void rp_bf16_nt(rp_bf16 *bf16, int thread, rp_mat c, rp_cmat a, rp_cmat b, bool accumulate)
 {
-    const product_key key = {.accumulate = accumulate};
-
-    product(bf16, thread, c, a, b, key);
+    product(bf16, thread, c, a, b, false, accumulate);
 }
 
 void rp_bf16_tn(rp_bf16 *bf16, int thread, rp_mat c, rp_cmat a, rp_cmat b)
 {
-    const product_key key = {.is_tn = true};
-
-    product(bf16, thread, c, a, b, key);
+    product(bf16, thread, c, a, b, true, false);
 }

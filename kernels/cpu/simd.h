@@ -12,8 +12,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#define RP_INLINE static inline __attribute__((always_inline))
-
 typedef double rp_d8 __attribute__((vector_size(64)));
 typedef float rp_f16 __attribute__((vector_size(64)));
 typedef float rp_f8_unaligned __attribute__((vector_size(32), aligned(4), may_alias));
