@@ -1,6 +1,7 @@
 /* UTF-8 and the character classes that the `tokenizers` package uses: Rust's char methods, \s and
- * \w of its regex crate (UTS 18) and, for punctuation, Unicode 8 tables. Categories come from
- * utf8proc. */
+ * \w of its regex crate (UTS 18), and its older tables for normal forms, marks (Unicode 9) and
+ * punctuation (Unicode 8). Categories come from utf8proc, which is newer; the differences that
+ * matter are tables here. */
 #include "model/tokenizer_parts.h"
 
 #include "base/mem.h"
@@ -92,11 +93,60 @@ bool rp_tok_is_space(uint32_t c)
            c == 0x205f || c == 0x3000;
 }
 
+/* Ranges of characters that Unicode 9 does not have and that are now marks or have a
+ * decomposition; what is between them in a range, it does not have either. */
+static const uint32_t after_unicode_9[][2] = {
+    {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},
+    {0xafa, 0xaff},     {0xb55, 0xb55},     {0xc04, 0xc04},     {0xc3c, 0xc3c},
+    {0xcf3, 0xd00},     {0xd3b, 0xd3c},     {0xd81, 0xd81},     {0xeba, 0xeba},
+    {0xece, 0xece},     {0x1715, 0x1715},   {0x180f, 0x180f},   {0x1abf, 0x1ace},
+    {0x1cf7, 0x1cf7},   {0x1df6, 0x1dfa},   {0x32ff, 0x32ff},   {0xa7f2, 0xa7f4},
+    {0xa82c, 0xa82c},   {0xa8ff, 0xa8ff},   {0xab69, 0xab69},   {0x10781, 0x107ba},
+    {0x10d24, 0x10d27}, {0x10eab, 0x10f85}, {0x11070, 0x11074}, {0x110c2, 0x110c2},
+    {0x11145, 0x11146}, {0x111ce, 0x111cf}, {0x11241, 0x11241}, {0x1133b, 0x1133b},
+    {0x1145e, 0x1145e}, {0x1182c, 0x1183a}, {0x11930, 0x11a99}, {0x11d31, 0x11f42},
+    {0x13440, 0x13455}, {0x16f4f, 0x16f4f}, {0x16f7f, 0x16f87}, {0x16fe4, 0x16ff1},
+    {0x1cf00, 0x1cf46}, {0x1e030, 0x1e4ef}, {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9}};
+
+/* The same for punctuation and Unicode 8. */
+static const uint32_t punctuation_after_unicode_8[][2] = {
+    {0x61d, 0x61d},     {0x9fd, 0xa76},     {0xc77, 0xc84},     {0x1b7d, 0x1b7e},
+    {0x2e43, 0x2e5d},   {0x10ead, 0x10f89}, {0x1144b, 0x1145d}, {0x11660, 0x116b9},
+    {0x1183b, 0x11fff}, {0x12ff1, 0x12ff2}, {0x16e97, 0x16fe2}, {0x1e95e, 0x1e95f}};
+
+/* ranges: sorted, [n] of first and last. */
+static bool is_in(const uint32_t (*ranges)[2], size_t n, uint32_t c)
+{
+    size_t low = 0;
+
+    while (n > 0) {
+        const size_t half = n / 2;
+        if (ranges[low + half][1] < c) {
+            low += half + 1;
+            n -= half + 1;
+        } else if (ranges[low + half][0] <= c) {
+            return true;
+        } else {
+            n = half;
+        }
+    }
+    return false;
+}
+
+bool rp_tok_is_after_unicode_9(uint32_t c)
+{
+    return is_in(after_unicode_9, RP_COUNT(after_unicode_9), c);
+}
+
 bool rp_tok_is_mark(uint32_t c)
 {
     const utf8proc_category_t cat = category(c);
 
-    return cat >= UTF8PROC_CATEGORY_MN && cat <= UTF8PROC_CATEGORY_ME;
+    if (c == 0x1cf2 || c == 0x1cf3 || c == 0x111c9) { /* changed since Unicode 9 */
+        return c != 0x111c9;
+    }
+    return cat >= UTF8PROC_CATEGORY_MN && cat <= UTF8PROC_CATEGORY_ME &&
+           !rp_tok_is_after_unicode_9(c);
 }
 
 bool rp_tok_is_word(uint32_t c)
@@ -122,10 +172,14 @@ bool rp_tok_is_punctuation(uint32_t c)
 {
     const utf8proc_category_t cat = category(c);
 
-    if (c < 0x80) {
-        return c > 0x20 && c < 0x7f && !(cat <= UTF8PROC_CATEGORY_NO);
+    if (c < 0x80) { /* ASCII symbols count too */
+        return c > 0x20 && c < 0x7f && cat > UTF8PROC_CATEGORY_NO;
     }
-    return cat >= UTF8PROC_CATEGORY_PC && cat <= UTF8PROC_CATEGORY_PO;
+    if (c == 0x166d || c == 0x111c9) { /* changed since Unicode 8 */
+        return true;
+    }
+    return cat >= UTF8PROC_CATEGORY_PC && cat <= UTF8PROC_CATEGORY_PO &&
+           !is_in(punctuation_after_unicode_8, RP_COUNT(punctuation_after_unicode_8), c);
 }
 
 /* Bytes that are printable in Latin-1 stand for themselves; the other 68 follow U+0100 in order. */

@@ -43,8 +43,27 @@ out:
     return st;
 }
 
+/* Length of the run at the start of `text` that holds no ASCII; a newer character ends it or is a
+ * run by itself. */
+static size_t find_run(const char *text, size_t nbytes, bool *is_newer)
+{
+    size_t at = 0;
+
+    *is_newer = false;
+    while (at < nbytes && (unsigned char)text[at] >= 0x80) {
+        uint32_t c = 0;
+        const size_t length = rp_tok_char_get(&c, text + at, nbytes - at);
+        if (rp_tok_is_after_unicode_9(c)) {
+            *is_newer = at == 0;
+            return at == 0 ? length : at;
+        }
+        at += length;
+    }
+    return at;
+}
+
 /* ASCII is its own normal form and only its last character before a run of others may combine with
- * them, so the runs are done one by one. */
+ * them, so the runs are done one by one. Newer characters are taken as they are. */
 static rp_status normalize_unicode(rp_tok_work *work, int options, const char *text, size_t nbytes,
                                    rp_tok_buf *out)
 {
@@ -52,16 +71,17 @@ static rp_status normalize_unicode(rp_tok_work *work, int options, const char *t
     size_t done = 0;
 
     for (size_t at = 0; at < nbytes;) {
-        if ((unsigned char)text[at] < 0x80) {
-            at++;
+        bool is_newer = false;
+        const size_t length = find_run(text + at, nbytes - at, &is_newer);
+        const bool has_ascii = at > done && (unsigned char)text[at - 1] < 0x80;
+        const size_t start = has_ascii ? at - 1 : at;
+        if (length == 0 || is_newer) {
+            at += RP_MAX(length, 1);
             continue;
         }
-        const size_t start = at > done ? at - 1 : at;
-        while (at < nbytes && (unsigned char)text[at] >= 0x80) {
-            at++;
-        }
         RP_TRY(rp_tok_buf_append(out, text + done, start - done));
-        RP_TRY(normalize_run(work, options, text + start, at - start, out));
+        RP_TRY(normalize_run(work, options, text + start, at - start + length, out));
+        at += length;
         done = at;
     }
     RP_TRY(rp_tok_buf_append(out, text + done, nbytes - done));

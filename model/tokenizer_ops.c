@@ -197,6 +197,8 @@ out:
     return st;
 }
 
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
+
 static rp_status make_whitespace(rp_tok_ops *ops, rp_tok_op_kind kind, const json_t *config)
 {
     rp_status st = RP_OK;
@@ -206,9 +208,8 @@ static rp_status make_whitespace(rp_tok_ops *ops, rp_tok_op_kind kind, const jso
     RP_TRY(add_op(&op, ops, kind));
     op->behavior = RP_TOK_REMOVED;
     op->is_inverted = true;
-    /* \w of this one has the joiners, which the \w of patterns in files has not. */
-    RP_TRY(rp_tok_pattern_regex(&op->pattern,
-                                "[\\w\\x{200c}\\x{200d}]+|[^\\w\\x{200c}\\x{200d}\\s]+"));
+    /* \w of the regex crate: unlike that of the patterns in files it has the joiners. */
+    RP_TRY(rp_tok_pattern_regex(&op->pattern, "[" WORD "]+|[^" WORD "\\s]+"));
 out:
     return st;
 }
@@ -266,6 +267,12 @@ static rp_status make_metaspace(rp_tok_ops *ops, rp_tok_op_kind kind, const json
     rp_tok_op *op = NULL;
 
     RP_TRY(load_metaspace(&space, config));
+    for (size_t i = 0; i < ops->n; i++) { /* a later piece may still start at the text's start */
+        if (ops->items[i].kind == RP_TOK_SPLIT && strcmp(space.scheme, "first") == 0) {
+            st = RP_FAIL(RP_ERR_FORMAT, "prepend_scheme \"first\" after a split is not supported");
+            goto out;
+        }
+    }
     RP_TRY(add_text_op(&op, ops, kind, space.replacement));
     RP_TRY(rp_tok_pattern_literal(&op->pattern, " "));
     if (strcmp(space.scheme, "never") != 0) {

@@ -40,7 +40,9 @@ bool rp_tok_is_space(uint32_t code_point);       /* White_Space */
 bool rp_tok_is_word(uint32_t code_point);        /* \w of Unicode's regular expressions (UTS 18) */
 bool rp_tok_is_numeric(uint32_t code_point);     /* Nd, Nl, No */
 bool rp_tok_is_punctuation(uint32_t code_point); /* as the reference: P of Unicode 8, ASCII signs */
-bool rp_tok_is_mark(uint32_t code_point);        /* Mn, Mc, Me */
+bool rp_tok_is_mark(uint32_t code_point);        /* Mn, Mc, Me of Unicode 9 */
+/* Local. Characters that the reference's normal forms leave alone and never move or join. */
+bool rp_tok_is_after_unicode_9(uint32_t code_point);
 /* Local. Byte <-> character of byte-level vocabularies; -1 for a character that stands for none. */
 uint32_t rp_tok_byte_to_char(unsigned char byte);
 int rp_tok_char_to_byte(uint32_t code_point);

@@ -11,6 +11,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
@@ -22,6 +23,9 @@
     "\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}"                 \
     "\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
 #define WORD_RANGES "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+/* Outside brackets Oniguruma takes \w of the first 256 characters from Latin-1, where superscripts
+ * and fractions are word characters. */
+#define WORD_OUTSIDE WORD_RANGES "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 struct rp_tok_pattern {
     char *literal; /* NULL when not a literal */
@@ -40,8 +44,8 @@ static const struct {
 } rewritten_escapes[] = {
     {'s', "[" SPACE_RANGES "]", SPACE_RANGES},
     {'S', "[^" SPACE_RANGES "]", NOT_SPACE_RANGES},
-    {'w', "[" WORD_RANGES "]", WORD_RANGES},
-    {'W', "[^" WORD_RANGES "]", NULL},
+    {'w', "[" WORD_OUTSIDE "]", WORD_RANGES},
+    {'W', "[^" WORD_OUTSIDE "]", NULL},
     {'d', "\\p{Nd}", "\\p{Nd}"},
     {'D', "\\P{Nd}", "\\P{Nd}"},
     {'v', "\\x{b}", "\\x{b}"},
@@ -60,7 +64,8 @@ static rp_status put(translator *t, const char *text)
     return rp_tok_buf_append(&t->to, text, strlen(text));
 }
 
-/* `\p{Name}`: categories as they are, scripts as Script (PCRE2's default is Script_Extensions). */
+/* `\p{Name}`: categories and Alphabetic as they are, other names are scripts, to be read as Script
+ * (PCRE2's default is Script_Extensions). */
 static rp_status put_property(translator *t)
 {
     rp_status st = RP_OK;
@@ -68,6 +73,7 @@ static rp_status put_property(translator *t)
     const char *name = t->from + 2;
     const size_t negation = close != NULL && *name == '^' ? 1 : 0;
     const size_t length = close == NULL ? 0 : (size_t)(close - name) - negation;
+    bool is_script = false;
 
     if (length == 0) {
         st = RP_FAIL(RP_ERR_FORMAT, "\\%c without a property in braces is not supported", *t->from);
@@ -75,7 +81,8 @@ static rp_status put_property(translator *t)
     }
     RP_TRY(rp_tok_buf_append(&t->to, "\\", 1));
     RP_TRY(rp_tok_buf_append(&t->to, t->from, 2 + negation));
-    RP_TRY(put(t, length > 2 ? "sc:" : ""));
+    is_script = length > 2 && strncmp(name + negation, "Alphabetic}", 11) != 0;
+    RP_TRY(put(t, is_script ? "sc:" : ""));
     RP_TRY(rp_tok_buf_append(&t->to, name + negation, length + 1));
     t->from = close + 1;
 out:
@@ -108,59 +115,93 @@ static rp_status put_escape(translator *t)
 
 static rp_status put_bracket(translator *t)
 {
+    size_t negation = 0;
+
     if (t->in_brackets) {
         return RP_FAIL(RP_ERR_FORMAT, "brackets in brackets are not supported");
     }
     t->in_brackets = true;
-    t->from++;
-    if (*t->from == '^') {
-        t->from++;
-        return put(t, "[^");
+    negation = t->from[1] == '^' ? 1 : 0;
+    if (t->from[1 + negation] == ']') {
+        return RP_FAIL(RP_ERR_FORMAT, "] right after [ is not supported");
     }
-    return put(t, "[");
+    t->from += 1 + negation;
+    return rp_tok_buf_append(&t->to, "[^", 1 + negation);
 }
 
-/* `(?` may be followed by a group or look-around that both read alike, or by `i:`. */
+/* `(?i:` around ASCII only. Oniguruma also matches one character for two ("ß" for "ss"), which
+ * PCRE2 does not, so the pairs that it does this for are refused. */
+static rp_status check_caseless(const char *group)
+{
+    static const char *const folded_pairs[] = {"ss", "ff", "fi", "fl", "st"};
+    const size_t length = strcspn(group, ")");
+
+    for (size_t i = 0; i < length; i++) {
+        if (strchr("[\\(", group[i]) != NULL || (unsigned char)group[i] >= 0x80) {
+            return RP_FAIL(RP_ERR_FORMAT, "only plain ASCII is supported in (?i:");
+        }
+        for (size_t k = 0; k < RP_COUNT(folded_pairs); k++) {
+            if (strncasecmp(group + i, folded_pairs[k], 2) == 0) {
+                return RP_FAIL(RP_ERR_FORMAT, "\"%s\" is not supported in (?i:", folded_pairs[k]);
+            }
+        }
+    }
+    return RP_OK;
+}
+
+/* Groups and look-around that both engines read alike. */
 static rp_status check_group(const translator *t)
 {
-    static const char *const known[] = {"?:", "?=", "?!", "?<=", "?<!", "?>", "?i:"};
+    static const char *const known[] = {"?:", "?=", "?!", "?<=", "?<!", "?>"};
+    const char *kind = t->from + 1;
 
-    if (t->from[1] != '?') {
-        return RP_OK;
+    if (strncmp(kind, "?i:", 3) == 0) {
+        return check_caseless(kind + 3);
     }
     for (size_t i = 0; i < RP_COUNT(known); i++) {
-        if (strncmp(t->from + 1, known[i], strlen(known[i])) == 0) {
+        if (strncmp(kind, known[i], strlen(known[i])) == 0) {
             return RP_OK;
         }
     }
-    return RP_FAIL(RP_ERR_FORMAT, "group (%.3s is not supported", t->from + 1);
+    if (*kind == '?' || *kind == '*') {
+        return RP_FAIL(RP_ERR_FORMAT, "group (%.3s is not supported", kind);
+    }
+    return RP_OK;
+}
+
+/* `{,n}` is {0,n} in one and plain text in the other; `{n}+` is greedy in one, possessive in the
+ * other. */
+static rp_status check_repeat(const translator *t)
+{
+    if (t->from[0] == '{' && t->from[1] == ',') {
+        return RP_FAIL(RP_ERR_FORMAT, "{, is not supported");
+    }
+    if (t->from[0] == '}' && t->from[1] == '+') {
+        return RP_FAIL(RP_ERR_FORMAT, "}+ is not supported");
+    }
+    return RP_OK;
 }
 
 static rp_status put_one(translator *t)
 {
     rp_status st = RP_OK;
+    const char c = *t->from;
 
-    switch (*t->from) {
-    case '\\':
+    if (c == '\\') {
         return put_escape(t);
-    case '[':
-        return put_bracket(t);
-    case ']':
-        t->in_brackets = false;
-        break;
-    case '&':
-        if (t->in_brackets && t->from[1] == '&') {
-            return RP_FAIL(RP_ERR_FORMAT, "&& in brackets is not supported");
-        }
-        break;
-    case '(':
-        if (!t->in_brackets) {
-            RP_TRY(check_group(t));
-        }
-        break;
-    default:
-        break;
     }
+    if (c == '[') {
+        return put_bracket(t);
+    }
+    if (t->in_brackets && c == '&' && t->from[1] == '&') {
+        return RP_FAIL(RP_ERR_FORMAT, "&& in brackets is not supported");
+    }
+    if (!t->in_brackets && c == '(') {
+        RP_TRY(check_group(t));
+    } else if (!t->in_brackets) {
+        RP_TRY(check_repeat(t));
+    }
+    t->in_brackets = t->in_brackets && c != ']';
     RP_TRY(rp_tok_buf_append(&t->to, t->from, 1));
     t->from++;
 out:
