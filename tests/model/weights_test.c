@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/fault.h"
 #include "base/mem.h"
 #include "model/weights.h"
 #include "tests/formats/make_files.h"
@@ -210,6 +211,55 @@ static void packed_models_read_as_decoded(void **state)
     }
 }
 
+/* Opens the model in the scratch folder and reads one packed linear. */
+static rp_status open_and_read(void)
+{
+    static float values[64 * 32];
+    rp_status st = RP_OK;
+    rp_weights *weights = NULL;
+
+    RP_TRY(rp_weights_open(&weights, scratch_path("")));
+    RP_TRY(rp_weights_read_f32(
+        weights, rp_weights_find(weights, "model.layers.1.mlp.up_proj.weight"), 3, 20, values));
+out:
+    rp_weights_close(&weights);
+    return st;
+}
+
+static void every_failure_is_reported_and_leaves_nothing(void **state)
+{
+    static const struct {
+        const char *site;
+        rp_status status;
+    } sites[] = {{"alloc", RP_ERR_MEMORY}, {"open", RP_ERR_IO}, {"read", RP_ERR_IO}};
+    static const char *const containers[] = {"gptq", "compressed-tensors"};
+    const rp_container_opts opts = {.dense_type = RP_F16};
+
+    (void)state;
+    for (size_t i = 0; i < RP_COUNT(sites) * RP_COUNT(containers); i++) {
+        const size_t site = i / RP_COUNT(containers);
+        json_t *config = NULL;
+        char *text = NULL;
+        int64_t n = 0;
+        make_model(&model, RP_F16);
+        config = model_pack(&model, rp_container_find(containers[i % RP_COUNT(containers)]), &opts,
+                            "", NULL);
+        text = json_dumps(config, 0);
+        model_write(&model, text);
+        for (bool is_reached = true; is_reached;) {
+            rp_status status = RP_OK;
+            rp_fault_arm(sites[site].site, ++n, false);
+            status = open_and_read();
+            is_reached = rp_fault_count() >= n;
+            rp_fault_arm(NULL, 0, false);
+            assert_int_equal(status, is_reached ? sites[site].status : RP_OK);
+        }
+        assert_true(n > 2);
+        free(text);
+        json_decref(config);
+    }
+}
+
 static void other_quantisers_are_named(void **state)
 {
     (void)state;
@@ -260,6 +310,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(models_that_do_not_fit_are_refused),
         cmocka_unit_test(non_finite_values_are_refused),
         cmocka_unit_test(packed_models_read_as_decoded),
+        cmocka_unit_test(every_failure_is_reported_and_leaves_nothing),
         cmocka_unit_test(other_quantisers_are_named),
         cmocka_unit_test(paths_that_are_no_model_are_refused),
         cmocka_unit_test_prestate(the_shipped_model_opens, (void *)&shipped_model),
