@@ -1,0 +1,116 @@
+/* The Gram sum has the same bits however its blocks are dealt to ranks, and is right. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/exec.h"
+#include "sharding/gram.h"
+#include "sharding/partition.h"
+
+#define CHECK(fact)                                                                                \
+    do {                                                                                           \
+        if (!(fact)) {                                                                             \
+            (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #fact);                       \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+enum { COLS = 150, BLOCK = 96, N_BLOCKS = 7 };
+
+/* Channels from 10^-3 to 10^3; column 5 is dead. */
+static float input(int64_t row, int64_t col)
+{
+    const double scale = pow(10, (double)(col % 7) - 3);
+
+    return col == 5 ? 0 : (float)(scale * sin((double)(row * 31 + col * 17 + row * col)));
+}
+
+static void fill(float *x)
+{
+    for (int64_t r = 0; r < (int64_t)N_BLOCKS * BLOCK; r++) {
+        for (int64_t c = 0; c < COLS; c++) {
+            x[r * COLS + c] = input(r, c);
+        }
+    }
+}
+
+static rp_cmat block_of(const float *x, int64_t b)
+{
+    return rp_cmat_of(x + b * BLOCK * COLS, BLOCK, COLS, COLS);
+}
+
+/* Both passes over this rank's blocks, reduced to `owner`. */
+static void total(rp_gram *gram, const float *x, const rp_exec *exec, rp_comm *comm, int owner)
+{
+    const rp_kernel_ops *ops = rp_kernels_cpu();
+    const rp_range mine = rp_partition(N_BLOCKS, rp_comm_nranks(comm), rp_comm_rank(comm));
+    int64_t *scratch = malloc(rp_gram_scratch_bytes(COLS));
+
+    CHECK(scratch != NULL);
+    CHECK(rp_gram_create(gram, COLS) == RP_OK);
+    rp_gram_begin(gram, COLS, (int64_t)N_BLOCKS * BLOCK, BLOCK);
+    for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
+        CHECK(rp_gram_observe(gram, ops, exec, block_of(x, b)) == RP_OK);
+    }
+    rp_gram_fix_exponents(gram, comm);
+    for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
+        rp_gram_add(gram, ops, exec, block_of(x, b));
+    }
+    rp_gram_reduce(gram, comm, owner, scratch);
+    free(scratch);
+}
+
+static void check_values(const rp_gram *gram, const float *x)
+{
+    for (int64_t i = 0; i < COLS; i++) {
+        for (int64_t j = 0; j <= i; j++) {
+            double want = 0;
+            double size = 0;
+            const double got = ldexp((double)gram->sum[i * COLS + j],
+                                     gram->exponent[i] + gram->exponent[j] - gram->shift);
+            for (int64_t r = 0; r < (int64_t)N_BLOCKS * BLOCK; r++) {
+                want += (double)x[r * COLS + i] * (double)x[r * COLS + j];
+                size += fabs((double)x[r * COLS + i] * (double)x[r * COLS + j]);
+            }
+            CHECK(fabs(got - want) <= 1e-5 * size);
+        }
+    }
+    CHECK(gram->max_abs[5] == 0 && gram->sum[5 * COLS + 5] == 0);
+}
+
+int main(void)
+{
+    rp_comm *world = NULL;
+    rp_comm *alone = NULL;
+    rp_exec *exec = NULL;
+    rp_gram shared;
+    rp_gram serial;
+    float *x = malloc((size_t)N_BLOCKS * BLOCK * COLS * sizeof(*x));
+
+    CHECK(x != NULL);
+    fill(x);
+    CHECK(rp_comm_create_world(&world) == RP_OK && rp_comm_create_serial(&alone) == RP_OK);
+    CHECK(rp_exec_create(&exec, 1 + rp_comm_rank(world) % 2, RP_PRODUCTS_F32) == RP_OK);
+    total(&serial, x, exec, alone, 0);
+    check_values(&serial, x);
+    for (int owner = 0; owner < rp_comm_nranks(world); owner++) {
+        total(&shared, x, exec, world, owner);
+        CHECK(memcmp(shared.exponent, serial.exponent, COLS * sizeof(int)) == 0);
+        for (int64_t i = 0; i < COLS && rp_comm_rank(world) == owner; i++) {
+            CHECK(memcmp(shared.sum + i * COLS, serial.sum + i * COLS,
+                         (size_t)(i + 1) * sizeof(int64_t)) == 0);
+        }
+        rp_gram_destroy(&shared);
+    }
+    /* A value that is not finite is refused. */
+    x[3] = NAN;
+    rp_gram_begin(&serial, COLS, BLOCK, BLOCK);
+    CHECK(rp_gram_observe(&serial, rp_kernels_cpu(), exec, block_of(x, 0)) == RP_ERR_FORMAT);
+    rp_gram_destroy(&serial);
+    rp_exec_destroy(&exec);
+    rp_comm_destroy(&alone);
+    rp_comm_destroy(&world);
+    free(x);
+    return 0;
+}
