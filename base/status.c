@@ -39,7 +39,7 @@ rp_status rp_error_set(rp_status status, const char *file, int line, const char 
     (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
     for (char *c = text; *c != '\0'; c++) {
-        if (*c == '\n' || *c == '\r') {
+        if ((unsigned char)*c < ' ' || *c == 0x7f) { /* names from files may hold anything */
             *c = ' ';
         }
     }

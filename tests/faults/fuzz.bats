@@ -5,7 +5,7 @@ setup_file() {
     load common
     export FUZZ_DIR=$BATS_FILE_TMPDIR RP_TEST_SEED=${RP_TEST_SEED:-$RANDOM}
     make_model "$FUZZ_DIR/model" --set num_hidden_layers=1 --set hidden_size=32 \
-        --set intermediate_size=64 --set num_attention_heads=2 --set num_key_value_heads=1
+        --set intermediate_size=64 --set num_attention_heads=2
     write_job "$FUZZ_DIR/job.yaml" "$FUZZ_DIR/model" "$FUZZ_DIR/out"
     alone run "$FUZZ_DIR/job.yaml" >/dev/null
 }

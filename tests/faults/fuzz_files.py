@@ -77,8 +77,10 @@ def complaint(command):
         return f"exit code {result.returncode}: {message[-2000:]}"
     if "Sanitizer" in message or "runtime error" in message:
         return message[-2000:]
-    if result.returncode not in (0, 1) and len(message.splitlines()) != 1:
-        return f"{len(message.splitlines())} lines of message: {message[-2000:]}"
+    if result.returncode not in (0, 1) and (message.count("\n") != 1 or not message.endswith("\n")):
+        return f"not one line of message: {message[-2000:]}"
+    if re.search(r"[\x00-\x09\x0b-\x1f\x7f]", message):
+        return f"control characters in the message: {message[-2000:]!r}"
     return None
 
 
