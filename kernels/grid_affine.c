@@ -14,6 +14,14 @@
 
 #define MSE_STEPS 80
 
+#define LANES 16
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float))));
+typedef int32_t lane_mask __attribute__((vector_size(LANES * sizeof(float))));
+
+/* a where the mask is set, else b. A macro: vectors of this width are not passed by value alike on
+ * all processors. */
+#define SELECT(mask, a, b) ((lanes)(((mask) & (lane_mask)(a)) | (~(mask) & (lane_mask)(b))))
+
 static float max_code(const rp_grid *grid)
 {
     return (float)((1 << grid->bits) - 1);
@@ -50,31 +58,52 @@ RP_CLONES static void round_rows(float top, int64_t rows, const float *scale, co
     }
 }
 
-/* Sum of w * (x - decode(round(x)))^2 in 16 lanes, so that the order of additions is fixed. */
+/* w * (x - decode(round(x)))^2 of 16 values. The sum 1.5 2^23 + y has y's nearest integer in its
+ * last bits, ties to even, for |y| < 2^22: here y is clamped before it is rounded, which gives the
+ * same code as rounding first. */
+RP_INLINE void add_squared_error(lanes *sums, const lanes *x, const lanes *importance,
+                                 float inverse, float scale, float lowest, float highest)
+{
+    const lanes none = {0};
+    const lanes magic = none + 12582912.0f;
+    lanes y = *x * inverse;
+    lanes e;
+
+    y = SELECT(y < none + lowest, none + lowest, y);
+    y = SELECT(y > none + highest, none + highest, y);
+    y = (y + magic) - magic;
+    e = *x - scale * y;
+    *sums += *importance * (e * e);
+}
+
+/* Sum of the squared errors in 16 lanes, so that the order of additions is fixed. Codes are found
+ * with the inverse of the scale: the search compares errors, it does not make codes. importance
+ * NULL: all 1. */
 RP_CLONES static float weighted_error(float top, float scale, float zero, int64_t n, const float *x,
                                       const float *importance)
 {
-    float lane[16] = {0};
+    const float inverse = 1.0f / scale;
+    const lanes none = {0};
+    lanes sums = {0};
     float sum = 0;
 
-    for (int64_t i = 0; i + 16 <= n; i += 16) {
-        for (int k = 0; k < 16; k++) {
-            float q = rintf(x[i + k] / scale) + zero;
-            q = q < 0 ? 0 : q;
-            q = q > top ? top : q;
-            const float e = x[i + k] - scale * (q - zero);
-            lane[k] += (importance == NULL ? 1.0f : importance[i + k]) * (e * e);
+    for (int64_t i = 0; i < n; i += LANES) {
+        lanes v = none;
+        lanes w = none; /* beyond the end: no weight */
+        const int64_t left = n - i;
+        if (left >= LANES) {
+            v = *(const lanes *)(const void *)(x + i);
+            w = importance == NULL ? none + 1.0f : *(const lanes *)(const void *)(importance + i);
+        } else {
+            for (int64_t k = 0; k < left; k++) {
+                v[k] = x[i + k];
+                w[k] = importance == NULL ? 1.0f : importance[i + k];
+            }
         }
+        add_squared_error(&sums, &v, &w, inverse, scale, -zero, top - zero);
     }
-    for (int k = 0; k < 16; k++) {
-        sum += lane[k];
-    }
-    for (int64_t i = n - n % 16; i < n; i++) {
-        float q = rintf(x[i] / scale) + zero;
-        q = q < 0 ? 0 : q;
-        q = q > top ? top : q;
-        const float e = x[i] - scale * (q - zero);
-        sum += (importance == NULL ? 1.0f : importance[i]) * (e * e);
+    for (int k = 0; k < LANES; k++) {
+        sum += sums[k];
     }
     return sum;
 }
@@ -103,6 +132,29 @@ static void params_of_range(const rp_grid *grid, float low, float high, float *p
     params[1] = zero;
 }
 
+/* Smallest and largest of x and 0. */
+RP_CLONES static void range_of(int64_t n, const float *x, float *low, float *high)
+{
+    lanes lows = {0};
+    lanes highs = {0};
+
+    for (int64_t i = 0; i + LANES <= n; i += LANES) {
+        const lanes v = *(const lanes *)(const void *)(x + i);
+        lows = SELECT(v < lows, v, lows);
+        highs = SELECT(v > highs, v, highs);
+    }
+    *low = 0;
+    *high = 0;
+    for (int k = 0; k < LANES; k++) {
+        *low = lows[k] < *low ? lows[k] : *low;
+        *high = highs[k] > *high ? highs[k] : *high;
+    }
+    for (int64_t i = n - n % LANES; i < n; i++) {
+        *low = x[i] < *low ? x[i] : *low;
+        *high = x[i] > *high ? x[i] : *high;
+    }
+}
+
 static void affine_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
                        float *params)
 {
@@ -111,10 +163,7 @@ static void affine_fit(const rp_grid *grid, int64_t n, const float *x, const flo
     float high = 0;
     float best = INFINITY;
 
-    for (int64_t i = 0; i < n; i++) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
-    }
+    range_of(n, x, &low, &high);
     if (grid->is_symmetric) {
         high = -low > high ? -low : high;
         low = -high;
