@@ -131,12 +131,21 @@ static float get_half(const uint8_t *src)
     return rp_f16_to_f32((uint16_t)(src[0] | (unsigned)src[1] << 8));
 }
 
+/* The fifth bits of 8 codes as a byte, the first lowest: the product moves the bit of byte j, 8 j,
+ * to 56 + j, and no two of its terms meet. */
+static uint8_t fifth_bits(const uint8_t *code)
+{
+    uint64_t eight = 0;
+
+    memcpy(&eight, code, sizeof(eight));
+    return (uint8_t)(((eight >> 4 & 0x0101010101010101u) * 0x0102040810204080u) >> 56);
+}
+
 /* False when a parameter is not finite as fp16. */
 static bool pack_block(const block_layout *at, const float *params, const uint8_t *code,
                        uint8_t *dst)
 {
     uint8_t *qs = dst + at->codes;
-    uint32_t high = 0;
     bool is_finite = put_half(dst, params[0]);
 
     if (at->has_min) {
@@ -152,11 +161,8 @@ static bool pack_block(const block_layout *at, const float *params, const uint8_
         qs[i] = (uint8_t)((code[i] & 15u) | (code[i + HALF_BLOCK] & 15u) << 4);
     }
     if (at->has_high_bits) {
-        for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-            high |= (uint32_t)(code[i] >> 4) << i;
-        }
-        for (int i = 0; i < 4; i++) {
-            dst[at->high_bits + (size_t)i] = (uint8_t)(high >> (8 * i));
+        for (int i = 0; i < RP_GGUF_BLOCK / 8; i++) {
+            dst[at->high_bits + (size_t)i] = fifth_bits(code + 8 * i);
         }
     }
     return is_finite;

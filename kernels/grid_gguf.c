@@ -73,18 +73,25 @@ static int nearest(float v, int lo, int hi)
     return v >= (float)hi ? hi : (int)nearbyintf(v);
 }
 
-static float signed_max(int64_t n, const float *x)
+/* The first element of largest magnitude. Magnitudes of floats order as their bits do, and a
+ * maximum of integers is a vector operation. */
+RP_CLONES static float signed_max(int64_t n, const float *x)
 {
-    float amax = 0.0f;
-    float max = 0.0f;
+    int32_t largest = 0;
+    int64_t first = 0;
 
     for (int64_t i = 0; i < n; i++) {
-        if (fabsf(x[i]) > amax) {
-            amax = fabsf(x[i]);
-            max = x[i];
-        }
+        int32_t bits = 0;
+        memcpy(&bits, &x[i], sizeof(bits));
+        bits &= INT32_MAX;
+        largest = bits > largest ? bits : largest;
     }
-    return max;
+    float max = 0.0f;
+    memcpy(&max, &largest, sizeof(max));
+    while (first < n && fabsf(x[first]) != max) {
+        first++;
+    }
+    return first < n && max > 0.0f ? x[first] : 0.0f;
 }
 
 /* Weights of the searches; x [n], n <= RP_GGUF_BLOCK. */
