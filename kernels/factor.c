@@ -18,13 +18,15 @@
 #include <string.h>
 
 enum { TILE = 256, BLOCK = 64, BLOCKS = TILE / BLOCK };
-_Static_assert(BLOCKS *BLOCK *BLOCK * sizeof(double) <= RP_EXEC_SCRATCH_BYTES, "scratch");
+
+typedef double inverse_block[BLOCK][BLOCK];
+_Static_assert(BLOCKS * sizeof(inverse_block) <= RP_EXEC_SCRATCH_BYTES, "scratch");
 
 typedef struct factor_ctx {
     int64_t n;
     double *a;
-    int64_t step;    /* first row and column of the diagonal tile */
-    double *inverse; /* [BLOCKS][BLOCK][BLOCK] lower, of the diagonal tile's blocks */
+    int64_t step;           /* first row and column of the diagonal tile */
+    inverse_block *inverse; /* [BLOCKS] lower, of the diagonal tile's blocks */
 } factor_ctx;
 
 static int tile_rows(const factor_ctx *ctx, int64_t row)
@@ -54,14 +56,14 @@ static void invert_blocks(const factor_ctx *ctx)
     const int rows = BLOCK;
     int info = 0;
 
-    for (int block = 0; block < BLOCKS; block++) {
+    for (int64_t block = 0; block < BLOCKS; block++) {
         const int64_t at = ctx->step + block * BLOCK;
-        double *inverse = ctx->inverse + block * BLOCK * BLOCK;
+        double(*inverse)[BLOCK] = ctx->inverse[block];
 
-        for (int i = 0; i < BLOCK; i++) {
-            memcpy(inverse + i * BLOCK, ctx->a + (at + i) * ctx->n + at, BLOCK * sizeof(double));
+        for (int64_t i = 0; i < BLOCK; i++) {
+            memcpy(inverse[i], ctx->a + (at + i) * ctx->n + at, BLOCK * sizeof(double));
         }
-        LAPACK_dtrtri("U", "N", &rows, inverse, &rows, &info);
+        LAPACK_dtrtri("U", "N", &rows, &inverse[0][0], &rows, &info);
     }
 }
 
@@ -82,7 +84,7 @@ static void solve_tile(void *arg, int64_t index, int thread)
                         diagonal + col * ctx->n, ld, 1.0, x + col, ld);
         }
         cblas_dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, rows, BLOCK,
-                    1.0, ctx->inverse + block * BLOCK * BLOCK, BLOCK, x + col, ld);
+                    1.0, &ctx->inverse[block][0][0], BLOCK, x + col, ld);
     }
 }
 
