@@ -81,11 +81,13 @@ static const rp_tok_added *token_at(const rp_tok_matcher *matcher, const char *t
 static bool is_word_before(const char *text, size_t at)
 {
     uint32_t code_point = 0;
+    size_t before = 0;
 
     if (at == 0) {
         return false;
     }
-    (void)rp_tok_char_get(&code_point, text + rp_tok_char_before(text, at), 4);
+    before = rp_tok_char_before(text, at);
+    (void)rp_tok_char_get(&code_point, text + before, at - before);
     return rp_tok_is_word(code_point);
 }
 

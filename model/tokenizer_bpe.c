@@ -151,7 +151,7 @@ static bool has_byte_tokens(const rp_tok_bpe *bpe, const char *bytes, size_t nby
 }
 
 /* A character that is no token: its bytes, or the unknown token. The reference holds an unknown
- * token back until the next known character or the end, past byte tokens; *n_unknown counts. */
+ * token back until the next known character or the end, past byte tokens. */
 static rp_status push_unknown(rp_tok_work *work, const char *bytes, size_t nbytes,
                               bool *has_unknown)
 {

@@ -320,6 +320,10 @@ static rp_status load_all_added(rp_tokenizer *tokenizer, const json_t *list)
     rp_status st = RP_OK;
     rp_tok_work work = {0};
 
+    if (list != NULL && !json_is_array(list)) {
+        st = RP_FAIL(RP_ERR_FORMAT, "not a list");
+        goto out;
+    }
     RP_TRY(rp_tok_work_init(&work, tokenizer));
     RP_TRY(rp_calloc(&tokenizer->added, json_array_size(list), sizeof(*tokenizer->added)));
     for (size_t i = 0; i < json_array_size(list); i++) {

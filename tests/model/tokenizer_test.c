@@ -208,6 +208,7 @@ static void unsupported_is_named(void **state)
         {FILE_OF("\"surprise\": 1,", ""), "surprise"},
         {FILE_OF("", ", \"surprise\": 1"), "surprise"},
         {FILE_OF("", ", \"padding\": {}"), "padding"},
+        {FILE_OF("", ", \"added_tokens\": {}"), "added_tokens"},
         {FILE_OF("", ", \"normalizer\": {\"type\": \"Precompiled\"}"), "Precompiled"},
         {FILE_OF("", ", \"normalizer\": {\"type\": \"NFC\", \"x\": 1}"), "\"x\""},
         {FILE_OF("", ", \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\":"
@@ -240,6 +241,46 @@ static void unsupported_is_named(void **state)
         assert_int_equal(st, RP_ERR_FORMAT);
         assert_non_null(strstr(rp_error_message(), cases[i].names));
         assert_null(tokenizer);
+    }
+}
+
+#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|"
+#define ENDING                                                                                     \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define SPLIT(regex)                                                                               \
+    "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" regex                                      \
+    "\"}, \"behavior\": \"Isolated\", \"invert\": false}"
+#define BYTES(uses_regex)                                                                          \
+    "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": " uses_regex "}"
+#define PRE(model, list)                                                                           \
+    FILE_OF(model, ", \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [" list "]}")
+
+static void gguf_names(void **state)
+{
+    static const char digits[] =
+        PRE("", "{\"type\": \"Digits\", \"individual_digits\": true}," BYTES("true"));
+    static const char llama3[] = PRE("\"ignore_merges\": true,",
+                                     SPLIT(CONTRACTIONS "\\\\p{N}{1,3}" ENDING) "," BYTES("false"));
+    static const char qwen2[] = PRE("", SPLIT(CONTRACTIONS "\\\\p{N}" ENDING) "," BYTES("false"));
+    static const struct {
+        const char *file, *name;
+    } cases[] = {
+        {PRE("", BYTES("true")), "gpt-2"},
+        {digits, "smollm"},
+        {llama3, "llama-bpe"},
+        {qwen2, "qwen2"},
+        {FILE_OF("", ""), NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RP_COUNT(cases); i++) {
+        rp_tokenizer *tokenizer = parse_good(cases[i].file);
+        const char *name = rp_tokenizer_gguf_pre(tokenizer);
+        assert_int_equal(name == NULL, cases[i].name == NULL);
+        if (name != NULL) {
+            assert_string_equal(name, cases[i].name);
+        }
+        rp_tokenizer_destroy(&tokenizer);
     }
 }
 
@@ -412,6 +453,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(model_options),
         cmocka_unit_test(added_token_flags),
         cmocka_unit_test(unsupported_is_named),
+        cmocka_unit_test(gguf_names),
         cmocka_unit_test(broken_utf8_is_located),
         cmocka_unit_test(long_word),
         cmocka_unit_test(shipped_model),
