@@ -10,6 +10,7 @@ files made here: trained on real text, with the patterns of llama-3, qwen and de
 tokens of all 32 kinds, and with the normalizers and pre-tokenizers that the others do not have.
 """
 import argparse
+import concurrent.futures
 import itertools
 import json
 import pathlib
@@ -243,18 +244,21 @@ def make_strings(count, texts, data):
 # ---- comparing ----
 
 def ask_driver(driver, folder, strings):
-    """For each string: ids, ids with special tokens, text, text without special tokens."""
     request = b"".join(struct.pack("<I", len(b)) + b for b in (s.encode() for s in strings))
-    result = subprocess.run([str(driver), str(folder)], input=request, stdout=subprocess.PIPE,
-                            check=True)
-    answer, at = result.stdout, 0
-    for _ in strings:
+    return subprocess.run([str(driver), str(folder)], input=request, stdout=subprocess.PIPE,
+                          check=True).stdout
+
+
+def parse_answer(answer, count):
+    """For each string: ids, ids with special tokens, text, text without special tokens."""
+    at = 0
+    for _ in range(count):
         items = []
         for is_text in (False, False, True, True):
-            count, = struct.unpack_from("<I", answer, at)
-            size = count if is_text else 4 * count
+            n, = struct.unpack_from("<I", answer, at)
+            size = n if is_text else 4 * n
             chunk = answer[at + 4:at + 4 + size]
-            items.append(chunk.decode() if is_text else list(struct.unpack(f"<{count}i", chunk)))
+            items.append(chunk.decode() if is_text else list(struct.unpack(f"<{n}i", chunk)))
             at += 4 + size
         yield tuple(items)
 
@@ -274,8 +278,11 @@ def ask_reference(tokenizer, strings):
 def compare(name, driver, folder, tokenizer, strings):
     started = time.monotonic()
     wrong = 0
-    for string, want, got in zip(strings, ask_reference(tokenizer, strings),
-                                 ask_driver(driver, folder, strings), strict=True):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask_driver, driver, folder, strings)
+        expected = ask_reference(tokenizer, strings)
+    answers = parse_answer(answer.result(), len(strings))
+    for string, want, got in zip(strings, expected, answers, strict=True):
         if want != got:
             wrong += 1
             if wrong <= 3:
