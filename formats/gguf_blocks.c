@@ -161,8 +161,8 @@ static bool pack_block(const block_layout *at, const float *params, const uint8_
         qs[i] = (uint8_t)((code[i] & 15u) | (code[i + HALF_BLOCK] & 15u) << 4);
     }
     if (at->has_high_bits) {
-        for (int i = 0; i < RP_GGUF_BLOCK / 8; i++) {
-            dst[at->high_bits + (size_t)i] = fifth_bits(code + 8 * i);
+        for (size_t i = 0; i < RP_GGUF_BLOCK / 8; i++) {
+            dst[at->high_bits + i] = fifth_bits(code + 8 * i);
         }
     }
     return is_finite;
