@@ -31,10 +31,10 @@ static const rp_option_word dtype_words[] = {
 /* A name below output.dir that cannot leave it, hide in it or be one of the program's own. */
 static rp_status check_output_name(const char *text)
 {
-    static const char *const own[] = {"job.yaml", "report.json", "report.html", "checkpoint",
-                                      "log"};
+    static const char *const own[] = {"job.yaml",  "report.json", "report.html",
+                                      "README.md", "checkpoint",  "log"};
 
-    if (strchr(text, '/') != NULL || *text == '.') {
+    if (*text == '\0' || *text == '.' || strchr(text, '/') != NULL) {
         return RP_FAIL(RP_ERR_USAGE, "want a plain file name, got \"%s\"", text);
     }
     for (size_t i = 0; i < RP_COUNT(own); i++) {

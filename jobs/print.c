@@ -28,6 +28,23 @@ const char *rp_print_size(char *out, double nbytes)
     return out;
 }
 
+const char *rp_print_number(char *out, const json_t *value, int decimals)
+{
+    if (json_is_number(value)) {
+        (void)snprintf(out, RP_SIZE_TEXT_BYTES, "%.*f", decimals, json_number_value(value));
+    } else {
+        (void)snprintf(out, RP_SIZE_TEXT_BYTES, "–");
+    }
+    return out;
+}
+
+const char *rp_json_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text != NULL ? text : "";
+}
+
 rp_status rp_json_made(const json_t *value)
 {
     return value != NULL ? RP_OK : RP_FAIL(RP_ERR_MEMORY, "no memory for a JSON value");

@@ -16,6 +16,11 @@ extern "C" {
 RP_CHECKED rp_status rp_print_json(const json_t *value);
 /* Local. "11.6 MB", "940 B", in powers of 1000, into out [RP_SIZE_TEXT_BYTES]. */
 const char *rp_print_size(char *out, double nbytes);
+/* Local. A number with so many decimals, or a dash for what is not a number (not measured), into
+ * out [RP_SIZE_TEXT_BYTES]. */
+const char *rp_print_number(char *out, const json_t *value, int decimals);
+/* Local. The text under a key; "" where there is none. Borrowed. */
+const char *rp_json_text(const json_t *object, const char *key);
 /* Local. A new JSON value from json_pack and its kin: RP_ERR_MEMORY when it is NULL, which is the
  * only way that these fail. */
 RP_CHECKED rp_status rp_json_made(const json_t *value);

@@ -1,3 +1,5 @@
+/* The report is made on rank 0 as one tree; the page, the cards and report.json are written from
+ * it. report.json comes last: a folder that has it is done. */
 #include "jobs/report.h"
 
 #include <math.h>
@@ -8,6 +10,9 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "formats/json.h"
+#include "jobs/model_card.h"
+#include "jobs/print.h"
+#include "jobs/report_html.h"
 #include "jobs/run.h"
 #include "kernels/cpu/cpu_features.h"
 
@@ -64,19 +69,26 @@ out:
     return st;
 }
 
+/* Were the written files compared with the source model, token by token. */
+static bool has_base(const rp_session *s)
+{
+    return (s->job->evaluate.metrics & (RP_METRIC_KL_DIVERGENCE | RP_METRIC_TOP1_AGREEMENT)) != 0;
+}
+
 /* The value that a gate judges; NAN when it was not measured. */
-static double gate_value(int64_t kind, const rp_results *results)
+static double gate_value(const rp_session *s, const rp_results *results, int64_t kind)
 {
     const rp_output_result *first = &results->outputs[0];
+    const bool is_evaluated = results->is_evaluated && first->is_evaluated;
 
     switch ((rp_gate_kind)kind) {
     case RP_GATE_PERPLEXITY_RATIO:
-        return results->is_evaluated ? first->eval.perplexity / results->source_eval.perplexity
-                                     : (double)NAN;
+        return is_evaluated ? first->eval.perplexity / results->source_eval.perplexity
+                            : (double)NAN;
     case RP_GATE_SIZE_RATIO:
         return (double)first->bytes / (double)results->source_bytes;
     case RP_GATE_KL_DIVERGENCE:
-        return results->is_evaluated ? first->eval.kl : (double)NAN;
+        return is_evaluated && has_base(s) ? first->eval.kl : (double)NAN;
     case RP_GATE_FALLBACKS:
         return (double)results->n_fallbacks;
     case RP_GATE_COUNT:
@@ -85,20 +97,20 @@ static double gate_value(int64_t kind, const rp_results *results)
     return (double)NAN;
 }
 
-static bool is_passed(const rp_gate *gate, const rp_results *results)
+static bool is_passed(const rp_session *s, const rp_results *results, const rp_gate *gate)
 {
-    return gate_value(gate->kind, results) <= gate->limit; /* not measured: not passed */
+    return gate_value(s, results, gate->kind) <= gate->limit; /* not measured: not passed */
 }
 
 rp_status rp_report_judge(const rp_session *session, const rp_results *results)
 {
     for (int64_t i = 0; i < session->job->gates.n; i++) {
         const rp_gate *gate = &session->job->gates.items[i];
-        if (!is_passed(gate, results)) {
+        if (!is_passed(session, results, gate)) {
             return RP_FAIL(RP_ERR_GATE,
                            "gate failed: %s is %.6g, the limit is %.6g (files are kept in %s)",
-                           rp_gate_name(gate->kind), gate_value(gate->kind, results), gate->limit,
-                           session->job->output.dir);
+                           rp_gate_name(gate->kind), gate_value(session, results, gate->kind),
+                           gate->limit, session->job->output.dir);
         }
     }
     return RP_OK;
@@ -128,11 +140,55 @@ out:
     return st;
 }
 
-static json_t *eval_json(const rp_eval_result *eval)
+/* null for what JSON has no number for. */
+static json_t *number(double value)
 {
-    return json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "windows", (json_int_t)eval->n_windows,
-                     "tokens", (json_int_t)eval->n_scored, "nll", eval->nll, "perplexity",
-                     eval->perplexity, "kl_divergence", eval->kl, "top1_agreement", eval->top1);
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *eval_json(const rp_eval_result *eval, bool with_base)
+{
+    json_t *out = json_pack("{s:I, s:I, s:o, s:o}", "windows", (json_int_t)eval->n_windows,
+                            "tokens", (json_int_t)eval->n_scored, "nll", number(eval->nll),
+                            "perplexity", number(eval->perplexity));
+
+    if (with_base) {
+        (void)json_object_set_new(out, "kl_divergence", number(eval->kl));
+        (void)json_object_set_new(out, "top1_agreement", number(eval->top1));
+    }
+    return out;
+}
+
+/* How an output stores the linears: words -> how many. */
+static json_t *linears_json(const rp_session *s, int64_t output)
+{
+    json_t *kinds = json_object();
+
+    for (int64_t i = 0; i < s->linears.n; i++) {
+        const rp_linear *linear = &s->linears.items[i];
+        const int form = linear->form_of_output[output];
+        char kind[128] = "dense";
+        if (form != RP_FORM_NONE) {
+            char grid[64];
+            rp_grid_describe(&linear->grid[form], grid, sizeof(grid));
+            (void)snprintf(kind, sizeof(kind), "%s %s", rp_method_name(linear->choice.method),
+                           grid);
+        }
+        (void)json_object_set_new(
+            kinds, kind, json_integer(1 + json_integer_value(json_object_get(kinds, kind))));
+    }
+    return kinds;
+}
+
+static json_t *source_json(const rp_results *results)
+{
+    json_t *source = json_pack("{s:I, s:o}", "bytes", (json_int_t)results->source_bytes,
+                               "bits_per_weight", number(results->source_bits_per_weight));
+
+    if (results->is_evaluated) {
+        (void)json_object_set_new(source, "evaluation", eval_json(&results->source_eval, false));
+    }
+    return source;
 }
 
 static json_t *outputs_json(const rp_session *s, const rp_results *results)
@@ -143,11 +199,12 @@ static json_t *outputs_json(const rp_session *s, const rp_results *results)
         const rp_output_format *format = &s->job->output.formats.items[k];
         const rp_output_result *r = &results->outputs[k];
         json_t *output =
-            json_pack("{s:s, s:s, s:I, s:f, s:b}", "name", format->name, "format",
+            json_pack("{s:s, s:s, s:I, s:o, s:b, s:o}", "name", format->name, "format",
                       rp_format_kind_name(format->kind), "bytes", (json_int_t)r->bytes,
-                      "bits_per_weight", r->bits_per_weight, "drives_propagation", (int)(k == 0));
+                      "bits_per_weight", number(r->bits_per_weight), "drives_propagation",
+                      (int)(k == 0), "linears", linears_json(s, k));
         if (r->is_evaluated) {
-            (void)json_object_set_new(output, "evaluation", eval_json(&r->eval));
+            (void)json_object_set_new(output, "evaluation", eval_json(&r->eval, has_base(s)));
         }
         (void)json_array_append_new(outputs, output);
     }
@@ -160,40 +217,154 @@ static json_t *gates_json(const rp_session *s, const rp_results *results)
 
     for (int64_t i = 0; i < s->job->gates.n; i++) {
         const rp_gate *gate = &s->job->gates.items[i];
-        const double value = gate_value(gate->kind, results);
         (void)json_array_append_new(
             gates, json_pack("{s:s, s:f, s:o, s:b}", "name", rp_gate_name(gate->kind), "limit",
-                             gate->limit, "value", isnan(value) ? json_null() : json_real(value),
-                             "passed", (int)is_passed(gate, results)));
+                             gate->limit, "value", number(gate_value(s, results, gate->kind)),
+                             "passed", (int)is_passed(s, results, gate)));
     }
     return gates;
 }
 
-static json_t *phases_json(const double *seconds, const double *flop)
+/* Each number the largest over the ranks; all of this run. */
+typedef struct costs {
+    double seconds[RP_PHASE_COUNT];
+    double flop[RP_PHASE_COUNT];
+    double peak_bytes;
+} costs;
+
+static json_t *phases_json(const costs *c)
 {
     json_t *phases = json_object();
 
     for (int i = 0; i < RP_PHASE_COUNT; i++) {
-        (void)json_object_set_new(phases, rp_phase_name((rp_phase)i),
-                                  json_pack("{s:f, s:f}", "seconds", seconds[i], "flop", flop[i]));
+        (void)json_object_set_new(
+            phases, rp_phase_name((rp_phase)i),
+            json_pack("{s:f, s:f}", "seconds", c->seconds[i], "flop", c->flop[i]));
     }
     return phases;
 }
 
-static rp_status write_json(const rp_session *s, const json_t *root)
+/* The folder's name; "owner/name" for a folder of the hub's cache
+ * (.../models--owner--name/snapshots/REVISION). */
+static rp_status model_name(json_t **out, const char *path)
+{
+    static const char cache_mark[] = "/models--";
+    rp_status st = RP_OK;
+    const char *begin = strstr(path, cache_mark);
+    const char *end = path + strlen(path);
+    const char *dashes = NULL;
+
+    if (begin != NULL) {
+        begin += strlen(cache_mark);
+        end = begin + strcspn(begin, "/");
+        dashes = strstr(begin, "--");
+    } else {
+        while (end > path + 1 && end[-1] == '/') {
+            end--;
+        }
+        begin = end;
+        while (begin > path && begin[-1] != '/') {
+            begin--;
+        }
+    }
+    *out = dashes != NULL && dashes < end ? json_sprintf("%.*s/%.*s", (int)(dashes - begin), begin,
+                                                         (int)(end - dashes - 2), dashes + 2)
+                                          : json_stringn(begin, (size_t)(end - begin));
+    RP_TRY(rp_json_made(*out));
+out:
+    return st;
+}
+
+/* The tree that becomes report.json. */
+static rp_status make_report(json_t **out, const rp_session *s, const rp_results *results,
+                             const costs *c, const json_t *facts)
+{
+    rp_status st = RP_OK;
+    const rp_job *job = s->job;
+    json_t *name = NULL;
+    char class[128];
+
+    rp_cpu_arith_class(class, sizeof(class), s->exec->products);
+    RP_TRY(model_name(&name, job->model));
+    *out = json_pack(
+        "{s:i, s:s, s:s, s:o, s:s?, s:s?, s:i, s:i, s:s, s:f, s:f, s:I, s:I, s:I, s:o, s:o, s:o, "
+        "s:o, s:o}",
+        "version", REPORT_VERSION, "program", "rankpress " RP_VERSION, "model", job->model,
+        "model_name", name, "calibration_text", job->calibration.text, "evaluation_text",
+        job->evaluate.text, "ranks", rp_comm_nranks(s->comm), "threads",
+        rp_pool_nthreads(s->exec->pool), "arithmetic", class, "seconds", results->seconds,
+        "peak_bytes_per_rank", c->peak_bytes, "fallbacks", (json_int_t)results->n_fallbacks,
+        "damped", (json_int_t)results->n_damped, "kept_dense", (json_int_t)results->n_kept_dense,
+        "source", source_json(results), "outputs", outputs_json(s, results), "gates",
+        gates_json(s, results), "phases", phases_json(c), "layers", json_deep_copy(facts));
+    RP_TRY(rp_json_made(*out));
+out:
+    return st;
+}
+
+/* dir/name = text; `below` is a folder in between, or NULL. */
+static rp_status write_text(const rp_session *s, const char *below, const char *name,
+                            const char *text)
 {
     rp_status st = RP_OK;
     char *path = NULL;
-    char *text = json_dumps(root, JSON_INDENT(2));
+
+    RP_TRY(below != NULL ? rp_strprintf(&path, "%s/%s/%s", s->job->output.dir, below, name)
+                         : rp_fs_join(&path, s->job->output.dir, name));
+    RP_TRY(rp_fs_write_file(path, text, strlen(text)));
+out:
+    free(path);
+    return st;
+}
+
+static rp_status write_card(const rp_session *s, const json_t *report, size_t output,
+                            const char *job_lines)
+{
+    rp_status st = RP_OK;
+    const char *below = output == RP_CARD_OF_ALL ? NULL : s->job->output.formats.items[output].name;
+    char *text = NULL;
+
+    RP_TRY(rp_model_card(&text, report, output, job_lines));
+    RP_TRY(write_text(s, below, RP_CARD_FILE, text));
+out:
+    free(text);
+    return st;
+}
+
+/* A GGUF output is one file: its card is that of the whole folder. */
+static rp_status write_cards(const rp_session *s, const json_t *report)
+{
+    rp_status st = RP_OK;
+    char *job_lines = NULL;
+
+    RP_TRY(rp_job_lines(&job_lines, s->job));
+    for (int64_t k = 0; k < s->job->output.formats.n; k++) {
+        if (s->job->output.formats.items[k].kind != RP_FORMAT_GGUF) {
+            RP_TRY(write_card(s, report, (size_t)k, job_lines));
+        }
+    }
+    RP_TRY(write_card(s, report, RP_CARD_OF_ALL, job_lines));
+out:
+    free(job_lines);
+    return st;
+}
+
+static rp_status write_files(const rp_session *s, const json_t *report)
+{
+    rp_status st = RP_OK;
+    char *page = NULL;
+    char *text = json_dumps(report, JSON_INDENT(2));
 
     if (text == NULL) {
         st = RP_FAIL(RP_ERR_MEMORY, "no memory for the report");
         goto out;
     }
-    RP_TRY(rp_fs_join(&path, s->job->output.dir, RP_REPORT_FILE));
-    RP_TRY(rp_fs_write_file(path, text, strlen(text)));
+    RP_TRY(rp_report_html(&page, report));
+    RP_TRY(write_text(s, NULL, RP_REPORT_PAGE, page));
+    RP_TRY(write_cards(s, report));
+    RP_TRY(write_text(s, NULL, RP_REPORT_FILE, text));
 out:
-    free(path);
+    free(page);
     free(text);
     return st;
 }
@@ -201,80 +372,86 @@ out:
 rp_status rp_report_write(rp_session *session, const rp_results *results, const json_t *facts)
 {
     rp_status st = RP_OK;
-    double seconds[RP_PHASE_COUNT];
-    double flop[RP_PHASE_COUNT];
-    double peak = (double)rp_peak_resident_bytes();
-    char class[128];
-    json_t *root = NULL;
+    costs c = {.peak_bytes = (double)rp_peak_resident_bytes()};
+    json_t *report = NULL;
 
-    memcpy(seconds, session->seconds, sizeof(seconds));
-    memcpy(flop, session->flop, sizeof(flop));
-    rp_comm_allreduce_max_f64(session->comm, seconds, RP_PHASE_COUNT);
-    rp_comm_allreduce_max_f64(session->comm, flop, RP_PHASE_COUNT);
-    rp_comm_allreduce_max_f64(session->comm, &peak, 1);
-    if (rp_comm_rank(session->comm) != 0) {
-        return rp_agree(session->comm, RP_OK);
+    memcpy(c.seconds, session->seconds, sizeof(c.seconds));
+    memcpy(c.flop, session->flop, sizeof(c.flop));
+    rp_comm_allreduce_max_f64(session->comm, c.seconds, RP_PHASE_COUNT);
+    rp_comm_allreduce_max_f64(session->comm, c.flop, RP_PHASE_COUNT);
+    rp_comm_allreduce_max_f64(session->comm, &c.peak_bytes, 1);
+    if (rp_comm_rank(session->comm) == 0) {
+        st = make_report(&report, session, results, &c, facts);
+        if (st == RP_OK) {
+            st = write_files(session, report);
+        }
+        json_decref(report);
     }
-    rp_cpu_arith_class(class, sizeof(class), session->exec->products);
-    root = json_pack("{s:i, s:s, s:s, s:i, s:i, s:s, s:f, s:f, s:I, s:I, s:I}", "version",
-                     REPORT_VERSION, "program", "rankpress " RP_VERSION, "model",
-                     session->job->model, "ranks", rp_comm_nranks(session->comm), "threads",
-                     rp_pool_nthreads(session->exec->pool), "arithmetic", class, "seconds",
-                     results->seconds, "peak_bytes_per_rank", peak, "fallbacks",
-                     (json_int_t)results->n_fallbacks, "damped", (json_int_t)results->n_damped,
-                     "kept_dense", (json_int_t)results->n_kept_dense);
-    (void)json_object_set_new(root, "source",
-                              json_pack("{s:I, s:f}", "bytes", (json_int_t)results->source_bytes,
-                                        "bits_per_weight", results->source_bits_per_weight));
-    if (results->is_evaluated) {
-        (void)json_object_set_new(json_object_get(root, "source"), "evaluation",
-                                  eval_json(&results->source_eval));
-    }
-    (void)json_object_set_new(root, "outputs", outputs_json(session, results));
-    (void)json_object_set_new(root, "gates", gates_json(session, results));
-    (void)json_object_set_new(root, "phases", phases_json(seconds, flop));
-    (void)json_object_set_new(root, "layers", json_deep_copy(facts));
-    st = write_json(session, root);
-    json_decref(root);
     return rp_agree(session->comm, st);
 }
 
-static void print_row(const char *name, size_t bytes, double bits, const rp_eval_result *eval,
-                      bool is_evaluated, bool has_kl)
+/* Columns that text takes: the bytes that do not continue a UTF-8 character. */
+static int columns(const char *text)
 {
-    (void)printf("  %-28s %10.2f MB %8.3f", name, (double)bytes / 1e6, bits);
-    if (is_evaluated) {
-        (void)printf(" %12.4f", eval->perplexity);
+    int n = 0;
+
+    for (; *text != '\0'; text++) {
+        n += ((unsigned char)*text & 0xc0) != 0x80;
     }
-    if (is_evaluated && has_kl) {
-        (void)printf(" %12.6f %8.4f", eval->kl, eval->top1);
+    return n;
+}
+
+static void print_row(const char *name, int width, size_t bytes, double bits)
+{
+    char size[RP_SIZE_TEXT_BYTES];
+
+    (void)printf("  %s%*s  %9s  %8.3f", name, width - columns(name), "",
+                 rp_print_size(size, (double)bytes), bits);
+}
+
+static void print_table(const rp_session *s, const rp_results *results)
+{
+    const rp_job *job = s->job;
+    const bool has_kl = results->is_evaluated && has_base(s);
+    int width = columns("before");
+
+    for (int64_t k = 0; k < job->output.formats.n; k++) {
+        width = RP_MAX(width, columns(job->output.formats.items[k].name));
+    }
+    (void)printf("\n  %*s  %9s  %8s%s%s\n", width, "", "size", "bits/w",
+                 results->is_evaluated ? "  perplexity" : "", has_kl ? "          KL   top-1" : "");
+    print_row("before", width, results->source_bytes, results->source_bits_per_weight);
+    if (results->is_evaluated) {
+        (void)printf("  %10.4f", results->source_eval.perplexity);
     }
     (void)printf("\n");
+    for (int64_t k = 0; k < job->output.formats.n; k++) {
+        const rp_output_result *r = &results->outputs[k];
+        print_row(job->output.formats.items[k].name, width, r->bytes, r->bits_per_weight);
+        if (r->is_evaluated) {
+            (void)printf("  %10.4f", r->eval.perplexity);
+        }
+        if (r->is_evaluated && has_kl) {
+            (void)printf("  %10.6f  %6.4f", r->eval.kl, r->eval.top1);
+        }
+        (void)printf("\n");
+    }
 }
 
 void rp_report_print(const rp_session *session, const rp_results *results)
 {
     const rp_job *job = session->job;
-    const bool has_kl =
-        results->is_evaluated &&
-        (job->evaluate.metrics & (RP_METRIC_KL_DIVERGENCE | RP_METRIC_TOP1_AGREEMENT)) != 0;
+    const int nranks = rp_comm_nranks(session->comm);
 
-    (void)printf("\n  %-28s %13s %8s", "", "size", "bits/w");
-    (void)printf("%s%s\n", results->is_evaluated ? "   perplexity" : "",
-                 has_kl ? "           KL    top-1" : "");
-    print_row("before", results->source_bytes, results->source_bits_per_weight,
-              &results->source_eval, results->is_evaluated, false);
-    for (int64_t k = 0; k < job->output.formats.n; k++) {
-        const rp_output_result *r = &results->outputs[k];
-        print_row(job->output.formats.items[k].name, r->bytes, r->bits_per_weight, &r->eval,
-                  r->is_evaluated, has_kl);
-    }
-    (void)printf("\n  %.1f s on %d rank%s; files and report.json in %s\n", results->seconds,
-                 rp_comm_nranks(session->comm), rp_comm_nranks(session->comm) == 1 ? "" : "s",
-                 job->output.dir);
+    print_table(session, results);
+    (void)printf("\n  %.1f s on %d rank%s\n", results->seconds, nranks, nranks == 1 ? "" : "s");
     if (results->n_fallbacks > 0) {
-        (void)printf("  FALLBACK: %lld tensors were rounded to nearest (see report.json)\n",
+        (void)printf("  FALLBACK: %lld tensors were rounded to nearest (the report names them)\n",
                      (long long)results->n_fallbacks);
+    }
+    if (results->n_damped > 0) {
+        (void)printf("  %lld tensors needed more damping than asked (the report names them)\n",
+                     (long long)results->n_damped);
     }
     if (results->n_kept_dense > 0) {
         (void)printf("  %lld tensors stay F16: their rows do not fill the type's blocks\n",
@@ -283,7 +460,9 @@ void rp_report_print(const rp_session *session, const rp_results *results)
     for (int64_t i = 0; i < job->gates.n; i++) {
         const rp_gate *gate = &job->gates.items[i];
         (void)printf("  gate %s <= %g: %s (%.6g)\n", rp_gate_name(gate->kind), gate->limit,
-                     is_passed(gate, results) ? "passed" : "FAILED",
-                     gate_value(gate->kind, results));
+                     is_passed(session, results, gate) ? "passed" : "FAILED",
+                     gate_value(session, results, gate->kind));
     }
+    (void)printf("  files:  %s\n  report: %s/%s\n", job->output.dir, job->output.dir,
+                 RP_REPORT_PAGE);
 }

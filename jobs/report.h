@@ -1,5 +1,6 @@
-/* The report of a job: facts gathered on the way, the gates' verdicts, the table at the end and
- * report.json (schema version 1, docs/formats/report.md). */
+/* The report of a job: facts gathered on the way, the gates' verdicts, the table at the end, and
+ * the files: report.json (schema version 1, docs/formats/report.md), report.html and model cards.
+ */
 #ifndef RP_JOBS_REPORT_H
 #define RP_JOBS_REPORT_H
 
@@ -38,14 +39,15 @@ RP_CHECKED rp_status rp_report_collect(json_t **facts, rp_results *results, rp_s
 /* Local. Checks every gate of the job; RP_ERR_GATE with a message that names the first failed one.
  */
 RP_CHECKED rp_status rp_report_judge(const rp_session *session, const rp_results *results);
-/* Collective. Writes report.json into the output folder (rank 0). Times are the largest over ranks.
- */
+/* Collective. Rank 0 writes report.html, the model cards (README.md in every folder of safetensors
+ * and in the output folder) and, last, report.json. Times are the largest over ranks. The outputs
+ * have their final names. */
 RP_CHECKED rp_status rp_report_write(rp_session *session, const rp_results *results,
                                      const json_t *facts);
 /* Local. Of a job that was done before: the verdict that its report.json holds. RP_ERR_GATE as
  * rp_report_judge. */
 RP_CHECKED rp_status rp_report_judge_again(const rp_session *session);
-/* Local. The table on stdout. */
+/* Local. The table, the verdicts and where the files are, on stdout. */
 void rp_report_print(const rp_session *session, const rp_results *results);
 
 #ifdef __cplusplus

@@ -17,6 +17,7 @@ RP_CHECKED rp_status rp_run_job(const rp_cli *cli, rp_job *job);
 #define RP_CHECKPOINT_DIR "checkpoint"
 #define RP_LOG_DIR "log"
 #define RP_REPORT_FILE "report.json"
+#define RP_REPORT_PAGE "report.html"
 
 #ifdef __cplusplus
 }

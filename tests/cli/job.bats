@@ -19,13 +19,42 @@ JOB
     [ ! -s "$DIR/run.err" ]
     [ -s "$DIR/out/model-Q4_0.gguf" ]
     [ -s "$DIR/out/gptq/model.safetensors" ]
+    grep -q '^  - gptq$' "$DIR/out/gptq/README.md"
+    grep -q '^  - gguf$' "$DIR/out/README.md"
     python3 - "$DIR/out" <<'PYTHON'
-import glob, json, sys
+import glob, json, sys, xml.dom.minidom
 json.load(open(sys.argv[1] + "/report.json"))
+xml.dom.minidom.parse(sys.argv[1] + "/report.html")
 lines = [json.loads(l) for f in glob.glob(sys.argv[1] + "/log/*.jsonl") for l in open(f)]
 assert lines and all(l["rank"] == 0 and "event" in l for l in lines)
 PYTHON
     grep -q "^ *bits: 4$" "$DIR/out/job.yaml"
+}
+
+@test "report.json has the documented fields alone, and evaluated figures come last on stdout" {
+    "$RANKPRESS" run "$DIR/job.yaml" "output.dir=$BATS_TEST_TMPDIR/out" evaluate.context=32 evaluate.max_windows=2 \
+        "evaluate.text=$BATS_TEST_DIRNAME/../../README.md" >"$BATS_TEST_TMPDIR/table" 2>/dev/null
+    [ "$(tail -n 1 "$BATS_TEST_TMPDIR/table")" = "  report: $BATS_TEST_TMPDIR/out/report.html" ]
+    python3 - "$BATS_TEST_TMPDIR/out/report.json" "$BATS_TEST_DIRNAME/../../docs/formats/report.md" \
+        "$BATS_TEST_TMPDIR/table" <<'PYTHON'
+import json, re, sys
+documented = set(re.findall(r"^\| `([^`]+)`", open(sys.argv[2]).read(), re.M))
+def fields(value, path):
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            key = "*" if path in ("phases", "outputs[].linears") else key
+            yield from fields(entry, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from fields(entry, path + "[]")
+    else:
+        yield path
+found = set(fields(json.load(open(sys.argv[1])), ""))
+assert found <= documented, found - documented
+assert "outputs[].evaluation.perplexity" in found and "layers[][].loss" in found
+rows = open(sys.argv[3]).read().split("\n\n")[0].strip("\n").split("\n")
+assert len({len(row) for row in rows}) == 1, rows
+PYTHON
 }
 
 @test "plan: text and JSON, and sizes that come true" {

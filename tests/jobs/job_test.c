@@ -148,6 +148,8 @@ static void test_refused_values(void **state)
            "output.formats.gguf: want F32, F16, BF16, Q8_0, Q4_0");
     refuse(MODEL "output: {dir: o, formats: [{gptq: {name: ../x}}]}\n" CALIBRATION RECIPE,
            "want a plain file name");
+    refuse(MODEL "output: {dir: o, formats: [{gptq: {name: README.md}}]}\n" CALIBRATION RECIPE,
+           "a name that rankpress itself uses");
     refuse(MODEL OUTPUT CALIBRATION RECIPE "evaluate: {text: t, metrics: [speed]}\n",
            "evaluate.metrics: want a list of perplexity, kl_divergence or top1_agreement");
 }
