@@ -148,29 +148,41 @@ def bench_kl(bench):
 
 
 def operations(config, tokens):
-    """(what, m, n, k, FLOP of all of it) of a pass over `tokens`: linears, Gram matrices."""
+    """(what, kind of bench-gemm, m, n, k, FLOP of all of it) of calibration and solving over `tokens`."""
     hidden, middle = config["hidden_size"], config["intermediate_size"]
     q_rows = config["num_attention_heads"] * config["head_dim"]
     kv_rows = config["num_key_value_heads"] * config["head_dim"]
-    layers = config["num_hidden_layers"]
+    layers, length = config["num_hidden_layers"], 512
     linears = [("q", q_rows, hidden), ("k", kv_rows, hidden), ("v", kv_rows, hidden),
                ("o", hidden, q_rows), ("gate", middle, hidden), ("up", middle, hidden),
                ("down", hidden, middle)]
     sites = [("attention input", hidden), ("attention output", q_rows), ("MLP input", hidden),
              ("MLP middle", middle)]
     for name, rows, columns in linears:
-        yield f"forward {name}", 512, rows, columns, 2.0 * tokens * rows * columns * layers
+        last = layers - (name == "down")  # the last layer's output goes nowhere
+        yield f"forward {name}", "f32", 2048, rows, columns, 2.0 * tokens * rows * columns * last
+    # Two products over the causal half.
+    yield ("attention", "f32", 2048, config["head_dim"], length,
+           2.0 * tokens * length * q_rows * layers)
     for name, columns in sites:  # one triangle
-        yield f"Gram of {name}", columns, columns, 512, 1.0 * tokens * columns**2 * layers
-    # Solving: column by column over lazy blocks, as a product of rows with half a square.
+        yield (f"Gram of {name}", "f32", columns, columns, 2048,
+               1.0 * tokens * columns**2 * layers)
+    for name, columns in sites:
+        yield (f"factor of {name}", "f64", columns, columns, 256, columns**3 / 3.0 * layers)
     for name, rows, columns in linears:
-        yield f"solve {name}", rows, columns, 128, 1.0 * rows * columns**2 * layers
+        yield f"solve {name}", "f32", rows, columns, 128, 1.0 * rows * columns**2 * layers
 
 
-def best_rate(bench, m, n, k):
-    """FLOP a second of the whole machine for a shape: ranks side by side as in the run."""
-    reply = json.loads(bench.call("bench-gemm", "--m", m, "--n", n, "--k", k, "--json"))
-    return 1e9 * max(row["gflops"] for row in find(reply, "rates"))
+def best_rate(bench, precision, m, n, k):
+    """Best FLOP a second of the whole machine for a shape, with whatever of bench-gemm computes it."""
+    reply = json.loads(bench.call("bench-gemm", "--m", m, "--n", n, "--k", k, "--products", "f32",
+                                  "--json"))
+    kinds = ("dgemm", "cholesky") if precision == "f64" else ("sgemm", "linear", "gram")
+    return 1e9 * max(row["rate"] for row in find(reply, "rates") if row["kind"] in kinds)
+
+
+# What calibration and solving consist of; reading, checkpoints and evaluation are given apart.
+WORK_PHASES = ("forward", "gram", "reduce", "factor", "solve", "exchange")
 
 
 def bench_gptq(bench):
@@ -183,17 +195,17 @@ def bench_gptq(bench):
                                 "group_size": 64}}]}
     _, report, seconds = bench.run_job("gptq-135m", job, ranks=2)
     rows, ideal = [], 0.0
-    for name, m, n, k, flop in operations(config, 128 * 512):
-        rate = best_rate(bench, m, n, k)
+    for name, precision, m, n, k, flop in operations(config, 128 * 512):
+        rate = best_rate(bench, precision, m, n, k)
         ideal += flop / rate
         rows.append([name, f"{m} x {n} x {k}", flop / 1e9, rate / 1e9, flop / rate])
     table(["operation", "shape", "GFLOP", "GFLOP/s of bench-gemm", "seconds"], rows)
-    phases = find(report, "phases") or {}
-    table(["phase", "seconds"], sorted(phases.items()) + [("whole process", seconds)])
-    wall = sum(v for k, v in phases.items() if k in ("calibrate", "solve", "forward"))
-    if wall:
-        table(["seconds at the rates above", "seconds taken", "ratio", "goal"],
-              [[ideal, wall, ideal / wall, 0.5]])
+    phases = {name: phase["seconds"] for name, phase in report["phases"].items()}
+    table(["phase", "seconds (slowest rank)"],
+          [*phases.items(), ("whole process", seconds)])
+    wall = sum(phases[name] for name in WORK_PHASES)
+    table(["seconds at the rates above", "seconds taken", "ratio", "goal", "peak MB a rank"],
+          [[ideal, wall, ideal / wall, 0.5, report["peak_bytes_per_rank"] / 1e6]])
 
 
 def copy_rate(bench, model):
@@ -222,8 +234,7 @@ def bench_rtn(bench):
                                    "group_size": 32}}]}
         out, report, seconds = bench.run_job("rtn-" + name.replace(" ", "-"), job, ranks=2)
         moved = bytes_of(model) + bytes_of(out)
-        phases = find(report, "phases") or {}
-        apart = sum(v for k, v in phases.items() if k in ("fsync", "verify"))
+        apart = sum(report["phases"][name]["seconds"] for name in ("fsync", "verify"))
         mine = moved / (seconds - apart)
         rows.append([name, moved / 1e9, seconds, apart, mine / 1e9, rate / 1e9, mine / rate])
         shutil.rmtree(out)
@@ -241,11 +252,13 @@ def bench_memory(bench):
                                 "group_size": 128}}]}
     rows = []
     for name, cluster in (("no limit", {}), ("512 MB a rank", {"memory_per_rank": "512MB"})):
-        _, report, seconds = bench.run_job("memory-" + name.split()[0], {**job, "cluster": cluster},
-                                           ranks=2)
-        planned, peak = find(report, "plan_peak_bytes"), find(report, "peak_bytes")
+        job = {**job, "cluster": cluster}
+        out, report, seconds = bench.run_job("memory-" + name.split()[0], job, ranks=2)
+        plan = json.loads(bench.call("plan", out / "job.yaml", "--ranks", 2, "--json"))
+        planned, peak = plan["memory_per_rank_bytes"]["total"], report["peak_bytes_per_rank"]
         rows.append([name, bytes_of(model) / 1e6, planned / 1e6, peak / 1e6, peak / planned,
                      seconds])
+        shutil.rmtree(out)
     table(["limit", "model MB", "planned MB a rank", "measured MB a rank", "ratio (goal 1.10)",
            "seconds"], rows)
 
