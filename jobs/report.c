@@ -287,16 +287,17 @@ static rp_status make_report(json_t **out, const rp_session *s, const rp_results
     rp_cpu_arith_class(class, sizeof(class), s->exec->products);
     RP_TRY(model_name(&name, job->model));
     *out = json_pack(
-        "{s:i, s:s, s:s, s:o, s:s?, s:s?, s:i, s:i, s:s, s:f, s:f, s:I, s:I, s:I, s:o, s:o, s:o, "
-        "s:o, s:o}",
+        "{s:i, s:s, s:s, s:o, s:s?, s:s?, s:i, s:i, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:o, s:o, "
+        "s:o, s:o, s:o}",
         "version", REPORT_VERSION, "program", "rankpress " RP_VERSION, "model", job->model,
         "model_name", name, "calibration_text", job->calibration.text, "evaluation_text",
         job->evaluate.text, "ranks", rp_comm_nranks(s->comm), "threads",
         rp_pool_nthreads(s->exec->pool), "arithmetic", class, "seconds", results->seconds,
-        "peak_bytes_per_rank", c->peak_bytes, "fallbacks", (json_int_t)results->n_fallbacks,
-        "damped", (json_int_t)results->n_damped, "kept_dense", (json_int_t)results->n_kept_dense,
-        "source", source_json(results), "outputs", outputs_json(s, results), "gates",
-        gates_json(s, results), "phases", phases_json(c), "layers", json_deep_copy(facts));
+        "peak_bytes_per_rank", (json_int_t)c->peak_bytes, "planned_bytes_per_rank",
+        (json_int_t)results->planned_bytes, "fallbacks", (json_int_t)results->n_fallbacks, "damped",
+        (json_int_t)results->n_damped, "kept_dense", (json_int_t)results->n_kept_dense, "source",
+        source_json(results), "outputs", outputs_json(s, results), "gates", gates_json(s, results),
+        "phases", phases_json(c), "layers", json_deep_copy(facts));
     RP_TRY(rp_json_made(*out));
 out:
     return st;

@@ -27,6 +27,7 @@ typedef struct rp_results {
     rp_eval_result source_eval; /* valid when is_evaluated */
     bool is_evaluated;
     rp_output_result outputs[RP_MAX_OUTPUTS];
+    size_t planned_bytes; /* peak memory of a rank, as planned */
     int64_t n_fallbacks;
     int64_t n_damped;     /* tensors whose factorisation needed more damping */
     int64_t n_kept_dense; /* linears that a quantised output could not hold: stored F16 */

@@ -285,6 +285,9 @@ static void put_facts(rp_text *t, const json_t *report)
     put_fact(
         t, "peak memory of a rank",
         rp_print_size(value, json_number_value(json_object_get(report, "peak_bytes_per_rank"))));
+    put_fact(
+        t, "as planned",
+        rp_print_size(value, json_number_value(json_object_get(report, "planned_bytes_per_rank"))));
     put_fact(t, "calibration text", rp_json_text(report, "calibration_text"));
     put_fact(t, "evaluation text", rp_json_text(report, "evaluation_text"));
     rp_text_put(t, "</table></div>\n");

@@ -54,7 +54,8 @@ out:
     return st;
 }
 
-/* Collective. Outputs that have their final name are whole already. */
+/* Collective. Outputs that have their final name are whole already, but a run that was stopped may
+ * not have read them back. */
 static rp_status write_outputs(run *r)
 {
     rp_status st = RP_OK;
@@ -62,10 +63,9 @@ static rp_status write_outputs(run *r)
     for (int k = 0; k < (int)r->s.job->output.formats.n; k++) {
         rp_store *store = r->stores[k];
         /* Asked on every rank of one file system, after an agreement: all see the same. */
-        if (rp_comm_any(r->s.comm, rp_fs_exists(store->path))) {
-            continue;
+        if (!rp_comm_any(r->s.comm, rp_fs_exists(store->path))) {
+            RP_TRY(rp_store_write(store, &r->s));
         }
-        RP_TRY(rp_store_write(store, &r->s));
         RP_TRY(rp_store_verify(store, &r->s));
         RP_LOG(RP_LOG_INFO, "output", rp_log_str("path", store->path),
                rp_log_i64("bytes", (int64_t)store->total_bytes));
@@ -195,6 +195,7 @@ static rp_status run_stages(run *r)
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
     RP_TRY(rp_agree(s->comm, rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm))));
     RP_TRY(rp_agree(s->comm, rp_plan_check(&plan, s)));
+    r->results.planned_bytes = plan.memory_bytes;
     RP_TRY(rp_stop_install());
     RP_TRY(rp_out_folder_open(s, plan.disk_bytes));
     RP_TRY(is_done_before(&is_done, s));

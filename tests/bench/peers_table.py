@@ -23,7 +23,7 @@ def main():
     for name in ("base", "rankpress-1", "rankpress-2", "llmc", "gptqmodel"):
         row, run = quality.get(name, {}), load(work / f"{name}.json")
         report = load(work / name / "report.json")
-        peak = run.get("peak_mb", report.get("peak_bytes", 0) // 2**20)
+        peak = run.get("peak_mb", report.get("peak_bytes_per_rank", 0) // 2**20)
         seconds = run.get("compress_s", run.get("whole_s", ""))
         cells = [run.get("peer", name), row.get("bytes", ""),
                  f"{1e3 * row['mean_kl']:.2f}" if "mean_kl" in row else "",
