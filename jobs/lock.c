@@ -53,7 +53,8 @@ rp_lock_opts rp_lock_opts_default(void)
 }
 
 /* When the process started, in the kernel's ticks: tells it from a later one with the same number.
- * 0: no such process; -1: not known. */
+ * 0: no such process, or one that has ended and waits for its parent (for ever, in a container
+ * whose first process does not care for orphans); -1: not known. */
 static long long process_start(long long pid)
 {
     char path[64];
@@ -71,13 +72,15 @@ static long long process_start(long long pid)
     if (file == NULL) {
         return -1;
     }
-    /* Field 22; the name in field 2 may hold blanks and ends at the last bracket. */
+    /* Field 3 is the state, field 22 the start; the name in field 2 may hold blanks and ends at the
+     * last bracket. */
     if (getline(&text, &capacity, file) > 0 && (after_name = strrchr(text, ')')) != NULL) {
         char *field = strtok(after_name + 1, " ");
+        const bool has_ended = field != NULL && (*field == 'Z' || *field == 'X');
         for (int i = 3; i < 22 && field != NULL; i++) {
             field = strtok(NULL, " ");
         }
-        start = field == NULL ? -1 : atoll(field);
+        start = has_ended ? 0 : field == NULL ? -1 : atoll(field);
     }
     free(text);
     (void)fclose(file);
