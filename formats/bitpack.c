@@ -4,13 +4,15 @@
 
 #include <string.h>
 
-static inline uint64_t low_mask(int bits)
+#include "kernels/clones.h"
+
+RP_INLINE uint64_t low_mask(int bits)
 {
     return ((uint64_t)1 << bits) - 1;
 }
 
 /* Eight bytes below 2^bits to 8 * bits low bits. */
-static inline uint64_t squeeze(uint64_t x, int bits)
+RP_INLINE uint64_t squeeze(uint64_t x, int bits)
 {
     const int gap = 8 - bits;
 
@@ -19,7 +21,7 @@ static inline uint64_t squeeze(uint64_t x, int bits)
     return (x & 0xffffffff) | (x & 0xffffffff00000000) >> (4 * gap);
 }
 
-static inline uint64_t spread(uint64_t x, int bits)
+RP_INLINE uint64_t spread(uint64_t x, int bits)
 {
     const int gap = 8 - bits;
     const uint64_t pairs = low_mask(2 * bits) * 0x0000000100000001;
@@ -35,7 +37,7 @@ int64_t rp_bits_words(int64_t n, int bits)
     return (n * bits + 31) / 32;
 }
 
-void rp_bits_pack(uint32_t *words, const uint8_t *codes, int64_t n, int bits)
+RP_INLINE void pack(uint32_t *words, const uint8_t *codes, int64_t n, int bits)
 {
     const size_t nbytes = (size_t)rp_bits_words(n, bits) * sizeof(*words);
     uint8_t *dst = (uint8_t *)words;
@@ -55,7 +57,27 @@ void rp_bits_pack(uint32_t *words, const uint8_t *codes, int64_t n, int bits)
     memcpy(dst, tail, rest_bytes);
 }
 
-void rp_bits_unpack(uint8_t *codes, const uint32_t *words, int64_t n, int bits)
+/* The common widths as constants: the copies become single stores, and the loop vectors. */
+RP_CLONES static void pack4(uint32_t *words, const uint8_t *codes, int64_t n)
+{
+    pack(words, codes, n, 4);
+}
+
+RP_CLONES static void pack_any(uint32_t *words, const uint8_t *codes, int64_t n, int bits)
+{
+    pack(words, codes, n, bits);
+}
+
+void rp_bits_pack(uint32_t *words, const uint8_t *codes, int64_t n, int bits)
+{
+    if (bits == 4) {
+        pack4(words, codes, n);
+    } else {
+        pack_any(words, codes, n, bits);
+    }
+}
+
+RP_INLINE void unpack(uint8_t *codes, const uint32_t *words, int64_t n, int bits)
 {
     const uint8_t *src = (const uint8_t *)words;
     int64_t i = 0;
@@ -71,4 +93,23 @@ void rp_bits_unpack(uint8_t *codes, const uint32_t *words, int64_t n, int bits)
     memcpy(&x, src, (size_t)(((n - i) * bits + 7) / 8));
     x = spread(x, bits);
     memcpy(codes + i, &x, (size_t)(n - i));
+}
+
+RP_CLONES static void unpack4(uint8_t *codes, const uint32_t *words, int64_t n)
+{
+    unpack(codes, words, n, 4);
+}
+
+RP_CLONES static void unpack_any(uint8_t *codes, const uint32_t *words, int64_t n, int bits)
+{
+    unpack(codes, words, n, bits);
+}
+
+void rp_bits_unpack(uint8_t *codes, const uint32_t *words, int64_t n, int bits)
+{
+    if (bits == 4) {
+        unpack4(codes, words, n);
+    } else {
+        unpack_any(codes, words, n, bits);
+    }
 }

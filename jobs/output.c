@@ -1,7 +1,7 @@
 /* Writing: items are cut into units of rows of about RP_STORE_UNIT_ELEMS values; units are dealt to
- * ranks in contiguous runs. A rank takes its units in batches: forms come from the checkpoint in
- * this thread, bytes are made by all threads, and written by this thread (MPI-IO and HDF5 both want
- * one). */
+ * ranks in contiguous runs of about equal values. A rank takes its units in batches: forms come
+ * from the checkpoint in the calling thread (HDF5 wants one), bytes are made by all threads, and
+ * written by them too, unless the file goes through MPI-IO, which wants one thread. */
 #include "jobs/output.h"
 
 #include <stdio.h>
@@ -14,7 +14,9 @@
 #include "base/mem.h"
 #include "methods/solver.h"
 #include "mpi/file.h"
-#include "sharding/partition.h"
+
+/* f32 values worked on at a time: half of a second-level cache. */
+#define CACHED_ELEMS ((int64_t)128 << 10)
 
 typedef struct unit {
     const rp_store_item *item;
@@ -31,6 +33,8 @@ typedef struct writer {
     unit *units; /* this rank's */
     int64_t n_units;
     unit *batch;
+    rp_file *const *files;
+    bool threads_write;
 } writer;
 
 static int64_t item_rows(const rp_store_item *item)
@@ -52,50 +56,65 @@ static int64_t unit_rows(const rp_store_item *item)
     return RP_MAX(RP_STORE_UNIT_ELEMS / RP_MAX(item_cols(item), 1), 1);
 }
 
+static int64_t item_elems(const rp_store_item *item)
+{
+    return item_rows(item) * item_cols(item);
+}
+
+/* A unit goes to the rank in whose share of all values its first one lies. */
 static rp_status deal_units(writer *w)
 {
     rp_status st = RP_OK;
     const rp_store *store = w->store;
+    const int nranks = rp_comm_nranks(w->s->comm);
+    size_t capacity = 0;
     int64_t n_all = 0;
-    int64_t at = 0;
-    rp_range mine;
+    int64_t before = 0;
 
     for (int64_t i = 0; i < store->n_items; i++) {
-        n_all += RP_DIV_UP(item_rows(&store->items[i]), unit_rows(&store->items[i]));
+        n_all += item_elems(&store->items[i]);
     }
-    mine = rp_partition(n_all, rp_comm_nranks(w->s->comm), rp_comm_rank(w->s->comm));
-    RP_TRY(rp_calloc(&w->units, (size_t)RP_MAX(mine.count, 1), sizeof(*w->units)));
     for (int64_t i = 0; i < store->n_items; i++) {
         const rp_store_item *item = &store->items[i];
         const int64_t step = unit_rows(item);
-        for (int64_t row0 = 0; row0 < item_rows(item); row0 += step, at++) {
-            if (at >= mine.first && at < mine.first + mine.count) {
+        for (int64_t row0 = 0; row0 < item_rows(item); row0 += step) {
+            const int64_t first = before + row0 * item_cols(item);
+            if ((int)((__int128)first * nranks / n_all) == rp_comm_rank(w->s->comm)) {
+                RP_TRY(rp_grow(&w->units, &capacity, (size_t)w->n_units + 1, sizeof(*w->units)));
                 w->units[w->n_units++] = (unit){
                     .item = item, .row0 = row0, .nrows = RP_MIN(step, item_rows(item) - row0)};
             }
         }
+        before += item_elems(item);
     }
 out:
     return st;
 }
 
+/* Rows are taken a few at a time, so that they stay in the cache from the file to their codes. */
 static rp_status solve_rtn(const rp_store_item *item, const rp_weights *weights, int64_t row0,
                            int64_t nrows, rp_form *out)
 {
     rp_status st = RP_OK;
     const int64_t cols = item_cols(item);
+    const int64_t step = RP_MAX(CACHED_ELEMS / cols, 1);
     float *w = NULL;
     rp_form form = {0};
     rp_solver_task task = {.grid = &item->linear->grid[item->form]};
 
-    RP_TRY(rp_alloc_array(&w, (size_t)(nrows * cols), sizeof(*w)));
-    RP_TRY(rp_weights_read_f32(weights, item->info, row0, nrows, w));
+    RP_TRY(rp_alloc_array(&w, (size_t)(RP_MIN(step, nrows) * cols), sizeof(*w)));
     RP_TRY(rp_form_create_codes(&form, task.grid, nrows, cols));
-    task.w = w;
-    task.out = &form;
-    rp_solver_rtn.solve(&task);
+    for (int64_t r = 0; r < nrows; r += step) {
+        rp_form rows = rp_form_view_rows(&form, r, RP_MIN(step, nrows - r));
+        RP_TRY(rp_weights_read_f32(weights, item->info, row0 + r, rows.rows, w));
+        task.w = w;
+        task.out = &rows;
+        rp_solver_rtn.solve(&task);
+    }
     *out = form;
+    memset(&form, 0, sizeof(form));
 out:
+    rp_form_destroy(&form);
     free(w);
     return st;
 }
@@ -112,30 +131,41 @@ rp_status rp_store_get_form(const rp_store_item *item, rp_session *session, int6
     return rp_checkpoint_get_form(session->checkpoint, name, row0, nrows, out);
 }
 
-/* Rows of a dense item in the type of the file: as they are, or through f32. */
+static rp_status check_f16(const rp_store_item *item, const uint16_t *halves, int64_t n)
+{
+    unsigned is_bad = 0;
+
+    for (int64_t i = 0; i < n; i++) { /* no early way out: the loop becomes vectors */
+        is_bad |= (halves[i] & 0x7c00u) == 0x7c00u;
+    }
+    if (is_bad) {
+        return RP_FAIL(RP_ERR_FORMAT, "%s: a value does not fit in F16 (choose dtype: BF16)",
+                       item->info->name);
+    }
+    return RP_OK;
+}
+
+/* Rows of a dense item in the type of the file, through f32, a few at a time. */
 static rp_status make_dense(const unit *u, const rp_weights *weights, rp_dtype dtype, void *dst)
 {
     rp_status st = RP_OK;
     const rp_store_item *item = u->item;
-    const int64_t n = u->nrows * item_cols(item);
+    const int64_t cols = item_cols(item);
+    const int64_t step = RP_MAX(CACHED_ELEMS / cols, 1);
     float *values = NULL;
 
-    RP_TRY(rp_alloc_array(&values, (size_t)n, sizeof(*values)));
-    if (item->form != RP_FORM_NONE) {
-        rp_form_decode_rows(&u->form, 0, u->nrows, values);
-    } else {
-        RP_TRY(rp_weights_read_f32(weights, item->info, u->row0, u->nrows, values));
-    }
-    rp_from_f32(dst, values, dtype, n);
-    if (dtype == RP_F16) {
-        for (int64_t i = 0; i < n; i++) {
-            if ((((uint16_t *)dst)[i] & 0x7c00u) == 0x7c00u) {
-                st = RP_FAIL(RP_ERR_FORMAT,
-                             "%s: value %g at %lld does not fit in F16 (choose dtype: BF16)",
-                             item->info->name, (double)values[i],
-                             (long long)(u->row0 * item_cols(item) + i));
-                goto out;
-            }
+    RP_TRY(rp_alloc_array(&values, (size_t)(RP_MIN(step, u->nrows) * cols), sizeof(*values)));
+    for (int64_t r = 0; r < u->nrows; r += step) {
+        const int64_t nrows = RP_MIN(step, u->nrows - r);
+        char *rows = (char *)dst + (size_t)(r * cols) * rp_dtype_bytes(dtype);
+        if (item->form != RP_FORM_NONE) {
+            rp_form_decode_rows(&u->form, r, nrows, values);
+        } else {
+            RP_TRY(rp_weights_read_f32(weights, item->info, u->row0 + r, nrows, values));
+        }
+        rp_from_f32(rows, values, dtype, nrows * cols);
+        if (dtype == RP_F16) {
+            RP_TRY(check_f16(item, (const uint16_t *)(const void *)rows, nrows * cols));
         }
     }
 out:
@@ -226,16 +256,20 @@ out:
     return st;
 }
 
-static void make_queued(void *ctx, int64_t index, int thread)
+static rp_status write_unit(const writer *w, const unit *u)
 {
-    const writer *w = ctx;
-    unit *u = &w->batch[index];
+    rp_status st = RP_OK;
 
-    (void)thread;
-    u->status = make_unit(w, u);
-    if (u->status != RP_OK) { /* the message is this thread's */
-        memcpy(u->message, rp_error_message(), strlen(rp_error_message()) + 1);
+    for (int p = 0; p < u->item->n_parts; p++) {
+        const rp_store_place *place = &u->item->places[p];
+        const size_t row_bytes = place->nbytes / (size_t)item_rows(u->item);
+        const size_t nbytes = u->item->is_container ? place->nbytes : unit_part_bytes(u, p);
+        RP_TRY(rp_file_write_at(w->files[place->file],
+                                place->offset_bytes + (size_t)u->row0 * row_bytes, u->bytes[p],
+                                nbytes));
     }
+out:
+    return st;
 }
 
 static void clear_unit(unit *u)
@@ -247,7 +281,25 @@ static void clear_unit(unit *u)
     }
 }
 
-static rp_status write_batch(writer *w, rp_file *const *files, int64_t n)
+static void make_queued(void *ctx, int64_t index, int thread)
+{
+    const writer *w = ctx;
+    unit *u = &w->batch[index];
+
+    (void)thread;
+    u->status = make_unit(w, u);
+    if (u->status == RP_OK && w->threads_write) {
+        u->status = write_unit(w, u);
+    }
+    if (u->status != RP_OK) { /* the message is this thread's */
+        memcpy(u->message, rp_error_message(), strlen(rp_error_message()) + 1);
+    }
+    if (w->threads_write) {
+        clear_unit(u);
+    }
+}
+
+static rp_status write_batch(writer *w, int64_t n)
 {
     rp_status st = RP_OK;
 
@@ -259,18 +311,12 @@ static rp_status write_batch(writer *w, rp_file *const *files, int64_t n)
     }
     rp_pool_run(w->s->exec->pool, n, make_queued, w);
     for (int64_t i = 0; i < n; i++) {
-        const unit *u = &w->batch[i];
-        if (u->status != RP_OK) {
-            st = RP_FAIL(u->status, "%s", u->message);
+        if (w->batch[i].status != RP_OK) {
+            st = RP_FAIL(w->batch[i].status, "%s", w->batch[i].message);
             goto out;
         }
-        for (int p = 0; p < u->item->n_parts; p++) {
-            const rp_store_place *place = &u->item->places[p];
-            const size_t row_bytes = place->nbytes / (size_t)item_rows(u->item);
-            const size_t nbytes = u->item->is_container ? place->nbytes : unit_part_bytes(u, p);
-            RP_TRY(rp_file_write_at(files[place->file],
-                                    place->offset_bytes + (size_t)u->row0 * row_bytes, u->bytes[p],
-                                    nbytes));
+        if (!w->threads_write) {
+            RP_TRY(write_unit(w, &w->batch[i]));
         }
     }
 out:
@@ -285,9 +331,11 @@ static rp_status write_units(writer *w, rp_file *const *files)
     rp_status st = RP_OK;
     const int64_t step = (int64_t)rp_pool_nthreads(w->s->exec->pool) * RP_STORE_UNITS_A_THREAD;
 
+    w->files = files;
+    w->threads_write = rp_file_takes_threads(files[0]);
     for (int64_t i = 0; i < w->n_units && st == RP_OK; i += step) {
         w->batch = w->units + i;
-        st = write_batch(w, files, RP_MIN(step, w->n_units - i));
+        st = write_batch(w, RP_MIN(step, w->n_units - i));
     }
     return st;
 }

@@ -172,7 +172,7 @@ float rp_round_to_dtype(float x, rp_dtype dtype)
     }
 }
 
-int64_t rp_find_non_finite(const float *x, int64_t n)
+RP_CLONES int64_t rp_find_non_finite(const float *x, int64_t n)
 {
     enum { BLOCK = 1024 };
 

@@ -27,11 +27,14 @@ static float max_code(const rp_grid *grid)
     return (float)((1 << grid->bits) - 1);
 }
 
+/* By the inverse of the scale: a division a value would take most of the time. */
 RP_CLONES static void round_values(float top, float scale, float zero, int64_t n, const float *x,
                                    uint8_t *code)
 {
+    const float inverse = 1.0f / scale;
+
     for (int64_t i = 0; i < n; i++) {
-        float q = rintf(x[i] / scale) + zero;
+        float q = rintf(x[i] * inverse) + zero;
         q = q < 0 ? 0 : q;
         q = q > top ? top : q;
         code[i] = (uint8_t)q;
@@ -50,7 +53,7 @@ RP_CLONES static void round_rows(float top, int64_t rows, const float *scale, co
                                  const float *x, uint8_t *code, float *decoded)
 {
     for (int64_t i = 0; i < rows; i++) {
-        float q = rintf(x[i] / scale[i]) + zero[i];
+        float q = rintf(x[i] * (1.0f / scale[i])) + zero[i];
         q = q < 0 ? 0 : q;
         q = q > top ? top : q;
         code[i] = (uint8_t)q;
@@ -115,7 +118,7 @@ static void params_of_range(const rp_grid *grid, float low, float high, float *p
     float scale = rp_round_to_dtype((high - low) / top, grid->scale_type);
     float zero = 0;
 
-    if (!(scale > 0)) { /* all zero, or below the smallest stored scale */
+    if (!(scale > 1e-30f)) { /* all zero, or too small to be stored or inverted */
         scale = rp_round_to_dtype(6.103515625e-05f, grid->scale_type);
     }
     if (isinf(scale)) {
@@ -135,6 +138,7 @@ static void params_of_range(const rp_grid *grid, float low, float high, float *p
 /* Smallest and largest of x and 0. */
 RP_CLONES static void range_of(int64_t n, const float *x, float *low, float *high)
 {
+    const lane_mask lane_numbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     lanes lows = {0};
     lanes highs = {0};
 
@@ -143,12 +147,15 @@ RP_CLONES static void range_of(int64_t n, const float *x, float *low, float *hig
         lows = SELECT(v < lows, v, lows);
         highs = SELECT(v > highs, v, highs);
     }
-    *low = 0;
-    *high = 0;
-    for (int k = 0; k < LANES; k++) {
-        *low = lows[k] < *low ? lows[k] : *low;
-        *high = highs[k] > *high ? highs[k] : *high;
+    for (int half = LANES / 2; half > 0; half /= 2) { /* lane k meets lane k + half */
+        const lane_mask across = lane_numbers + half;
+        const lanes other_lows = __builtin_shuffle(lows, across);
+        const lanes other_highs = __builtin_shuffle(highs, across);
+        lows = SELECT(other_lows < lows, other_lows, lows);
+        highs = SELECT(other_highs > highs, other_highs, highs);
     }
+    *low = lows[0];
+    *high = highs[0];
     for (int64_t i = n - n % LANES; i < n; i++) {
         *low = x[i] < *low ? x[i] : *low;
         *high = x[i] > *high ? x[i] : *high;

@@ -276,6 +276,11 @@ out:
     return st;
 }
 
+bool rp_file_takes_threads(const rp_file *file)
+{
+    return file->ops == &posix_ops;
+}
+
 rp_status rp_file_write_at(rp_file *file, size_t offset_bytes, const void *data, size_t nbytes)
 {
     size_t end_bytes = 0;

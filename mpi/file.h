@@ -19,6 +19,8 @@ RP_CHECKED rp_status rp_file_create(rp_file **out, rp_comm *comm, const char *pa
 /* Local. Any size; ranges of different ranks must not overlap. */
 RP_CHECKED rp_status rp_file_write_at(rp_file *file, size_t offset_bytes, const void *data,
                                       size_t nbytes);
+/* Local. Whether several threads may be in rp_file_write_at at once (plain pwrite, not MPI-IO). */
+bool rp_file_takes_threads(const rp_file *file);
 /* Collective on comm. `local`: this rank's outcome so far. When all are OK: sync and close on every
  * rank, agree, rank 0 renames to the final name and syncs the folder. Otherwise the .part is
  * removed. Destroys *file in both cases. fsync_seconds may be NULL. */

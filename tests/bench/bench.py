@@ -231,8 +231,8 @@ def bench_rtn(bench):
         job = {"model": str(model), "output": {"formats": [output]},
                "recipe": [{"rtn": {"targets": ["Linear"], "ignore": ["lm_head"],
                                    "scheme": "W8A16" if "Q8" in name else "W4A16",
-                                   "group_size": 32}}]}
-        out, report, seconds = bench.run_job("rtn-" + name.replace(" ", "-"), job, ranks=2)
+                                   "group_size": 128}}]}
+        out, report, seconds = bench.run_job("rtn-" + name.replace(" ", "-"), job, ranks=1)
         moved = bytes_of(model) + bytes_of(out)
         apart = sum(report["phases"][name]["seconds"] for name in ("fsync", "verify"))
         mine = moved / (seconds - apart)
