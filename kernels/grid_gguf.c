@@ -74,24 +74,31 @@ static int nearest(float v, int lo, int hi)
 }
 
 /* The first element of largest magnitude. Magnitudes of floats order as their bits do, and a
- * maximum of integers is a vector operation. */
-RP_CLONES static float signed_max(int64_t n, const float *x)
+ * maximum of integers is a vector operation; so is the least index of those that reach it. */
+RP_INLINE float signed_max_of(int32_t n, const float *x)
 {
     int32_t largest = 0;
-    int64_t first = 0;
+    int32_t first = n;
 
-    for (int64_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < n; i++) {
         int32_t bits = 0;
         memcpy(&bits, &x[i], sizeof(bits));
         bits &= INT32_MAX;
         largest = bits > largest ? bits : largest;
     }
-    float max = 0.0f;
-    memcpy(&max, &largest, sizeof(max));
-    while (first < n && fabsf(x[first]) != max) {
-        first++;
+    for (int32_t i = 0; i < n; i++) {
+        int32_t bits = 0;
+        memcpy(&bits, &x[i], sizeof(bits));
+        const int32_t candidate = (bits & INT32_MAX) == largest ? i : n;
+        first = candidate < first ? candidate : first;
     }
-    return first < n && max > 0.0f ? x[first] : 0.0f;
+    return largest > 0 && first < n ? x[first] : 0.0f;
+}
+
+/* Whole blocks, the usual case, get loops of constant length. */
+RP_CLONES static float signed_max(int64_t n, const float *x)
+{
+    return n == RP_GGUF_BLOCK ? signed_max_of(RP_GGUF_BLOCK, x) : signed_max_of((int32_t)n, x);
 }
 
 /* Weights of the searches; x [n], n <= RP_GGUF_BLOCK. */
@@ -273,14 +280,22 @@ static void fit_q8(const rp_grid *grid, int64_t n, const float *x, const float *
 
 /* ---- Rounding and decoding ---- */
 
+RP_INLINE void round_n(float id, float m, float bias, float top, int32_t n, const float *x,
+                       uint8_t *code)
+{
+    for (int32_t i = 0; i < n; i++) {
+        code[i] = (uint8_t)(int)clamp_code((x[i] - m) * id + bias, top);
+    }
+}
+
 /* q = trunc((x - m) / d + bias), from the fp32 parameters. */
 RP_CLONES static void round_values(float d, float m, float bias, float top, int64_t n,
                                    const float *x, uint8_t *code)
 {
-    const float id = inverse(d);
-
-    for (int64_t i = 0; i < n; i++) {
-        code[i] = (uint8_t)(int)clamp_code((x[i] - m) * id + bias, top);
+    if (n == RP_GGUF_BLOCK) {
+        round_n(inverse(d), m, bias, top, RP_GGUF_BLOCK, x, code);
+    } else {
+        round_n(inverse(d), m, bias, top, (int32_t)n, x, code);
     }
 }
 
@@ -301,12 +316,19 @@ RP_INLINE float round_q8(float v)
     return v + copysignf(0x1.fffffep-2f, v);
 }
 
+RP_INLINE void round_n_q8(float id, int32_t n, const float *x, uint8_t *code)
+{
+    for (int32_t i = 0; i < n; i++) {
+        code[i] = (uint8_t)(Q8_ZERO + (int)round_q8(x[i] * id));
+    }
+}
+
 RP_CLONES static void round_values_q8(float d, int64_t n, const float *x, uint8_t *code)
 {
-    const float id = inverse(d);
-
-    for (int64_t i = 0; i < n; i++) {
-        code[i] = (uint8_t)(Q8_ZERO + (int)round_q8(x[i] * id));
+    if (n == RP_GGUF_BLOCK) {
+        round_n_q8(inverse(d), RP_GGUF_BLOCK, x, code);
+    } else {
+        round_n_q8(inverse(d), (int32_t)n, x, code);
     }
 }
 
