@@ -1,3 +1,5 @@
+/* The residual stream between layers: kept for the rank's blocks, embedded from ids, saved when
+ * that is cheap. */
 #include "jobs/activations.h"
 
 #include <stdio.h>

@@ -1,3 +1,5 @@
+/* The layer loop. A solved layer is only forwarded; an unsolved one is solved site by site on the
+ * way. */
 #include "jobs/calibrate.h"
 
 #include <jansson.h>

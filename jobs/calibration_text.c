@@ -1,3 +1,4 @@
+/* From the calibration text to sequences of ids, the same for any number of ranks. */
 #include "jobs/calibration_text.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* Windows are dealt to ranks in turn; their results are gathered and summed in window order. */
 #include "jobs/evaluate.h"
 
 #include <stdlib.h>

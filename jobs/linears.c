@@ -1,3 +1,5 @@
+/* Matches the recipe against the model and gives each linear its grids, one for each distinct need
+ * of the outputs. */
 #include "jobs/linears.h"
 
 #include <stdio.h>

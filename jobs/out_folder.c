@@ -1,3 +1,4 @@
+/* Checks before anything is written: whose folder it is, the lock, the job in it, the space. */
 #include "jobs/out_folder.h"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+/* Adds up what the parts of a job say of themselves. */
 #include "jobs/plan.h"
 
 #include <string.h>

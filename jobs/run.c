@@ -1,3 +1,4 @@
+/* The stages of a job in order; each is entered by all ranks and left by all ranks. */
 #include "jobs/run.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* Opening and closing of what a job works with. */
 #include "jobs/session.h"
 
 #include "jobs/environ.h"

@@ -243,11 +243,12 @@ def bench_rtn(bench):
 
 
 def bench_memory(bench):
-    model = bench.model("model-2gb", "--like", "tinyllama", "--bytes", "2GB", "--shard-bytes",
-                        "500MB")
+    model = bench.model("model-2gb-narrow", "--like", "tinyllama", "--set", "hidden_size=1024", "--set",
+                        "intermediate_size=2816", "--set", "head_dim=32", "--bytes", "2.1GB",
+                        "--shard-bytes", "500MB")
     job = {"model": str(model), "output": {"formats": [{"gptq": {}}]},
            "calibration": {"text": str(BOOKLM / "calibration.txt"),
-                           "num_calibration_samples": 16, "max_seq_length": 512},
+                           "num_calibration_samples": 16, "max_seq_length": 256},
            "recipe": [{"gptq": {"targets": ["Linear"], "ignore": ["lm_head"], "scheme": "W4A16",
                                 "group_size": 128}}]}
     rows = []

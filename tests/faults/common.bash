@@ -51,6 +51,11 @@ nothing_final() {
     [ ! -d "$1" ] || [ -z "$(digests "$1")" ]
 }
 
+# only_whole OUT REFERENCE_FILE: what has its final name is as it will be at the end
+only_whole() {
+    [ ! -d "$1" ] || [ -z "$(comm -23 <(digests "$1" | sort) <(sort "$2"))" ]
+}
+
 # same_digests OUT REFERENCE_FILE
 same_digests() {
     diff <(digests "$1") "$2"

@@ -1,5 +1,5 @@
 # Fault loop: the n-th fault point of each site fails on one of two ranks. All leave in time with one
-# message, nothing is under a final name, and the next run ends with the bytes of an undisturbed one.
+# message, nothing half-written is under a final name, and the next run ends with the bytes of an undisturbed one.
 
 setup_file() {
     load common
@@ -45,7 +45,7 @@ with_fault() {
                 [[ $rc != 124 && $rc != 137 ]]
                 if [ "$rc" != 0 ]; then
                     grep -q '^rankpress: ' "$BATS_TEST_TMPDIR/log"
-                    nothing_final "$out"
+                    only_whole "$out" "$BATS_FILE_TMPDIR/reference"
                     on_ranks 2 run "$BATS_FILE_TMPDIR/job.yaml" "output.dir=$out" >/dev/null
                 fi
                 same_digests "$out" "$BATS_FILE_TMPDIR/reference"

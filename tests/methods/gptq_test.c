@@ -149,17 +149,43 @@ static void cholesky_upper(double *a, int64_t n)
     }
 }
 
-/* Codes of the textbook algorithm, original column order; importances for the clipping search as
- * the solver has them. */
-static void textbook(const problem *p, const gptq_case *c, uint8_t *codes, double *quantised)
+/* The textbook's working set, in processing order. */
+typedef struct book {
+    const problem *p;
+    const gptq_case *c;
+    double *u, *w;       /* [cols, cols] upper factor of the inverse, [ROWS, cols] weights left */
+    float *row, *weight; /* [cols] */
+    float *params;       /* [ROWS, cols, 2] by group */
+} book;
+
+static book open_book(const problem *p, const gptq_case *c)
 {
-    const int64_t n = c->cols;
-    const int64_t group = rp_grid_group_cols(&p->grid, n);
-    double *u = calloc((size_t)(n * n), sizeof(*u));
-    double *w = calloc((size_t)(ROWS * n), sizeof(*w));
-    float *row = calloc((size_t)n, sizeof(*row));
-    float *weight = calloc((size_t)n, sizeof(*weight));
-    float *params = calloc((size_t)(ROWS * n * 2), sizeof(*params));
+    const size_t n = (size_t)c->cols;
+    const book b = {p,
+                    c,
+                    calloc(n * n, sizeof(double)),
+                    calloc(ROWS * n, sizeof(double)),
+                    calloc(n, sizeof(float)),
+                    calloc(n, sizeof(float)),
+                    calloc(ROWS * n * 2, sizeof(float))};
+
+    return b;
+}
+
+static void close_book(book *b)
+{
+    free(b->u);
+    free(b->w);
+    free(b->row);
+    free(b->weight);
+    free(b->params);
+}
+
+/* Damped H and weights in processing order; then H's inverse factor. */
+static void set_book(book *b)
+{
+    const problem *p = b->p;
+    const int64_t n = b->c->cols;
     const int32_t *order = p->factor.order; /* reversed */
     double mean = 0;
 
@@ -168,56 +194,70 @@ static void textbook(const problem *p, const gptq_case *c, uint8_t *codes, doubl
     }
     for (int64_t a = 0; a < n; a++) {
         const int64_t i = order[n - 1 - a];
-        for (int64_t b = 0; b < n; b++) {
-            const int64_t j = order[n - 1 - b];
-            u[a * n + b] = i == j && p->factor.is_dead[i] ? 1 : p->h[i * n + j];
+        for (int64_t k = 0; k < n; k++) {
+            const int64_t j = order[n - 1 - k];
+            b->u[a * n + k] = i == j && p->factor.is_dead[i] ? 1 : p->h[i * n + j];
         }
-        u[a * n + a] += 0.01 * mean;
+        b->u[a * n + a] += 0.01 * mean;
         for (int64_t r = 0; r < ROWS; r++) {
-            w[r * n + a] = p->factor.is_dead[i] ? 0 : (double)p->w[r * n + i];
+            b->w[r * n + a] = p->factor.is_dead[i] ? 0 : (double)p->w[r * n + i];
         }
     }
-    invert(u, n);
-    cholesky_upper(u, n);
-    for (int64_t a = 0; a < n; a++) {
-        const int64_t column = order[n - 1 - a];
-        const int64_t g = column / group;
-        for (int64_t r = 0; r < ROWS; r++) {
-            float *s = params + (r * n + g) * 2;
-            if (c->is_actorder ? a == 0 : a % group == 0) {
-                const int64_t first = c->is_actorder ? 0 : g;
-                const int64_t last = c->is_actorder ? (n - 1) / group : g;
-                for (int64_t k = first; k <= last; k++) {
-                    const int64_t c0 = k * group;
-                    const int64_t m = RP_MIN(group, n - c0);
-                    for (int64_t i = 0; i < m; i++) {
-                        row[i] = c->is_actorder
-                                     ? (p->factor.is_dead[c0 + i] ? 0 : p->w[r * n + c0 + i])
-                                     : (float)w[r * n + c0 + i];
-                        weight[i] = c->is_actorder ? p->factor.importance[c0 + i]
-                                                   : (float)(1 / (u[(c0 + i) * n + c0 + i] *
-                                                                  u[(c0 + i) * n + c0 + i]));
-                    }
-                    p->grid.ops->fit(&p->grid, m, row, weight, params + (r * n + k) * 2);
-                }
-            }
-            const float value = (float)w[r * n + a];
+    invert(b->u, n);
+    cholesky_upper(b->u, n);
+}
+
+/* Parameters of group k of row r: of the original weights (static), or of what is left of them. */
+static void fit_group(book *b, int64_t r, int64_t k)
+{
+    const problem *p = b->p;
+    const int64_t n = b->c->cols;
+    const int64_t group = rp_grid_group_cols(&p->grid, n);
+    const int64_t c0 = k * group;
+    const int64_t m = RP_MIN(group, n - c0);
+
+    for (int64_t i = 0; i < m; i++) {
+        const double diagonal = b->u[(c0 + i) * n + c0 + i];
+        if (b->c->is_actorder) {
+            b->row[i] = p->factor.is_dead[c0 + i] ? 0 : p->w[r * n + c0 + i];
+            b->weight[i] = p->factor.importance[c0 + i];
+        } else {
+            b->row[i] = (float)b->w[r * n + c0 + i];
+            b->weight[i] = (float)(1 / (diagonal * diagonal));
+        }
+    }
+    p->grid.ops->fit(&p->grid, m, b->row, b->weight, b->params + (r * n + k) * 2);
+}
+
+/* Codes of the textbook algorithm, original column order. */
+static void textbook(const problem *p, const gptq_case *c, uint8_t *codes, double *quantised)
+{
+    const int64_t n = c->cols;
+    const int64_t group = rp_grid_group_cols(&p->grid, n);
+    book b = open_book(p, c);
+
+    set_book(&b);
+    for (int64_t r = 0; r < ROWS; r++) {
+        for (int64_t k = 0; c->is_actorder && k * group < n; k++) {
+            fit_group(&b, r, k);
+        }
+        for (int64_t a = 0; a < n; a++) {
+            const int64_t column = p->factor.order[n - 1 - a];
+            const float value = (float)b.w[r * n + a];
             float decoded = 0;
-            uint8_t code = 0;
-            p->grid.ops->round(&p->grid, s, 1, &value, &code, &decoded);
-            codes[r * n + column] = code;
+            if (!c->is_actorder && a % group == 0) {
+                fit_group(&b, r, a / group);
+            }
+            p->grid.ops->round(&p->grid, b.params + (r * n + column / group) * 2, 1, &value,
+                               &codes[r * n + column], &decoded);
             quantised[r * n + column] = (double)decoded;
-            const double e = (w[r * n + a] - (double)decoded) / u[a * n + a];
+            const double e = (b.w[r * n + a] - (double)decoded) / b.u[a * n + a];
             for (int64_t j = a + 1; j < n; j++) {
-                w[r * n + j] -= e * u[a * n + j];
+                b.w[r * n + j] -= e * b.u[a * n + j];
             }
         }
     }
-    free(params);
-    free(weight);
-    free(row);
-    free(w);
-    free(u);
+    close_book(&b);
 }
 
 /* tr(dW H dW^T) with the undamped H. */
