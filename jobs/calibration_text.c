@@ -28,6 +28,7 @@ static rp_status draw_windows(int64_t *windows, int64_t n_all, int64_t n_wanted,
         windows[i] = i;
     }
     for (int64_t i = 0; seed != 0 && i < n_wanted; i++) {
+        RP_ASSERT(i < n_all); /* n_wanted <= n_all: the text is long enough */
         const int64_t key[2] = {seed, i};
         const uint64_t random = rp_hash_bytes(key, sizeof(key)).lo;
         const int64_t j = i + (int64_t)(random % (uint64_t)(n_all - i));

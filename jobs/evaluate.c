@@ -83,6 +83,7 @@ static rp_status gather_windows(rp_eval_window *all, int64_t n_all, rp_comm *com
         st = rp_calloc(&recv, (size_t)(most * nranks), sizeof(*recv));
     }
     RP_TRY(rp_agree(comm, st));
+    RP_ASSERT(send != NULL && recv != NULL);
     for (int64_t i = 0; rp_comm_rank(comm) + i * nranks < n_all; i++) {
         send[i] = all[rp_comm_rank(comm) + i * nranks];
     }
@@ -109,6 +110,7 @@ rp_status rp_evaluate(rp_eval_result *out, const rp_evaluator *e, const rp_weigh
         st = rp_calloc(&all, (size_t)n_all, sizeof(*all));
     }
     RP_TRY(rp_agree(e->comm, st));
+    RP_ASSERT(all != NULL);
     RP_TRY(rp_agree(e->comm, run_windows(all, n_all, e, model, base, what)));
     RP_TRY(gather_windows(all, n_all, e->comm));
     *out = rp_eval_summarise(all, n_all);

@@ -440,6 +440,7 @@ static rp_status exchange(rp_site_solver *solver)
         return RP_OK;
     }
     RP_TRY(rp_agree(s->comm, rp_calloc(&nbytes, (size_t)nranks, sizeof(*nbytes))));
+    RP_ASSERT(nbytes != NULL);
     for (int64_t i = 0; i < solver->n_tiles; i++) {
         nbytes[solver->tiles[i].owner] += payload_bytes(solver, &solver->tiles[i]);
         total += payload_bytes(solver, &solver->tiles[i]);
@@ -449,6 +450,7 @@ static rp_status exchange(rp_site_solver *solver)
         st = rp_alloc(&recv, total);
     }
     RP_TRY(rp_agree(s->comm, st));
+    RP_ASSERT(send != NULL && recv != NULL);
     for (int64_t i = 0; i < solver->n_tiles; i++) {
         if (solver->tiles[i].owner == rank) {
             copy_payload(solver, &solver->tiles[i], send + at, true);

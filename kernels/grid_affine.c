@@ -135,10 +135,18 @@ static void params_of_range(const rp_grid *grid, float low, float high, float *p
     params[1] = zero;
 }
 
+/* Lane k meets the lane that the list names: after four folds the first lane holds the extremes. */
+#define FOLD(lows, highs, ...)                                                                     \
+    do {                                                                                           \
+        const lanes other_lows = __builtin_shufflevector(lows, lows, __VA_ARGS__);                 \
+        const lanes other_highs = __builtin_shufflevector(highs, highs, __VA_ARGS__);              \
+        (lows) = SELECT(other_lows < (lows), other_lows, lows);                                    \
+        (highs) = SELECT(other_highs > (highs), other_highs, highs);                               \
+    } while (0)
+
 /* Smallest and largest of x and 0. */
 RP_CLONES static void range_of(int64_t n, const float *x, float *low, float *high)
 {
-    const lane_mask lane_numbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     lanes lows = {0};
     lanes highs = {0};
 
@@ -147,13 +155,10 @@ RP_CLONES static void range_of(int64_t n, const float *x, float *low, float *hig
         lows = SELECT(v < lows, v, lows);
         highs = SELECT(v > highs, v, highs);
     }
-    for (int half = LANES / 2; half > 0; half /= 2) { /* lane k meets lane k + half */
-        const lane_mask across = lane_numbers + half;
-        const lanes other_lows = __builtin_shuffle(lows, across);
-        const lanes other_highs = __builtin_shuffle(highs, across);
-        lows = SELECT(other_lows < lows, other_lows, lows);
-        highs = SELECT(other_highs > highs, other_highs, highs);
-    }
+    FOLD(lows, highs, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    FOLD(lows, highs, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3);
+    FOLD(lows, highs, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1);
+    FOLD(lows, highs, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0);
     *low = lows[0];
     *high = highs[0];
     for (int64_t i = n - n % LANES; i < n; i++) {
