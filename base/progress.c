@@ -134,7 +134,12 @@ void rp_progress_finish(rp_progress **progress)
     if (p == NULL) {
         return;
     }
-    if (p->stream != NULL) {
+    if (p->stream != NULL && p->done < p->total) {
+        if (p->is_terminal) { /* broken off: the reason comes next, on a line of its own */
+            show(p, "", false);
+            (void)fputc('\r', p->stream);
+        }
+    } else if (p->stream != NULL) {
         format_time(took, sizeof(took), rp_clock_seconds() - p->start_seconds);
         (void)snprintf(line, sizeof(line), "%s  %.0f/%.0f %s  %s", p->what, floor(p->done),
                        p->total, p->unit, took);

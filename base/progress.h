@@ -23,7 +23,8 @@ RP_CHECKED rp_status rp_progress_create(rp_progress **out, FILE *stream, const c
 /* Local. `done` units so far (a resumed run's first call is the base from which the rate counts).
  * Prints when due. */
 void rp_progress_update(rp_progress *progress, double done);
-/* Local. Ends the line: "what  30/30 layers  58 s". Accepts NULL, sets NULL. */
+/* Local. Ends the line: "what  30/30 layers  58 s"; of work that was broken off the line is
+ * cleared. Accepts NULL, sets NULL. */
 void rp_progress_finish(rp_progress **progress);
 /* Local. A line of text above the progress line (or alone). */
 void rp_progress_note(rp_progress *progress, const char *text);

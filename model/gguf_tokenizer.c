@@ -345,7 +345,7 @@ rp_status rp_gguf_put_tokenizer(rp_gguf_writer *writer, const rp_model_config *c
         goto out;
     }
     if (rp_tokenizer_size(tokenizer) > n) {
-        st = RP_FAIL(RP_ERR_CONFIG,
+        st = RP_FAIL(RP_ERR_FORMAT,
                      "tokenizer: %" PRId64 " ids, but the embedding has %" PRId64 " rows",
                      rp_tokenizer_size(tokenizer), n);
         goto out;
