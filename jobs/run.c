@@ -129,8 +129,11 @@ static rp_status evaluate_all(run *r)
     rp_session *s = &r->s;
     double start = rp_clock_seconds();
     int32_t *ids = NULL;
-    rp_evaluator e = {.comm = s->comm, .ops = s->ops, .exec = s->exec};
+    /* Figures are of f32 products, whatever calibration used. */
+    rp_exec exec = *s->exec;
+    rp_evaluator e = {.comm = s->comm, .ops = s->ops, .exec = &exec};
 
+    exec.products = RP_PRODUCTS_F32;
     if (s->job->evaluate.text == NULL) {
         return RP_OK;
     }

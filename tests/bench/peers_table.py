@@ -18,17 +18,20 @@ def main():
                 row = json.loads(line)
                 quality[pathlib.Path(row["out"]).relative_to(work).parts[0]
                         if row["out"].startswith(str(work)) else "base"] = row
-    print("| file | bytes | mean KL x 1e-3 | excess nats x 1e-3 | top-1 | compress s | peak MB |")
-    print("|" + " --- |" * 7)
-    for name in ("base", "rankpress-1", "rankpress-2", "llmc", "gptqmodel"):
+    print("| file | bytes | mean KL x 1e-3 | excess nats x 1e-3 | top-1 | compress s | whole s | peak MB a process |")
+    print("|" + " --- |" * 8)
+    for name in ("rankpress-1-f32", "rankpress-2-f32", "rankpress-2-bf16", "llmc", "gptqmodel"):
         row, run = quality.get(name, {}), load(work / f"{name}.json")
         report = load(work / name / "report.json")
         peak = run.get("peak_mb", report.get("peak_bytes_per_rank", 0) // 2**20)
-        seconds = run.get("compress_s", run.get("whole_s", ""))
+        # A peer's whole time is loading its packages and the model, compressing and saving.
+        whole = run.get("whole_s", round(sum(run.get(key, 0) for key in (
+            "import_load_s", "compress_s", "save_s")), 1))
         cells = [run.get("peer", name), row.get("bytes", ""),
                  f"{1e3 * row['mean_kl']:.2f}" if "mean_kl" in row else "",
                  f"{1e3 * row['excess_nats']:.2f}" if "excess_nats" in row else "",
-                 f"{row['top1']:.3f}" if "top1" in row else "", seconds, peak or ""]
+                 f"{row['top1']:.3f}" if "top1" in row else "", run.get("compress_s", ""), whole,
+                 peak or ""]
         print("| " + " | ".join(str(cell) for cell in cells) + " |")
 
 
