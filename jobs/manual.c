@@ -152,9 +152,9 @@ void rp_help_print_man(FILE *f)
         (void)fprintf(f, ".TP\n%d\n", rp_status_exit_code(e->status));
         put_line(f, e->meaning);
     }
-    (void)fputs(".SH ENVIRONMENT\n.TP\nOPENBLAS_CORETYPE\n"
-                "The kernels that OpenBLAS uses; when not set, rankpress chooses them by the "
-                "processor's features and starts itself again.\n"
+    (void)fputs(".SH ENVIRONMENT\n.TP\nRANKPRESS_CORETYPE\n"
+                "The kernels that OpenBLAS uses (its OPENBLAS_CORETYPE); when not set, rankpress "
+                "chooses them by the processor's features and starts itself again.\n"
                 ".TP\nSLURM_JOB_END_TIME\n"
                 "When the batch system ends the job; an automatic walltime is taken from it.\n",
                 f);
