@@ -56,7 +56,11 @@ only_whole() {
     [ ! -d "$1" ] || [ -z "$(comm -23 <(digests "$1" | sort) <(sort "$2"))" ]
 }
 
-# same_digests OUT REFERENCE_FILE
+# same_digests OUT REFERENCE_FILE: says what differs
 same_digests() {
-    diff <(digests "$1") "$2"
+    digests "$1" >"$BATS_TEST_TMPDIR/digests"
+    diff "$BATS_TEST_TMPDIR/digests" "$2" && return
+    echo "$1 differs from $2; its log:"
+    tail -n 20 "$1.log" 2>/dev/null
+    return 1
 }

@@ -25,9 +25,10 @@ descendants() {
     done
 }
 
-# start_job OUT: three ranks in the background; sets `launcher`
+# start_job OUT: three ranks in the background, in a session of their own, since a launcher that is
+# disturbed while it starts may signal its whole process group; sets `launcher`
 start_job() {
-    "$root/scripts/mpirun" -n 3 "$rankpress" run "$KILL_DIR/job.yaml" "output.dir=$1" \
+    setsid "$root/scripts/mpirun" -n 3 "$rankpress" run "$KILL_DIR/job.yaml" "output.dir=$1" \
         >"$1.log" 2>&1 3>&- &
     launcher=$!
 }
