@@ -22,6 +22,8 @@ typedef struct run {
     rp_results results;
     json_t *facts;
     double start;
+    int32_t *ids; /* of the evaluation's text; NULL: no evaluation */
+    int64_t n_ids;
 } run;
 
 static int64_t source_elems(const rp_weights *weights)
@@ -107,6 +109,32 @@ out:
     return st;
 }
 
+/* Collective. Reads the evaluation's text before any work: a job must not end for want of it. */
+static rp_status prepare_evaluation(run *r)
+{
+    rp_status st = RP_OK;
+    rp_session *s = &r->s;
+    const rp_eval_opts opts = eval_opts(s);
+    int64_t n_windows = 0;
+
+    if (s->job->evaluate.text == NULL) {
+        return RP_OK;
+    }
+    if (opts.context > s->config->max_position) {
+        st = RP_FAIL(RP_ERR_CONFIG, "evaluate.context is %lld, the model's limit is %lld",
+                     (long long)opts.context, (long long)s->config->max_position);
+    }
+    RP_TRY(rp_agree(s->comm, st));
+    RP_TRY(share_text(s, &r->ids, &r->n_ids));
+    st = rp_eval_count_windows(&n_windows, &opts, r->n_ids);
+    if (st != RP_OK) {
+        st = rp_error_prefix(st, "%s", s->job->evaluate.text);
+    }
+    RP_TRY(rp_agree(s->comm, st));
+out:
+    return st;
+}
+
 static rp_status evaluate_output(run *r, const rp_evaluator *e, int k)
 {
     rp_status st = RP_OK;
@@ -128,17 +156,15 @@ static rp_status evaluate_all(run *r)
     rp_status st = RP_OK;
     rp_session *s = &r->s;
     double start = rp_clock_seconds();
-    int32_t *ids = NULL;
     /* Figures are of f32 products, whatever calibration used. */
     rp_exec exec = *s->exec;
-    rp_evaluator e = {.comm = s->comm, .ops = s->ops, .exec = &exec};
+    rp_evaluator e = {
+        .comm = s->comm, .ops = s->ops, .exec = &exec, .ids = r->ids, .n_ids = r->n_ids};
 
     exec.products = RP_PRODUCTS_F32;
-    if (s->job->evaluate.text == NULL) {
+    if (r->ids == NULL) {
         return RP_OK;
     }
-    RP_TRY(share_text(s, &ids, &e.n_ids));
-    e.ids = ids;
     e.opts = eval_opts(s);
     e.progress = rp_session_prints(s) ? stderr : NULL;
     RP_TRY(rp_evaluate(&r->results.source_eval, &e, s->weights, NULL, "evaluate before"));
@@ -148,7 +174,6 @@ static rp_status evaluate_all(run *r)
     }
     rp_session_lap(s, RP_PHASE_EVALUATE, &start);
 out:
-    free(ids);
     return st;
 }
 
@@ -200,6 +225,7 @@ static rp_status run_stages(run *r)
     RP_TRY(rp_agree(s->comm, rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm))));
     RP_TRY(rp_agree(s->comm, rp_plan_check(&plan, s)));
     r->results.planned_bytes = plan.memory_bytes;
+    RP_TRY(prepare_evaluation(r));
     RP_TRY(rp_stop_install());
     RP_TRY(rp_out_folder_open(s, plan.disk_bytes));
     RP_TRY(is_done_before(&is_done, s));
@@ -229,6 +255,7 @@ out:
                rp_log_str("place", rp_error_place()));
     }
     json_decref(r.facts);
+    free(r.ids);
     for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
         rp_store_destroy(&r.stores[k]);
     }

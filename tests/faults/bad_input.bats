@@ -127,6 +127,14 @@ refused_job() {
     refused 65 'absent.txt' run "$job" "calibration.text=$dir/absent.txt"
 }
 
+@test "evaluation: its text is looked at before any work" {
+    echo "Too short." >"$dir/short.txt"
+    refused 65 'absent.txt' run "$job" "evaluate.text=$dir/absent.txt"
+    refused 65 'short.txt.*tokens' run "$job" "evaluate.text=$dir/short.txt"
+    refused 78 'evaluate.context' run "$job" "evaluate.text=$booklm/heldout.txt" evaluate.context=100000
+    [ ! -e "$out" ]
+}
+
 @test "calibration: a token outside the model's vocabulary" {
     make_model "$dir/narrow" --set vocab_size=1000
     refused 65 '(token|id|vocab)' run "$job" "model=$dir/narrow"
