@@ -250,8 +250,7 @@ static rp_status quantise_row(const rp_gguf_block_type *type, const rp_form *for
         return fail_not_finite(type, row, rp_find_non_finite(x, form->cols));
     }
     for (int64_t c = 0; c < form->cols; c += RP_GGUF_BLOCK) {
-        grid.ops->fit(&grid, RP_GGUF_BLOCK, x + c, NULL, params);
-        grid.ops->round(&grid, params, RP_GGUF_BLOCK, x + c, code, NULL);
+        grid.ops->quantise(&grid, 1, RP_GGUF_BLOCK, x + c, NULL, params, code);
         if (!pack_block(&at, params, code, dst)) {
             return fail_not_finite(type, row, c);
         }

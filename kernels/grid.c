@@ -46,6 +46,13 @@ int64_t rp_grid_ngroups(const rp_grid *grid, int64_t cols)
     return group == 0 ? 0 : (cols + group - 1) / group;
 }
 
+int64_t rp_grid_sub_cols(const rp_grid *grid, int64_t cols)
+{
+    const int64_t group = rp_grid_group_cols(grid, cols);
+
+    return grid->ops->n_sub > 0 ? group / grid->ops->n_sub : group;
+}
+
 void rp_grid_describe(const rp_grid *grid, char *out, size_t out_bytes)
 {
     char group[32] = "per channel";

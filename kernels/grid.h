@@ -2,12 +2,19 @@
  * (DESIGN section 2).
  *
  * A matrix row [cols] is cut into groups of `group` consecutive columns (the last may be ragged);
- * each group has one parameter set of `n_params` floats, from which decode makes exactly what a
- * reader of the container will see. A value is a code (0 .. 2^bits - 1):
+ * each group has one parameter set of `n_params` floats, which holds exactly what a reader of the
+ * container will see. A value has a code (0 .. 2^bits - 1). Three kinds:
  *
- *   affine            scale * (code - zero)               {scale, zero}  GPTQ, compressed-tensors
- *   Q4_0, Q5_0, Q8_0  fp16(d) * (code - 2^(bits-1))       {d, 0}         GGUF
- *   Q4_1, Q5_1        fp16(d) * code + fp16(m)            {d, m}         GGUF
+ *   affine      scale * (code - zero)            {scale, zero}            GPTQ, compressed-tensors
+ *   one level   d * level[code] + m              {d} or {d, m}            Q4_0 .. Q8_0, IQ4_NL, TQ,
+ *                                                                         MXFP4
+ *   two levels  d * s[k] * level[code]           {d, s[0 .. n_sub-1]}     Q3_K, Q6_K, IQ4_XS
+ *               d * s[k] * level[code]
+ *                 - dmin * m[k]                  {d, dmin, s[..], m[..]}  Q2_K, Q4_K, Q5_K
+ *
+ * where k numbers the group's n_sub sub-groups of equal width, and s[k], m[k] are integers (as
+ * floats) in the bounds below. All of d, dmin, m of one level are values of fp16 (MXFP4: a power of
+ * two).
  *
  * Adding a number format is one file grid_*.c, a row in grid.c's table and a test. */
 #ifndef RP_KERNELS_GRID_H
@@ -19,26 +26,40 @@
 extern "C" {
 #endif
 
-#define RP_GRID_MAX_PARAMS 2
+#define RP_GRID_MAX_PARAMS 34
 
 typedef struct rp_grid rp_grid;
 
 typedef struct rp_grid_ops {
     const char *name; /* "affine", "Q4_0" ...: what checkpoints and reports say */
     int n_params;
-    int64_t fixed_group; /* 0: set by the recipe */
-    int fixed_bits;      /* 0: set by the recipe */
-    /* params [n_params] for x[n], one group; importance [n] >= 0 or NULL (all equal). With
-     * grid->mse a clipping search. */
+    int64_t fixed_group;    /* 0: set by the recipe */
+    int fixed_bits;         /* 0: set by the recipe */
+    const float *levels;    /* [2^fixed_bits]; NULL: affine */
+    bool has_min;           /* m, or dmin and m[..] */
+    int n_sub;              /* sub-groups of a group; 0: one level */
+    int scale_lo, scale_hi; /* bounds of s[k] */
+    int min_hi;             /* bounds of m[k]: 0 .. min_hi */
+    /* Rounds nrows contiguous rows x [nrows, cols] to nearest: params [nrows, ngroups, n_params],
+     * codes [nrows, cols]. importance [cols] >= 0 or NULL. GGUF's grids give the codes and
+     * parameters of ggml's reference quantisers bit for bit (cols must fill groups); affine fits
+     * and rounds each group alone. */
+    void (*quantise)(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
+                     const float *importance, float *params, uint8_t *codes);
+    /* params [n_params] for x[n], one group, for a solver that rounds the columns later. The
+     * squared errors are weighted with importance [n] >= 0 as it is; NULL: all equal. Affine
+     * searches the clipping only with grid->mse. */
     void (*fit)(const rp_grid *grid, int64_t n, const float *x, const float *importance,
                 float *params);
-    /* n values that share params; x, code, decoded contiguous. decoded may be NULL. */
-    void (*round)(const rp_grid *grid, const float *params, int64_t n, const float *x,
-                  uint8_t *code, float *decoded);
-    /* One column of a tile of rows: value i with parameter p at params[p * rows + i]. */
-    void (*round_column)(const rp_grid *grid, int64_t rows, const float *params, const float *x,
-                         uint8_t *code, float *decoded);
-    /* n codes that share params. */
+    /* Two levels: s[sub] (and m[sub]) anew for x[n], the sub-group's columns, with d and dmin as
+     * they are. NULL for the others. */
+    void (*refit)(const rp_grid *grid, int sub, int64_t n, const float *x, const float *importance,
+                  float *params);
+    /* One column of sub-group `sub` (0 for one level) of a tile of rows: nearest values. Value i
+     * with parameter p at params[p * rows + i]. */
+    void (*round_column)(const rp_grid *grid, int64_t rows, const float *params, int sub,
+                         const float *x, uint8_t *code, float *decoded);
+    /* n codes of one group. */
     void (*decode)(const rp_grid *grid, const float *params, int64_t n, const uint8_t *code,
                    float *out);
 } rp_grid_ops;
@@ -60,9 +81,11 @@ const rp_grid_ops *rp_grid_find(const char *name);
 /* Local. Every ops, ended by NULL. */
 const rp_grid_ops *const *rp_grid_table(void);
 bool rp_grid_equal(const rp_grid *a, const rp_grid *b);
-/* Local. Groups in a row of cols columns, and columns of one group. */
+/* Local. Groups in a row of cols columns, columns of one group, and of one sub-group (the group's
+ * when it has one level). */
 int64_t rp_grid_ngroups(const rp_grid *grid, int64_t cols);
 int64_t rp_grid_group_cols(const rp_grid *grid, int64_t cols);
+int64_t rp_grid_sub_cols(const rp_grid *grid, int64_t cols);
 /* Local. "int4 asymmetric group 128", "Q4_0". */
 void rp_grid_describe(const rp_grid *grid, char *out, size_t out_bytes);
 

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "base/mem.h"
 #include "kernels/clones.h"
 
 #define MSE_STEPS 80
@@ -197,18 +198,26 @@ static void affine_fit(const rp_grid *grid, int64_t n, const float *x, const flo
     }
 }
 
-static void affine_round(const rp_grid *grid, const float *params, int64_t n, const float *x,
-                         uint8_t *code, float *decoded)
+static void affine_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
+                            const float *importance, float *params, uint8_t *codes)
 {
-    round_values(max_code(grid), params[0], params[1], n, x, code);
-    if (decoded != NULL) {
-        decode_values(params[0], params[1], n, code, decoded);
+    const int64_t group = rp_grid_group_cols(grid, cols);
+
+    for (int64_t r = 0; r < nrows; r++) {
+        for (int64_t c = 0; c < cols; c += group, params += 2) {
+            const int64_t n = RP_MIN(group, cols - c);
+            affine_fit(grid, n, x + r * cols + c, importance == NULL ? NULL : importance + c,
+                       params);
+            round_values(max_code(grid), params[0], params[1], n, x + r * cols + c,
+                         codes + r * cols + c);
+        }
     }
 }
 
-static void affine_round_column(const rp_grid *grid, int64_t rows, const float *params,
+static void affine_round_column(const rp_grid *grid, int64_t rows, const float *params, int sub,
                                 const float *x, uint8_t *code, float *decoded)
 {
+    (void)sub;
     round_rows(max_code(grid), rows, params, params + rows, x, code, decoded);
 }
 
@@ -222,8 +231,8 @@ static void affine_decode(const rp_grid *grid, const float *params, int64_t n, c
 const rp_grid_ops rp_grid_affine = {
     .name = "affine",
     .n_params = 2,
+    .quantise = affine_quantise,
     .fit = affine_fit,
-    .round = affine_round,
     .round_column = affine_round_column,
     .decode = affine_decode,
 };

@@ -4,17 +4,12 @@
  * (src/ggml-quants.c of ggml-org/ggml), reimplemented from their description; all arithmetic is
  * fp32 in the same order, without contraction, so the blocks are the same bits.
  *
- * ggml stores the scale as fp16 but chooses codes with the inverse of the fp32 scale (and with the
- * fp32 minimum). So params {d, m} are the fp32 values here; `decode` rounds them to fp16, which is
- * what the file holds, and `round` uses them as they are:
- *   Q4_0, Q5_0  value = fp16(d) * (code - 2^(bits-1))    params {d, 0}
- *   Q8_0        value = fp16(d) * (code - 128)           params {d, 0}, code 1..255
- *   Q4_1, Q5_1  value = fp16(d) * code + fp16(m)         params {d, m}
+ *   Q4_0, Q5_0  value = d * (code - 2^(bits-1))    params {d}
+ *   Q8_0        value = d * (code - 128)           params {d}, code 1..255
+ *   Q4_1, Q5_1  value = d * code + m               params {d, m}
  *
- * fit: without importance and without grid->mse ggml's reference. With importance, ggml's search
- * with weights importance * sqrt(mean x^2 + x^2), the mean taken over the block (a fit sees one
- * block; ggml takes it over the row for these types). With grid->mse alone the same search with
- * equal weights, that is least squares. Q8_0 knows no search. */
+ * ggml stores d and m as fp16 but chooses codes with the fp32 ones: so does `quantise`; `fit`
+ * rounds them first, and `round_column` uses what is stored. */
 #include "kernels/grid_gguf.h"
 
 #include <math.h>
@@ -101,16 +96,15 @@ RP_CLONES static float signed_max(int64_t n, const float *x)
     return n == RP_GGUF_BLOCK ? signed_max_of(RP_GGUF_BLOCK, x) : signed_max_of((int32_t)n, x);
 }
 
-/* Weights of the searches; x [n], n <= RP_GGUF_BLOCK. */
-static void search_weights(int64_t n, const float *x, const float *importance, float *w)
+/* Weights of a search, all 1 without importance; x [n], n <= RP_GGUF_BLOCK. sigma2 >= 0: ggml's
+ * own, importance * sqrt(sigma2 + x^2); else the importance as it is. */
+static void search_weights(int64_t n, const float *x, const float *importance, float sigma2,
+                           float *w)
 {
-    float sum = 0.0f;
-
+    RP_ASSERT(n <= RP_GGUF_BLOCK);
     for (int64_t i = 0; i < n; i++) {
-        sum += x[i] * x[i];
-    }
-    for (int64_t i = 0; i < n; i++) {
-        w[i] = importance == NULL ? 1.0f : importance[i] * sqrtf(sum / (float)n + x[i] * x[i]);
+        const float own = importance == NULL ? 1.0f : importance[i];
+        w[i] = sigma2 < 0.0f ? own : own * sqrtf(sigma2 + x[i] * x[i]);
     }
 }
 
@@ -145,20 +139,12 @@ static float search_scale(int64_t n, const float *x, const float *w, int half)
     return scale;
 }
 
-static void fit_scale(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                      float *params)
+static void find_scale(const rp_grid *grid, int64_t n, const float *x, const float *w,
+                       float *params)
 {
     const int half = 1 << (grid->bits - 1);
-    float w[RP_GGUF_BLOCK];
 
-    RP_ASSERT(n <= RP_GGUF_BLOCK);
-    params[1] = 0.0f;
-    if (importance == NULL && !grid->mse) {
-        params[0] = signed_max(n, x) / (float)-half;
-        return;
-    }
-    search_weights(n, x, importance, w);
-    params[0] = search_scale(n, x, w, half);
+    params[0] = w == NULL ? signed_max(n, x) / (float)-half : search_scale(n, x, w, half);
 }
 
 /* ---- Q4_1, Q5_1 ---- */
@@ -243,14 +229,11 @@ static min_fit search_min(int64_t n, const float *x, const float *w, int top)
     return best;
 }
 
-static void fit_min(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                    float *params)
+static void find_min(const rp_grid *grid, int64_t n, const float *x, const float *w, float *params)
 {
     const int top = (1 << grid->bits) - 1;
-    float w[RP_GGUF_BLOCK];
 
-    RP_ASSERT(n <= RP_GGUF_BLOCK);
-    if (importance == NULL && !grid->mse) {
+    if (w == NULL) {
         float min = x[0];
         float max = x[0];
         for (int64_t i = 1; i < n; i++) {
@@ -261,21 +244,39 @@ static void fit_min(const rp_grid *grid, int64_t n, const float *x, const float 
         params[1] = min;
         return;
     }
-    search_weights(n, x, importance, w);
     const min_fit fit = search_min(n, x, w, top);
     params[0] = fit.scale;
     params[1] = fit.min;
 }
 
-/* ---- Q8_0 ---- */
-
-static void fit_q8(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                   float *params)
+/* ggml's fp32 parameters; w NULL: without a search. Q8_0 knows none. */
+static void find_params(const rp_grid *grid, int64_t n, const float *x, const float *w,
+                        float *params)
 {
-    (void)grid;
-    (void)importance;
-    params[0] = fabsf(signed_max(n, x)) / Q8_MAX;
-    params[1] = 0.0f;
+    if (grid->ops == &rp_grid_q8_0) {
+        params[0] = fabsf(signed_max(n, x)) / Q8_MAX;
+    } else if (has_min(grid)) {
+        find_min(grid, n, x, w, params);
+    } else {
+        find_scale(grid, n, x, w, params);
+    }
+}
+
+static void store_params(const rp_grid *grid, float *params)
+{
+    for (int p = 0; p < grid->ops->n_params; p++) {
+        params[p] = stored(params[p]);
+    }
+}
+
+static void gguf_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
+                     float *params)
+{
+    float w[RP_GGUF_BLOCK];
+
+    search_weights(n, x, importance, -1.0f, w);
+    find_params(grid, n, x, w, params);
+    store_params(grid, params);
 }
 
 /* ---- Rounding and decoding ---- */
@@ -303,7 +304,8 @@ RP_CLONES static void round_rows(int64_t rows, const float *d, const float *m, f
                                  float top, const float *x, uint8_t *code)
 {
     for (int64_t i = 0; i < rows; i++) {
-        code[i] = (uint8_t)(int)clamp_code((x[i] - m[i]) * inverse(d[i]) + bias, top);
+        code[i] = (uint8_t)(int)clamp_code(
+            (x[i] - (m == NULL ? 0.0f : m[i])) * inverse(d[i]) + bias, top);
     }
 }
 
@@ -352,7 +354,7 @@ RP_CLONES static void decode_rows(int64_t rows, const float *d, const float *m, 
                                   const uint8_t *code, float *out)
 {
     for (int64_t i = 0; i < rows; i++) {
-        out[i] = stored(d[i]) * ((float)code[i] - zero) + (m == NULL ? -0.0f : stored(m[i]));
+        out[i] = d[i] * ((float)code[i] - zero) + (m == NULL ? -0.0f : m[i]);
     }
 }
 
@@ -369,46 +371,75 @@ static float round_bias(const rp_grid *grid)
 static void gguf_decode(const rp_grid *grid, const float *params, int64_t n, const uint8_t *code,
                         float *out)
 {
-    decode_values(stored(params[0]), has_min(grid) ? stored(params[1]) : -0.0f, zero_code(grid), n,
-                  code, out);
+    decode_values(params[0], has_min(grid) ? params[1] : -0.0f, zero_code(grid), n, code, out);
 }
 
 static void gguf_round(const rp_grid *grid, const float *params, int64_t n, const float *x,
-                       uint8_t *code, float *decoded)
+                       uint8_t *code)
 {
     if (grid->ops == &rp_grid_q8_0) {
         round_values_q8(params[0], n, x, code);
     } else {
-        round_values(params[0], params[1], round_bias(grid), top_code(grid), n, x, code);
-    }
-    if (decoded != NULL) {
-        gguf_decode(grid, params, n, code, decoded);
+        round_values(params[0], has_min(grid) ? params[1] : 0.0f, round_bias(grid), top_code(grid),
+                     n, x, code);
     }
 }
 
-static void gguf_round_column(const rp_grid *grid, int64_t rows, const float *params,
+/* ggml weighs with the mean square of the row for these types. */
+static float row_sigma2(int64_t cols, const float *x)
+{
+    float sum = 0.0f;
+
+    for (int64_t i = 0; i < cols; i++) {
+        sum += x[i] * x[i];
+    }
+    return sum / (float)cols;
+}
+
+static void gguf_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
+                          const float *importance, float *params, uint8_t *codes)
+{
+    float w[RP_GGUF_BLOCK];
+
+    for (int64_t r = 0; r < nrows; r++) {
+        const float sigma2 = importance == NULL ? 0.0f : row_sigma2(cols, x);
+        for (int64_t c = 0; c < cols; c += RP_GGUF_BLOCK, params += grid->ops->n_params) {
+            if (importance != NULL) {
+                search_weights(RP_GGUF_BLOCK, x + c, importance + c, sigma2, w);
+            }
+            find_params(grid, RP_GGUF_BLOCK, x + c, importance == NULL ? NULL : w, params);
+            gguf_round(grid, params, RP_GGUF_BLOCK, x + c, codes + c);
+            store_params(grid, params);
+        }
+        x += cols;
+        codes += cols;
+    }
+}
+
+static void gguf_round_column(const rp_grid *grid, int64_t rows, const float *params, int sub,
                               const float *x, uint8_t *code, float *decoded)
 {
     const float *d = params;
-    const float *m = params + rows;
+    const float *m = has_min(grid) ? params + rows : NULL;
 
+    (void)sub;
     if (grid->ops == &rp_grid_q8_0) {
         round_rows_q8(rows, d, x, code);
     } else {
         round_rows(rows, d, m, round_bias(grid), top_code(grid), x, code);
     }
-    decode_rows(rows, d, has_min(grid) ? m : NULL, zero_code(grid), code, decoded);
+    decode_rows(rows, d, m, zero_code(grid), code, decoded);
 }
 
-#define OPS(title, n_bits, fit_op)                                                                 \
+#define OPS(title, n_bits, n_p)                                                                    \
     {                                                                                              \
-        .name = (title), .n_params = 2, .fixed_group = RP_GGUF_BLOCK, .fixed_bits = (n_bits),      \
-        .fit = (fit_op), .round = gguf_round, .round_column = gguf_round_column,                   \
-        .decode = gguf_decode,                                                                     \
+        .name = (title), .n_params = (n_p), .fixed_group = RP_GGUF_BLOCK, .fixed_bits = (n_bits),  \
+        .has_min = (n_p) == 2, .quantise = gguf_quantise, .fit = gguf_fit,                         \
+        .round_column = gguf_round_column, .decode = gguf_decode,                                  \
     }
 
-const rp_grid_ops rp_grid_q4_0 = OPS("Q4_0", 4, fit_scale);
-const rp_grid_ops rp_grid_q4_1 = OPS("Q4_1", 4, fit_min);
-const rp_grid_ops rp_grid_q5_0 = OPS("Q5_0", 5, fit_scale);
-const rp_grid_ops rp_grid_q5_1 = OPS("Q5_1", 5, fit_min);
-const rp_grid_ops rp_grid_q8_0 = OPS("Q8_0", 8, fit_q8);
+const rp_grid_ops rp_grid_q4_0 = OPS("Q4_0", 4, 1);
+const rp_grid_ops rp_grid_q4_1 = OPS("Q4_1", 4, 2);
+const rp_grid_ops rp_grid_q5_0 = OPS("Q5_0", 5, 1);
+const rp_grid_ops rp_grid_q5_1 = OPS("Q5_1", 5, 2);
+const rp_grid_ops rp_grid_q8_0 = OPS("Q8_0", 8, 1);

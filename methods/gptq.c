@@ -27,7 +27,7 @@ typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(s
 typedef struct tile {
     const rp_grid *grid;
     const rp_site_factor *f;
-    int64_t rows, cols, ld, block, group, ngroups;
+    int64_t rows, cols, ld, block, group, sub, ngroups;
     float *w, *delta, *p, *x;
     float *params;
     float *column, *decoded, *multiplier; /* [ld], [ld], [block] */
@@ -77,6 +77,7 @@ static tile make_tile(const rp_grid *grid, int64_t rows, int64_t cols, int64_t b
 
     t.block = RP_MIN(block_cols, cols);
     t.group = RP_MIN(rp_grid_group_cols(grid, cols), cols);
+    t.sub = RP_MIN(rp_grid_sub_cols(grid, cols), cols);
     t.ngroups = rp_grid_ngroups(grid, cols);
     return t;
 }
@@ -202,8 +203,8 @@ static double solve_column(tile *t, int64_t k, int64_t a, int64_t b)
         t->multiplier[s - k - 1] = t->f->l[s * t->cols + k];
     }
     pull(t->ld, b - k - 1, w, t->p + (k - a) * t->ld, delta + t->ld, t->multiplier, t->column);
-    t->grid->ops->round_column(t->grid, t->rows, params, t->column, t->codes + c * t->rows,
-                               t->decoded);
+    t->grid->ops->round_column(t->grid, t->rows, params, (int)(c % t->group / t->sub), t->column,
+                               t->codes + c * t->rows, t->decoded);
     for (int64_t r = 0; r < t->rows; r++) {
         delta[r] = w[r] - t->decoded[r];
     }

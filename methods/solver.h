@@ -15,11 +15,13 @@ extern "C" {
 typedef struct rp_solver_task {
     const rp_grid *grid;
     const rp_site_factor *factor; /* NULL for solvers without statistics */
-    int64_t block_cols;           /* columns of a lazy block */
-    const float *w;               /* [rows, cols] original weights of the tile, row-major */
-    rp_form *out;                 /* RP_FORM_CODES view of the tile's rows; filled */
-    void *scratch;                /* [scratch_bytes], this thread's */
-    double loss; /* out: tr(dW H dW^T) of the tile, per token; 0 without statistics */
+    const float
+        *importance;    /* [cols] mean squares of the inputs, for rtn; NULL: all columns equal */
+    int64_t block_cols; /* columns of a lazy block */
+    const float *w;     /* [rows, cols] original weights of the tile, row-major */
+    rp_form *out;       /* RP_FORM_CODES view of the tile's rows; filled */
+    void *scratch;      /* [scratch_bytes], this thread's */
+    double loss;        /* out: tr(dW H dW^T) of the tile, per token; 0 without statistics */
 } rp_solver_task;
 
 typedef struct rp_solver {

@@ -497,11 +497,7 @@ static void encode_decode(void **state)
         rp_form codes;
         assert_int_equal(rp_gguf_grid(&grid, type), RP_OK);
         assert_int_equal(rp_form_create_codes(&codes, &grid, ROWS, COLS), RP_OK);
-        for (int i = 0; i < ROWS * COLS; i += 32) {
-            float *params = codes.params + i / 32 * 2;
-            grid.ops->fit(&grid, 32, dense.values + i, NULL, params);
-            grid.ops->round(&grid, params, 32, dense.values + i, codes.codes + i, NULL);
-        }
+        grid.ops->quantise(&grid, ROWS, COLS, dense.values, NULL, codes.params, codes.codes);
         assert_int_equal(rp_gguf_encode_rows(type, &dense, 0, ROWS, from_dense), RP_OK);
         assert_int_equal(rp_gguf_encode_rows(type, &codes, 0, 1, from_codes), RP_OK);
         assert_int_equal(rp_gguf_encode_rows(type, &codes, 1, 2, from_codes + row_bytes), RP_OK);

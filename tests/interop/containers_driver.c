@@ -54,18 +54,8 @@ out:
 
 static void round_rows(rp_form *form, const float *values)
 {
-    const int64_t group = rp_grid_group_cols(&form->grid, form->cols);
-    float *params = form->params;
-
-    for (int64_t i = 0; i < form->rows; i++) {
-        for (int64_t k = 0; k < form->cols; k += group, params += form->grid.ops->n_params) {
-            const int64_t n = RP_MIN(group, form->cols - k);
-            const float *x = values + i * form->cols + k;
-            form->grid.ops->fit(&form->grid, n, x, NULL, params);
-            form->grid.ops->round(&form->grid, params, n, x, form->codes + i * form->cols + k,
-                                  NULL);
-        }
-    }
+    form->grid.ops->quantise(&form->grid, form->rows, form->cols, values, NULL, form->params,
+                             form->codes);
 }
 
 static rp_status add_packed(output *out_model, const rp_weight_info *info, const float *values)

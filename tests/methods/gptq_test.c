@@ -248,8 +248,8 @@ static void textbook(const problem *p, const gptq_case *c, uint8_t *codes, doubl
             if (!c->is_actorder && a % group == 0) {
                 fit_group(&b, r, a / group);
             }
-            p->grid.ops->round(&p->grid, b.params + (r * n + column / group) * 2, 1, &value,
-                               &codes[r * n + column], &decoded);
+            p->grid.ops->round_column(&p->grid, 1, b.params + (r * n + column / group) * 2, 0,
+                                      &value, &codes[r * n + column], &decoded);
             quantised[r * n + column] = (double)decoded;
             const double e = (b.w[r * n + a] - (double)decoded) / b.u[a * n + a];
             for (int64_t j = a + 1; j < n; j++) {
