@@ -5,6 +5,7 @@
  * factorisation can be repeated with more damping. */
 #include "methods/site_factor.h"
 
+#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ rp_status rp_site_factor_alloc(rp_site_factor *out, int64_t cols)
     memset(out, 0, sizeof(*out));
     RP_TRY(rp_alloc_array(&f.l, n * n, sizeof(*f.l)));
     RP_TRY(rp_alloc_array(&f.d, n, sizeof(*f.d)));
+    RP_TRY(rp_alloc_array(&f.diagonal, n, sizeof(*f.diagonal)));
     RP_TRY(rp_alloc_array(&f.order, n, sizeof(*f.order)));
     RP_TRY(rp_alloc_array(&f.importance, n, sizeof(*f.importance)));
     RP_TRY(rp_alloc_array(&f.is_dead, n, sizeof(*f.is_dead)));
@@ -38,6 +40,7 @@ void rp_site_factor_destroy(rp_site_factor *factor)
 {
     free(factor->l);
     free(factor->d);
+    free(factor->diagonal);
     free(factor->order);
     free(factor->importance);
     free(factor->is_dead);
@@ -171,8 +174,9 @@ static void mirror(double *h, int64_t n, bool is_to_upper)
     }
 }
 
+/* *damping: what the factored matrix has on its diagonal beyond h. */
 static rp_status factor_with_ladder(double *h, int64_t n, double frac, const rp_exec *exec,
-                                    rp_damping_log *log)
+                                    rp_damping_log *log, double *damping)
 {
     rp_status st = RP_OK;
     double *diagonal = NULL;
@@ -186,8 +190,9 @@ static rp_status factor_with_ladder(double *h, int64_t n, double frac, const rp_
     }
     mirror(h, n, true);
     for (;;) {
+        *damping = frac * mean;
         for (int64_t i = 0; i < n; i++) {
-            h[i * n + i] = diagonal[i] + frac * mean;
+            h[i * n + i] = diagonal[i] + *damping;
         }
         log->tried[log->n_steps++] = frac;
         rp_factor_cholesky(exec, n, h, &failed_at);
@@ -206,7 +211,7 @@ out:
     return st;
 }
 
-/* l := unit lower factor, d := squared diagonal. */
+/* l := unit lower factor below, undamped matrix above; d := squared diagonal. */
 static void normalise(rp_site_factor *f, const double *h)
 {
     const int64_t n = f->cols;
@@ -217,6 +222,9 @@ static void normalise(rp_site_factor *f, const double *h)
     for (int64_t i = 0; i < n; i++) {
         for (int64_t j = 0; j <= i; j++) {
             f->l[i * n + j] = (float)(h[i * n + j] / h[j * n + j]);
+        }
+        for (int64_t j = i + 1; j < n; j++) {
+            f->l[i * n + j] = (float)h[i * n + j];
         }
     }
 }
@@ -240,7 +248,10 @@ rp_status rp_site_factor_build(rp_site_factor *out, rp_damping_log *log, const r
     f.is_actorder = is_actorder;
     RP_TRY(choose_order(f.order, h, n, is_actorder));
     RP_TRY(permute(h, n, f.order));
-    RP_TRY(factor_with_ladder(h, n, dampening_frac, exec, log));
+    for (int64_t t = 0; t < n; t++) {
+        f.diagonal[t] = f.is_dead[f.order[t]] ? 0 : (float)h[t * n + t];
+    }
+    RP_TRY(factor_with_ladder(h, n, dampening_frac, exec, log, &f.damping));
     if (!log->is_fallback) {
         normalise(&f, h);
         *out = f;
@@ -249,4 +260,45 @@ rp_status rp_site_factor_build(rp_site_factor *out, rp_damping_log *log, const r
 out:
     rp_site_factor_destroy(&f);
     return st;
+}
+
+/* Where the value for position t is once positions before t have been swapped into place. */
+static int64_t position_of(const int32_t *order, int64_t t)
+{
+    int64_t from = order[t];
+
+    while (from < t) {
+        from = order[from];
+    }
+    return from;
+}
+
+static void swap_columns(int64_t rows, int64_t ld, float *x, int64_t a, int64_t b)
+{
+    for (int64_t r = 0; r < rows && a != b; r++) {
+        const float kept = x[r * ld + a];
+        x[r * ld + a] = x[r * ld + b];
+        x[r * ld + b] = kept;
+    }
+}
+
+void rp_site_factor_solve_right(const rp_site_factor *factor, int64_t rows, int64_t ld, float *t)
+{
+    const int64_t n = factor->cols;
+
+    for (int64_t k = 0; k < n; k++) {
+        swap_columns(rows, ld, t, k, position_of(factor->order, k));
+    }
+    cblas_strsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasUnit, (int)rows, (int)n,
+                1.0f, factor->l, (int)n, t, (int)ld);
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t k = 0; k < n; k++) {
+            t[r * ld + k] = factor->is_dead[factor->order[k]] ? 0 : t[r * ld + k] / factor->d[k];
+        }
+    }
+    cblas_strsm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasUnit, (int)rows, (int)n,
+                1.0f, factor->l, (int)n, t, (int)ld);
+    for (int64_t k = n - 1; k >= 0; k--) {
+        swap_columns(rows, ld, t, k, position_of(factor->order, k));
+    }
 }

@@ -16,9 +16,12 @@ extern "C" {
 typedef struct rp_site_factor {
     int64_t cols;
     bool is_actorder; /* processing order by descending diagonal; groups are static then */
-    float *l;       /* [cols, cols] unit lower triangle, row-major; above the diagonal undefined */
-    float *d;       /* [cols] squared Cholesky diagonal, by t */
-    int32_t *order; /* [cols] original column of t */
+    float *l; /* [cols, cols] row-major, by t: the unit lower factor of H + damping I; strictly
+                 above the diagonal H's own values, undamped */
+    float *d; /* [cols] squared Cholesky diagonal, by t */
+    float *diagonal;   /* [cols] H's diagonal, undamped, by t; dead: 0 */
+    double damping;    /* what was added to the diagonal */
+    int32_t *order;    /* [cols] original column of t */
     float *importance; /* [cols] mean square of the input, by original column */
     uint8_t *is_dead;  /* [cols] input was exactly 0 always, by original column */
 } rp_site_factor;
@@ -45,6 +48,9 @@ typedef struct rp_damping_log {
 RP_CHECKED rp_status rp_site_factor_build(rp_site_factor *out, rp_damping_log *log,
                                           const rp_exec *exec, const rp_gram_view *gram,
                                           double dampening_frac, bool is_actorder);
+/* Local. t [rows, cols], rows ld apart, in the original column order: t (H + damping I)^-1 in
+ * place, 0 in dead columns. The bits depend on `rows`: cut matrices into fixed tiles. */
+void rp_site_factor_solve_right(const rp_site_factor *factor, int64_t rows, int64_t ld, float *t);
 /* Local. Empty arrays for `cols`, to be filled by a broadcast. */
 RP_CHECKED rp_status rp_site_factor_alloc(rp_site_factor *out, int64_t cols);
 void rp_site_factor_destroy(rp_site_factor *factor);

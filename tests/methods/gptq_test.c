@@ -396,6 +396,72 @@ static void test_factor_rebuilds_gram(void **state)
     rp_exec_destroy(&exec);
 }
 
+/* The undamped matrix above the diagonal and aside; the residual of t (H + damping I)^-1 in f64. */
+static void check_solve_right(bool is_actorder)
+{
+    enum { N = 300, LD = N + 3 };
+    const gptq_case c = {MILD, N, 128, 4, true, is_actorder, false};
+    problem p = {.grid = {.ops = &rp_grid_affine, .bits = 4, .group = 128}};
+    rp_exec *exec = NULL;
+    uint64_t state = 3;
+    float *want = calloc((size_t)ROWS * LD, sizeof(float));
+    float *got = calloc((size_t)ROWS * LD, sizeof(float));
+    double norm = 0;
+    double residual = 0;
+
+    p.w = calloc((size_t)ROWS * N, sizeof(float));
+    p.x = calloc((size_t)TOKENS * N, sizeof(float));
+    p.h = calloc((size_t)N * N, sizeof(double));
+    assert_int_equal(rp_exec_create(&exec, 1, RP_PRODUCTS_F32), RP_OK);
+    make_inputs(&p, &c);
+    build(&p, &c, exec);
+    const rp_site_factor *f = &p.factor;
+    for (int64_t a = 0; a < N; a++) {
+        const int64_t i = f->order[a];
+        assert_true(f->diagonal[a] == (float)p.h[i * N + i]);
+        for (int64_t b = a + 1; b < N; b++) {
+            assert_true(f->l[a * N + b] == (float)p.h[i * N + f->order[b]]);
+        }
+    }
+    for (int64_t i = 0; i < (int64_t)ROWS * LD; i++) {
+        want[i] = got[i] = (float)normal(&state);
+    }
+    rp_site_factor_solve_right(f, ROWS, LD, got);
+    for (int64_t r = 0; r < ROWS; r++) {
+        for (int64_t j = 0; j < N; j++) {
+            double value = f->damping * (double)got[r * LD + j];
+            for (int64_t i = 0; i < N; i++) {
+                value += (double)got[r * LD + i] * p.h[i * N + j];
+            }
+            if (f->is_dead[j]) {
+                assert_true(got[r * LD + j] == 0);
+                continue;
+            }
+            norm += (double)want[r * LD + j] * (double)want[r * LD + j];
+            residual += pow(value - (double)want[r * LD + j], 2);
+        }
+        for (int64_t j = N; j < LD; j++) {
+            assert_true(got[r * LD + j] == want[r * LD + j]);
+        }
+    }
+    print_message("solve_right: residual %.2e\n", sqrt(residual / norm));
+    assert_true(sqrt(residual / norm) < 1e-5);
+    rp_site_factor_destroy(&p.factor);
+    rp_exec_destroy(&exec);
+    free(p.w);
+    free(p.x);
+    free(p.h);
+    free(want);
+    free(got);
+}
+
+static void test_solve_right(void **state)
+{
+    (void)state;
+    check_solve_right(false);
+    check_solve_right(true);
+}
+
 /* A singular matrix without damping climbs the ladder; an indefinite one ends in the fallback. */
 static void test_damping_ladder(void **state)
 {
@@ -427,6 +493,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_textbook),
         cmocka_unit_test(test_factor_rebuilds_gram),
+        cmocka_unit_test(test_solve_right),
         cmocka_unit_test(test_damping_ladder),
     };
 
