@@ -200,15 +200,22 @@ static const rp_option_word symmetric_words[] = {
 static const rp_option_word group_words[] = {
     {"channel", -1}, {"-1", -1}, {"scheme", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word bool_words[] = {{"false", 0}, {"true", 1}, {NULL, 0}};
-static const rp_option_word actorder_words[] = {{"none", 0}, {"static", 1}, {NULL, 0}};
+static const rp_option_word actorder_words[] = {{"none", RP_ACTORDER_NONE},
+                                                {"static", RP_ACTORDER_STATIC},
+                                                {"auto", RP_ACTORDER_AUTO},
+                                                {NULL, 0}};
+static const rp_option_word sweeps_words[] = {{"auto", RP_SWEEPS_AUTO}, {NULL, 0}};
 /* In an override the word for "as the step has it" is "step". */
 static const rp_option_word step_bits_words[] = {{"step", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word step_bool_words[] = {
     {"false", 0}, {"true", 1}, {"step", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word step_group_words[] = {
     {"channel", -1}, {"-1", -1}, {"step", RP_FROM_ABOVE}, {NULL, 0}};
-static const rp_option_word step_actorder_words[] = {
-    {"none", 0}, {"static", 1}, {"step", RP_FROM_ABOVE}, {NULL, 0}};
+static const rp_option_word step_actorder_words[] = {{"none", RP_ACTORDER_NONE},
+                                                     {"static", RP_ACTORDER_STATIC},
+                                                     {"auto", RP_ACTORDER_AUTO},
+                                                     {"step", RP_FROM_ABOVE},
+                                                     {NULL, 0}};
 
 #define BITS_ROW(words_, fallback_)                                                                \
     {                                                                                              \
@@ -236,7 +243,7 @@ static const rp_option_word step_actorder_words[] = {
     {                                                                                              \
         .name = "actorder", .type = RP_OPTION_WORD, AT(scheme.actorder), .fallback = (fallback_),  \
         .words = (words_),                                                                         \
-        .help = "static: columns in the order of their activations, groups as stored"              \
+        .help = "static: columns by activation, groups as stored; auto: static, GGUF none"         \
     }
 #define DAMPENING_ROW(words_, fallback_)                                                           \
     {                                                                                              \
@@ -311,7 +318,7 @@ static const rp_option gptq_rows[] = {
     SYMMETRIC_ROW(symmetric_words, "scheme"),
     GROUP_ROW(group_words, "scheme"),
     MSE_ROW(bool_words, "false"),
-    ACTORDER_ROW(actorder_words, "static"),
+    ACTORDER_ROW(actorder_words, "auto"),
     DAMPENING_ROW(NULL, "0.01"),
     {.name = "block_size",
      .type = RP_OPTION_INT,
@@ -320,6 +327,14 @@ static const rp_option gptq_rows[] = {
      .min = 1,
      .max = 4096,
      .help = "columns solved before their errors are pushed on"},
+    {.name = "sweeps",
+     .type = RP_OPTION_INT,
+     AT(sweeps),
+     .fallback = "auto",
+     .min = 0,
+     .max = 1000,
+     .words = sweeps_words,
+     .help = "passes of coordinate descent after it; auto: 4 for GGUF's types, else 0"},
     OVERRIDES_ROW(gptq_override_rows),
     END_ROW,
 };

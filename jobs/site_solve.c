@@ -278,7 +278,7 @@ static rp_status share_factor(rp_site_solver *solver, const active_linear *lead,
         }
         if (st == RP_OK) {
             st = rp_site_factor_build(f, log, s->exec, &view, lead->linear->choice.dampening_frac,
-                                      lead->linear->choice.is_actorder_static);
+                                      lead->linear->choice.actorder == RP_ACTORDER_STATIC);
         }
         s->flop[RP_PHASE_FACTOR] += (double)cols * (double)cols * (double)cols / 3;
     } else {
@@ -288,7 +288,7 @@ static rp_status share_factor(rp_site_solver *solver, const active_linear *lead,
     RP_TRY(rp_agree(s->comm, st));
     rp_comm_bcast(s->comm, log, sizeof(*log), owner);
     if (!log->is_fallback) {
-        f->is_actorder = lead->linear->choice.is_actorder_static;
+        f->is_actorder = lead->linear->choice.actorder == RP_ACTORDER_STATIC;
         rp_comm_bcast(s->comm, f->l, cols * cols * sizeof(*f->l), owner);
         rp_comm_bcast(s->comm, f->d, cols * sizeof(*f->d), owner);
         rp_comm_bcast(s->comm, f->order, cols * sizeof(*f->order), owner);
@@ -311,6 +311,7 @@ static void solve_queued(void *ctx, int64_t index, int thread)
         .grid = &a->linear->grid[tile->form],
         .factor = a->solver->needs_gram ? &solver->factor : NULL,
         .block_cols = a->linear->choice.block_size,
+        .sweeps = rp_linear_sweeps(a->linear, tile->form),
         .w = solver->slots[a->linear->slot] + tile->row0 * a->linear->cols,
         .out = &rows,
         .scratch = solver->scratch + (size_t)thread * solver->scratch_each,
@@ -347,7 +348,7 @@ static void solve_tiles(rp_site_solver *solver, const bool is_wanted[MAX_SITE_LI
 static bool same_factor(const active_linear *a, const active_linear *b)
 {
     return a->linear->choice.dampening_frac == b->linear->choice.dampening_frac &&
-           a->linear->choice.is_actorder_static == b->linear->choice.is_actorder_static;
+           a->linear->choice.actorder == b->linear->choice.actorder;
 }
 
 /* One factor for all linears that ask for the same damping and order; then the next. */
