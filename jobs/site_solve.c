@@ -291,6 +291,8 @@ static rp_status share_factor(rp_site_solver *solver, const active_linear *lead,
         f->is_actorder = lead->linear->choice.actorder == RP_ACTORDER_STATIC;
         rp_comm_bcast(s->comm, f->l, cols * cols * sizeof(*f->l), owner);
         rp_comm_bcast(s->comm, f->d, cols * sizeof(*f->d), owner);
+        rp_comm_bcast(s->comm, f->diagonal, cols * sizeof(*f->diagonal), owner);
+        rp_comm_bcast(s->comm, &f->damping, sizeof(f->damping), owner);
         rp_comm_bcast(s->comm, f->order, cols * sizeof(*f->order), owner);
         rp_comm_bcast(s->comm, f->importance, cols * sizeof(*f->importance), owner);
         rp_comm_bcast(s->comm, f->is_dead, cols * sizeof(*f->is_dead), owner);
