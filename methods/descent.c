@@ -80,18 +80,32 @@ size_t rp_descent_scratch_bytes(const rp_grid *grid, int64_t rows, int64_t cols)
 
 /* ---- Gradient ---- */
 
-/* to [m][ld] = left [m, k] from [k][ld] + beta to; left row-major, ldl apart, transposed or not. */
-static void multiply(const descent *s, CBLAS_TRANSPOSE trans, int64_t m, int64_t k,
-                     const float *left, int64_t ldl, const float *from, float beta, float *to)
+/* A piece of a matrix of `ld` columns, read as it is or transposed. */
+typedef struct piece {
+    const float *at;
+    int64_t ld;
+    CBLAS_TRANSPOSE trans;
+} piece;
+
+/* to [m][ld] = left [m, k] from [k][ld] + beta to. */
+static void multiply(const descent *s, int64_t m, int64_t k, piece left, const float *from,
+                     float beta, float *to)
 {
-    cblas_sgemm(CblasRowMajor, trans, CblasNoTrans, (int)m, (int)s->t.ld, (int)k, 1.0f, left,
-                (int)ldl, from, (int)s->t.ld, beta, to, (int)s->t.ld);
+    cblas_sgemm(CblasRowMajor, left.trans, CblasNoTrans, (int)m, (int)s->t.ld, (int)k, 1.0f,
+                left.at, (int)left.ld, from, (int)s->t.ld, beta, to, (int)s->t.ld);
+}
+
+/* The block's part of H, from row and column i and j of the block. */
+static piece h_piece(const descent *s, int64_t i, int64_t j)
+{
+    return (piece){s->h + i * s->block + j, s->block, CblasNoTrans};
 }
 
 /* The block's part of H, both triangles, and of G. */
 static void open_block(descent *s, int64_t a, int64_t b)
 {
     const int64_t c = s->cols;
+    const int64_t ld = s->t.ld;
     const float *l = s->t.factor->l;
 
     s->a = a;
@@ -103,12 +117,12 @@ static void open_block(descent *s, int64_t a, int64_t b)
             s->h[j * s->block + i] = l[(a + i) * c + a + j];
         }
     }
-    multiply(s, CblasNoTrans, s->n, s->n, s->h, s->block, s->t.error + a * s->t.ld, 0.0f, s->g);
+    multiply(s, s->n, s->n, h_piece(s, 0, 0), s->t.error + a * ld, 0.0f, s->g);
     if (a > 0) {
-        multiply(s, CblasTrans, s->n, a, l + a, c, s->t.error, 1.0f, s->g);
+        multiply(s, s->n, a, (piece){l + a, c, CblasTrans}, s->t.error, 1.0f, s->g);
     }
     if (b < c) {
-        multiply(s, CblasNoTrans, s->n, c - b, l + a * c + b, c, s->t.error + b * s->t.ld, 1.0f,
+        multiply(s, s->n, c - b, (piece){l + a * c + b, c, CblasNoTrans}, s->t.error + b * ld, 1.0f,
                  s->g);
     }
 }
@@ -118,7 +132,7 @@ static void open_block(descent *s, int64_t a, int64_t b)
 static void push(descent *s, int64_t lo, int64_t n, const float *change, int64_t until)
 {
     if (until > 0) {
-        multiply(s, CblasNoTrans, until, n, s->h + lo, s->block, change, 1.0f, s->g);
+        multiply(s, until, n, h_piece(s, 0, lo), change, 1.0f, s->g);
     }
 }
 
@@ -251,7 +265,7 @@ static void search_line(descent *s, line kind, int64_t lo, int64_t n)
     float *params = s->t.params + column / s->group * s->ops->n_params * s->t.rows;
 
     fill_direction(s, kind, params, lo, n);
-    multiply(s, CblasNoTrans, n, n, s->h + lo * s->block + lo, s->block, s->u, 0.0f, s->hu);
+    multiply(s, n, n, h_piece(s, lo, lo), s->u, 0.0f, s->hu);
     dot_columns(s->t.ld, n, s->u, s->g + lo * s->t.ld, s->dot);
     dot_columns(s->t.ld, n, s->u, s->hu, s->curvature);
     if (take_steps(s, kind, params + param_of(s, kind, column % s->group / s->sub) * s->t.rows)) {
@@ -278,22 +292,30 @@ static void search_params(descent *s)
 
 /* ---- Codes ---- */
 
-/* Where the new value lowers the loss: code, error and change; elsewhere change is 0. Returns the
- * gain. */
+/* out = w - out */
+RP_CLONES static void subtract_from(int64_t rows, const float *restrict w, float *restrict out)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        out[r] = w[r] - out[r];
+    }
+}
+
+/* Where the error `left` by the new code lowers the loss: code, error and change; elsewhere change
+ * is 0. Returns the gain. */
 RP_CLONES static double take_codes(int64_t rows, float curvature, const float *restrict g,
-                                   const float *restrict w, const float *restrict decoded,
-                                   const uint8_t *restrict code, uint8_t *restrict kept,
-                                   float *restrict error, float *restrict change)
+                                   const float *restrict left, const uint8_t *restrict code,
+                                   uint8_t *restrict kept, float *restrict error,
+                                   float *restrict change)
 {
     double lane[8] = {0};
     double sum = 0;
 
     for (int64_t r = 0; r < rows; r++) {
-        const float step = (w[r] - decoded[r]) - error[r];
+        const float step = left[r] - error[r];
         const float gain = -step * (2 * g[r] + step * curvature);
         const bool is_taken = gain > 0;
         change[r] = is_taken ? step : 0;
-        error[r] = is_taken ? w[r] - decoded[r] : error[r];
+        error[r] = is_taken ? left[r] : error[r];
         kept[r] = is_taken ? code[r] : kept[r];
         lane[r % 8] += is_taken ? (double)gain : 0;
     }
@@ -335,7 +357,8 @@ static void search_column(descent *s, int64_t lo, int64_t n, int64_t i)
     minimiser(s->t.rows, curvature, s->dot, w, error_of(s, at), s->step);
     s->ops->round_column(s->t.grid, s->t.rows, params, (int)(column % s->group / s->sub), s->step,
                          s->code, s->decoded);
-    s->gain += take_codes(s->t.rows, curvature, s->dot, w, s->decoded, s->code,
+    subtract_from(s->t.rows, w, s->decoded);
+    s->gain += take_codes(s->t.rows, curvature, s->dot, s->decoded, s->code,
                           s->t.codes + column * s->t.rows, error_of(s, at), change);
 }
 
