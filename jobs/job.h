@@ -60,13 +60,18 @@ typedef enum rp_window_variant {
 /* output.formats[].dtype: an rp_dtype, or the model's own type. */
 #define RP_DTYPE_AUTO (-1)
 
+/* Order of the columns in gptq. AUTO: static on integer grids, none on GGUF's. */
+typedef enum rp_actorder { RP_ACTORDER_NONE = 0, RP_ACTORDER_STATIC, RP_ACTORDER_AUTO } rp_actorder;
+/* recipe_step.sweeps: 4 on GGUF's grids, 0 on integer ones. */
+#define RP_SWEEPS_AUTO (-1)
+
 /* Part of a step that overrides may change; after parsing everything is resolved (scheme, step). */
 typedef struct rp_step_scheme {
     int64_t bits;          /* 2..8 */
     int64_t is_symmetric;  /* 0 or 1 */
     int64_t group_size;    /* columns; -1: per channel */
     int64_t mse;           /* 0 or 1: clipping search */
-    int64_t actorder;      /* 0: none, 1: static */
+    int64_t actorder;      /* rp_actorder */
     double dampening_frac; /* of the mean diagonal; gptq */
 } rp_step_scheme;
 
@@ -87,6 +92,7 @@ typedef struct rp_recipe_step {
     rp_step_scheme scheme;
     int64_t drift;      /* rp_drift_mode */
     int64_t block_size; /* columns of a lazy block, gptq */
+    int64_t sweeps;     /* of coordinate descent after it, or RP_SWEEPS_AUTO */
     rp_recipe_overrides overrides;
 } rp_recipe_step;
 
@@ -202,10 +208,11 @@ typedef struct rp_linear_choice {
     int64_t step;  /* index in recipe */
     rp_method method;
     rp_scheme scheme;
-    bool is_actorder_static;
+    rp_actorder actorder; /* in rp_linear never AUTO */
     double dampening_frac;
     rp_drift_mode drift;
     int64_t block_size;
+    int64_t sweeps; /* or RP_SWEEPS_AUTO: rp_linear_sweeps */
 } rp_linear_choice;
 
 /* Local. For a linear's module name ("model.layers.0.self_attn.q_proj", without ".weight"). The

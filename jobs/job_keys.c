@@ -204,15 +204,22 @@ static const rp_option_word drift_words[] = {{"none", RP_DRIFT_NONE},
                                              {"asymmetric", RP_DRIFT_ASYMMETRIC},
                                              {"full", RP_DRIFT_FULL},
                                              {NULL, 0}};
-static const rp_option_word actorder_words[] = {{"none", 0}, {"static", 1}, {NULL, 0}};
+static const rp_option_word actorder_words[] = {{"none", RP_ACTORDER_NONE},
+                                                {"static", RP_ACTORDER_STATIC},
+                                                {"auto", RP_ACTORDER_AUTO},
+                                                {NULL, 0}};
+static const rp_option_word sweeps_words[] = {{"auto", RP_SWEEPS_AUTO}, {NULL, 0}};
 /* In an override the word for "as the step has it" is "step". */
 static const rp_option_word step_bits_words[] = {{"step", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word step_bool_words[] = {
     {"false", 0}, {"true", 1}, {"step", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word step_group_words[] = {
     {"channel", -1}, {"-1", -1}, {"step", RP_FROM_ABOVE}, {NULL, 0}};
-static const rp_option_word step_actorder_words[] = {
-    {"none", 0}, {"static", 1}, {"step", RP_FROM_ABOVE}, {NULL, 0}};
+static const rp_option_word step_actorder_words[] = {{"none", RP_ACTORDER_NONE},
+                                                     {"static", RP_ACTORDER_STATIC},
+                                                     {"auto", RP_ACTORDER_AUTO},
+                                                     {"step", RP_FROM_ABOVE},
+                                                     {NULL, 0}};
 
 #define BITS_ROW(words_, fallback_)                                                                \
     {                                                                                              \
@@ -240,7 +247,7 @@ static const rp_option_word step_actorder_words[] = {
     {                                                                                              \
         .name = "actorder", .type = RP_OPTION_WORD, AT(scheme.actorder), .fallback = (fallback_),  \
         .words = (words_),                                                                         \
-        .help = "static: columns in the order of their activations, groups as stored"              \
+        .help = "static: columns by activation, groups as stored; auto: static, GGUF none"         \
     }
 #define DAMPENING_ROW(words_, fallback_)                                                           \
     {                                                                                              \
@@ -325,7 +332,7 @@ static const rp_option gptq_rows[] = {
     SYMMETRIC_ROW(symmetric_words, "scheme"),
     GROUP_ROW(group_words, "scheme"),
     MSE_ROW(bool_words, "false"),
-    ACTORDER_ROW(actorder_words, "static"),
+    ACTORDER_ROW(actorder_words, "auto"),
     DAMPENING_ROW(NULL, "0.01"),
     DRIFT_ROW("full"),
     {.name = "block_size",
@@ -335,6 +342,14 @@ static const rp_option gptq_rows[] = {
      .min = 1,
      .max = 4096,
      .help = "columns solved before their errors are pushed on"},
+    {.name = "sweeps",
+     .type = RP_OPTION_INT,
+     AT(sweeps),
+     .fallback = "auto",
+     .min = 0,
+     .max = 1000,
+     .words = sweeps_words,
+     .help = "passes of coordinate descent after it; auto: 4 for GGUF's types, else 0"},
     OVERRIDES_ROW(gptq_override_rows),
     END_ROW,
 };

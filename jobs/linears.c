@@ -10,6 +10,8 @@
 #include "formats/gguf_blocks.h"
 #include "methods/solver.h"
 
+#define GGUF_SWEEPS 4
+
 rp_dtype rp_output_dense_type(const rp_output_format *format, rp_dtype source)
 {
     if (format->dtype != RP_DTYPE_AUTO) {
@@ -100,6 +102,19 @@ out:
     return st;
 }
 
+static bool is_gguf_grid(const rp_grid *grid)
+{
+    return grid->ops->fixed_bits != 0;
+}
+
+int64_t rp_linear_sweeps(const rp_linear *linear, int form)
+{
+    if (linear->choice.sweeps != RP_SWEEPS_AUTO) {
+        return linear->choice.sweeps;
+    }
+    return is_gguf_grid(&linear->grid[form]) ? GGUF_SWEEPS : 0;
+}
+
 static rp_status fill(rp_linear *linear, const rp_job *job, const rp_model_config *config,
                       int64_t layer, rp_slot slot)
 {
@@ -130,6 +145,11 @@ static rp_status fill(rp_linear *linear, const rp_job *job, const rp_model_confi
         return RP_OK;
     }
     RP_TRY(assign_forms(linear, job));
+    if (linear->choice.actorder == RP_ACTORDER_AUTO) {
+        linear->choice.actorder = linear->n_forms > 0 && is_gguf_grid(&linear->grid[0])
+                                      ? RP_ACTORDER_NONE
+                                      : RP_ACTORDER_STATIC;
+    }
 out:
     return st;
 }

@@ -39,6 +39,8 @@ void rp_linears_destroy(rp_linears *linears);
 const rp_linear *rp_linears_at(const rp_linears *linears, int64_t layer, rp_slot slot);
 /* Local. The linear whose weight has this name, or NULL. */
 const rp_linear *rp_linears_find(const rp_linears *linears, const char *weight_name);
+/* Local. Sweeps of coordinate descent that a form's solve ends with. */
+int64_t rp_linear_sweeps(const rp_linear *linear, int form);
 /* Local. The checkpoint's name of a form: "layer/3/self_attn.q_proj/0". */
 void rp_linear_unit(char *out, size_t out_bytes, const rp_linear *linear, int form);
 /* Local. Type of dense float tensors of an output; `source` is the tensor's own type. */

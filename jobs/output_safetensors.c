@@ -177,7 +177,7 @@ static rp_status quantization_config(json_t **out, const rp_store *store, const 
         modules[i].is_quantised = form != RP_FORM_NONE;
         if (modules[i].is_quantised) {
             modules[i].grid = linear->grid[form];
-            modules[i].is_actorder = linear->choice.is_actorder_static;
+            modules[i].is_actorder = linear->choice.actorder == RP_ACTORDER_STATIC;
             dampening_frac = linear->choice.dampening_frac;
         }
     }

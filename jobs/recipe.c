@@ -100,10 +100,11 @@ static void fill_choice(rp_linear_choice *out, const rp_recipe_step *step,
     out->scheme.is_symmetric = scheme->is_symmetric != 0;
     out->scheme.group_size = scheme->group_size < 0 ? 0 : scheme->group_size;
     out->scheme.mse = scheme->mse != 0;
-    out->is_actorder_static = scheme->actorder != 0;
+    out->actorder = (rp_actorder)scheme->actorder;
     out->dampening_frac = scheme->dampening_frac;
     out->drift = (rp_drift_mode)step->drift;
     out->block_size = step->block_size;
+    out->sweeps = step->sweeps;
 }
 
 rp_status rp_recipe_match(rp_linear_choice *out, const rp_job *job, const char *module)

@@ -317,7 +317,7 @@ static rp_status share_factor(rp_site_solver *solver, const active_linear *lead,
         }
         if (st == RP_OK) {
             st = rp_site_factor_build(f, log, s->exec, &view, lead->linear->choice.dampening_frac,
-                                      lead->linear->choice.is_actorder_static);
+                                      lead->linear->choice.actorder == RP_ACTORDER_STATIC);
         }
         s->flop[RP_PHASE_FACTOR] += (double)cols * (double)cols * (double)cols / 3;
     } else {
@@ -327,7 +327,7 @@ static rp_status share_factor(rp_site_solver *solver, const active_linear *lead,
     RP_TRY(rp_agree(s->comm, st));
     rp_comm_bcast(s->comm, log, sizeof(*log), owner);
     if (!log->is_fallback) {
-        f->is_actorder = lead->linear->choice.is_actorder_static;
+        f->is_actorder = lead->linear->choice.actorder == RP_ACTORDER_STATIC;
         rp_comm_bcast(s->comm, f->l, cols * cols * sizeof(*f->l), owner);
         rp_comm_bcast(s->comm, f->d, cols * sizeof(*f->d), owner);
         rp_comm_bcast(s->comm, f->diagonal, cols * sizeof(*f->diagonal), owner);
@@ -352,6 +352,7 @@ static void solve_queued(void *ctx, int64_t index, int thread)
         .grid = &a->linear->grid[tile->form],
         .factor = a->solver->needs_gram ? &solver->factor : NULL,
         .block_cols = a->linear->choice.block_size,
+        .sweeps = rp_linear_sweeps(a->linear, tile->form),
         .w = (a->target != NULL ? a->target : solver->slots[a->linear->slot]) +
              tile->row0 * a->linear->cols,
         .out = &rows,
@@ -389,7 +390,7 @@ static void solve_tiles(rp_site_solver *solver, const bool is_wanted[MAX_SITE_LI
 static bool same_factor(const active_linear *a, const active_linear *b)
 {
     return a->linear->choice.dampening_frac == b->linear->choice.dampening_frac &&
-           a->linear->choice.is_actorder_static == b->linear->choice.is_actorder_static;
+           a->linear->choice.actorder == b->linear->choice.actorder;
 }
 
 /* What the solver is asked for: the weights, or the drift-corrected target. */

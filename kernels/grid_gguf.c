@@ -431,15 +431,16 @@ static void gguf_round_column(const rp_grid *grid, int64_t rows, const float *pa
     decode_rows(rows, d, m, zero_code(grid), code, decoded);
 }
 
-#define OPS(title, n_bits, n_p)                                                                    \
+static const float l40[]={-8.0f,-7.0f,-6.0f,-5.0f,-4.0f,-3.0f,-2.0f,-1.0f,0.0f,1.0f,2.0f,3.0f,4.0f,5.0f,6.0f,7.0f};static const float l41[]={0.0f,1.0f,2.0f,3.0f,4.0f,5.0f,6.0f,7.0f,8.0f,9.0f,10.0f,11.0f,12.0f,13.0f,14.0f,15.0f};static const float l50[]={-16.0f,-15.0f,-14.0f,-13.0f,-12.0f,-11.0f,-10.0f,-9.0f,-8.0f,-7.0f,-6.0f,-5.0f,-4.0f,-3.0f,-2.0f,-1.0f,0.0f,1.0f,2.0f,3.0f,4.0f,5.0f,6.0f,7.0f,8.0f,9.0f,10.0f,11.0f,12.0f,13.0f,14.0f,15.0f};static const float l51[]={0.0f,1.0f,2.0f,3.0f,4.0f,5.0f,6.0f,7.0f,8.0f,9.0f,10.0f,11.0f,12.0f,13.0f,14.0f,15.0f,16.0f,17.0f,18.0f,19.0f,20.0f,21.0f,22.0f,23.0f,24.0f,25.0f,26.0f,27.0f,28.0f,29.0f,30.0f,31.0f};static const float l80[]={-128.0f,-127.0f,-126.0f,-125.0f,-124.0f,-123.0f,-122.0f,-121.0f,-120.0f,-119.0f,-118.0f,-117.0f,-116.0f,-115.0f,-114.0f,-113.0f,-112.0f,-111.0f,-110.0f,-109.0f,-108.0f,-107.0f,-106.0f,-105.0f,-104.0f,-103.0f,-102.0f,-101.0f,-100.0f,-99.0f,-98.0f,-97.0f,-96.0f,-95.0f,-94.0f,-93.0f,-92.0f,-91.0f,-90.0f,-89.0f,-88.0f,-87.0f,-86.0f,-85.0f,-84.0f,-83.0f,-82.0f,-81.0f,-80.0f,-79.0f,-78.0f,-77.0f,-76.0f,-75.0f,-74.0f,-73.0f,-72.0f,-71.0f,-70.0f,-69.0f,-68.0f,-67.0f,-66.0f,-65.0f,-64.0f,-63.0f,-62.0f,-61.0f,-60.0f,-59.0f,-58.0f,-57.0f,-56.0f,-55.0f,-54.0f,-53.0f,-52.0f,-51.0f,-50.0f,-49.0f,-48.0f,-47.0f,-46.0f,-45.0f,-44.0f,-43.0f,-42.0f,-41.0f,-40.0f,-39.0f,-38.0f,-37.0f,-36.0f,-35.0f,-34.0f,-33.0f,-32.0f,-31.0f,-30.0f,-29.0f,-28.0f,-27.0f,-26.0f,-25.0f,-24.0f,-23.0f,-22.0f,-21.0f,-20.0f,-19.0f,-18.0f,-17.0f,-16.0f,-15.0f,-14.0f,-13.0f,-12.0f,-11.0f,-10.0f,-9.0f,-8.0f,-7.0f,-6.0f,-5.0f,-4.0f,-3.0f,-2.0f,-1.0f,0.0f,1.0f,2.0f,3.0f,4.0f,5.0f,6.0f,7.0f,8.0f,9.0f,10.0f,11.0f,12.0f,13.0f,14.0f,15.0f,16.0f,17.0f,18.0f,19.0f,20.0f,21.0f,22.0f,23.0f,24.0f,25.0f,26.0f,27.0f,28.0f,29.0f,30.0f,31.0f,32.0f,33.0f,34.0f,35.0f,36.0f,37.0f,38.0f,39.0f,40.0f,41.0f,42.0f,43.0f,44.0f,45.0f,46.0f,47.0f,48.0f,49.0f,50.0f,51.0f,52.0f,53.0f,54.0f,55.0f,56.0f,57.0f,58.0f,59.0f,60.0f,61.0f,62.0f,63.0f,64.0f,65.0f,66.0f,67.0f,68.0f,69.0f,70.0f,71.0f,72.0f,73.0f,74.0f,75.0f,76.0f,77.0f,78.0f,79.0f,80.0f,81.0f,82.0f,83.0f,84.0f,85.0f,86.0f,87.0f,88.0f,89.0f,90.0f,91.0f,92.0f,93.0f,94.0f,95.0f,96.0f,97.0f,98.0f,99.0f,100.0f,101.0f,102.0f,103.0f,104.0f,105.0f,106.0f,107.0f,108.0f,109.0f,110.0f,111.0f,112.0f,113.0f,114.0f,115.0f,116.0f,117.0f,118.0f,119.0f,120.0f,121.0f,122.0f,123.0f,124.0f,125.0f,126.0f,127.0f};
+#define OPS(title, n_bits, n_p, lev)                                                                    \
     {                                                                                              \
-        .name = (title), .n_params = (n_p), .fixed_group = RP_GGUF_BLOCK, .fixed_bits = (n_bits),  \
+        .name = (title), .levels=lev, .n_params = (n_p), .fixed_group = RP_GGUF_BLOCK, .fixed_bits = (n_bits),  \
         .has_min = (n_p) == 2, .quantise = gguf_quantise, .fit = gguf_fit,                         \
         .round_column = gguf_round_column, .decode = gguf_decode,                                  \
     }
 
-const rp_grid_ops rp_grid_q4_0 = OPS("Q4_0", 4, 1);
-const rp_grid_ops rp_grid_q4_1 = OPS("Q4_1", 4, 2);
-const rp_grid_ops rp_grid_q5_0 = OPS("Q5_0", 5, 1);
-const rp_grid_ops rp_grid_q5_1 = OPS("Q5_1", 5, 2);
-const rp_grid_ops rp_grid_q8_0 = OPS("Q8_0", 8, 1);
+const rp_grid_ops rp_grid_q4_0 = OPS("Q4_0", 4, 1,l40);
+const rp_grid_ops rp_grid_q4_1 = OPS("Q4_1", 4, 2,l41);
+const rp_grid_ops rp_grid_q5_0 = OPS("Q5_0", 5, 1,l50);
+const rp_grid_ops rp_grid_q5_1 = OPS("Q5_1", 5, 2,l51);
+const rp_grid_ops rp_grid_q8_0 = OPS("Q8_0", 8, 1,l80);

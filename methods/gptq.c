@@ -19,10 +19,12 @@
 
 #include "base/mem.h"
 #include "kernels/clones.h"
+#include "methods/columns.h"
+#include "methods/descent.h"
 #include "methods/solver.h"
 
-#define LANES 16
-typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float))));
+#define ROOM 1.05f
+#define ROOM_FROM 63
 
 typedef struct tile {
     const rp_grid *grid;
@@ -30,14 +32,14 @@ typedef struct tile {
     int64_t rows, cols, ld, block, group, sub, ngroups;
     float *w, *delta, *p, *x;
     float *params;
-    float *column, *decoded, *multiplier; /* [ld], [ld], [block] */
-    float *row, *weight;                  /* [group] one row's values and importances */
+    float *column, *decoded, *zero, *multiplier; /* [ld], [ld], [ld], [block] */
+    float *row, *weight;                         /* [group] one row's values and importances */
     uint8_t *codes;
 } tile;
 
 static int64_t padded(int64_t rows)
 {
-    return RP_DIV_UP(rows, LANES) * LANES;
+    return RP_DIV_UP(rows, RP_COLUMN_LANES) * RP_COLUMN_LANES;
 }
 
 /* Scratch is carved in the order of `tile`'s pointers; base NULL measures. */
@@ -53,12 +55,14 @@ static size_t carve(tile *t, char *base)
         (size_t)(t->ngroups * t->grid->ops->n_params) * (size_t)t->rows,
         ld,
         ld,
+        ld,
         (size_t)t->block,
         (size_t)t->group,
         (size_t)t->group,
     };
-    float **const fields[] = {&t->w,      &t->delta,   &t->p,          &t->x,   &t->params,
-                              &t->column, &t->decoded, &t->multiplier, &t->row, &t->weight};
+    float **const fields[] = {&t->w,          &t->delta,  &t->p,       &t->x,
+                              &t->params,     &t->column, &t->decoded, &t->zero,
+                              &t->multiplier, &t->row,    &t->weight};
     size_t at = 0;
 
     for (size_t i = 0; i < RP_COUNT(counts); i++) {
@@ -68,7 +72,7 @@ static size_t carve(tile *t, char *base)
         at += RP_DIV_UP(counts[i] * sizeof(float), 64) * 64;
     }
     t->codes = base == NULL ? NULL : (uint8_t *)base + at;
-    return at + cols * (size_t)t->rows;
+    return at + RP_DIV_UP(cols * (size_t)t->rows, 64) * 64;
 }
 
 static tile make_tile(const rp_grid *grid, int64_t rows, int64_t cols, int64_t block_cols)
@@ -87,11 +91,12 @@ static size_t gptq_scratch_bytes(const rp_grid *grid, int64_t rows, int64_t cols
 {
     tile t = make_tile(grid, rows, cols, block_cols);
 
-    return carve(&t, NULL);
+    return carve(&t, NULL) + rp_descent_scratch_bytes(grid, rows, cols);
 }
 
 static void load(tile *t, const float *w)
 {
+    memset(t->zero, 0, (size_t)t->ld * sizeof(float));
     memset(t->w, 0, (size_t)(t->cols * t->ld) * sizeof(float));
     memset(t->delta, 0, (size_t)(t->cols * t->ld) * sizeof(float));
     for (int64_t k = 0; k < t->cols; k++) {
@@ -114,6 +119,25 @@ static void store_params(tile *t, int64_t g, int64_t r, const float *params)
     }
 }
 
+static void load_params(const tile *t, int64_t g, int64_t r, float *params)
+{
+    const int n_params = t->grid->ops->n_params;
+
+    for (int p = 0; p < n_params; p++) {
+        params[p] = t->params[(g * n_params + p) * t->rows + r];
+    }
+}
+
+/* d and dmin are frozen before the sub-groups' integers are fitted again, to columns that feedback
+ * has made larger: without room 1 to 4 % of the integers of six bits end at their bound. */
+static void leave_room(const rp_grid *grid, float *params)
+{
+    if (grid->ops->has_min && grid->ops->min_hi >= ROOM_FROM) {
+        params[0] = rp_round_to_dtype(params[0] * ROOM, RP_F16);
+        params[1] = rp_round_to_dtype(params[1] * ROOM, RP_F16);
+    }
+}
+
 /* Static groups: from the original weights, dead columns as 0. */
 static void fit_all_groups(tile *t, const float *w)
 {
@@ -132,47 +156,76 @@ static void fit_all_groups(tile *t, const float *w)
     }
 }
 
-/* A group that starts at k, columns e..k in factor order (reversed: k is the group's first column):
- * parameters from the corrected weights of all of them. */
-static void fit_group_at(tile *t, int64_t k)
+/* x [n] := the corrected weights of columns k-n+1 .. k, of which none is solved yet, in block a..b.
+ * p has what they owe columns b and beyond, if they are all of the block. */
+static void correct_columns(tile *t, int64_t k, int64_t n, int64_t a, int64_t b)
 {
     const int64_t c = t->cols;
-    const int64_t c0 = c - 1 - k;
-    const int64_t e = RP_MAX(k - t->group + 1, 0);
-    const int64_t n = k - e + 1;
-    const int64_t done = c - 1 - k;
-    float params[RP_GRID_MAX_PARAMS];
+    const int64_t e = k - n + 1;
+    const bool is_pulled = e >= a;
+    const int64_t done = (is_pulled ? b : c) - 1 - k;
+    const size_t count = (size_t)(n * t->ld);
 
-    memset(t->x, 0, (size_t)(n * t->ld) * sizeof(float));
+    if (is_pulled) {
+        memcpy(t->x, t->p + (e - a) * t->ld, count * sizeof(float));
+    } else {
+        memset(t->x, 0, count * sizeof(float));
+    }
     if (done > 0) {
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)n, (int)t->ld, (int)done, 1.0f,
-                    t->f->l + (k + 1) * c + e, (int)c, t->delta + (k + 1) * t->ld, (int)t->ld, 0.0f,
+                    t->f->l + (k + 1) * c + e, (int)c, t->delta + (k + 1) * t->ld, (int)t->ld, 1.0f,
                     t->x, (int)t->ld);
+    }
+    if (k + 1 < c) {
         cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasUnit, (int)n, (int)t->ld,
                     1.0f, t->f->l + e * c + e, (int)c, t->x, (int)t->ld);
     }
-    for (int64_t i = 0; i < n; i++) {
-        t->weight[i] = t->f->d[k - i];
+    for (size_t i = 0; i < count; i++) {
+        t->x[i] += t->w[e * t->ld + (int64_t)i];
     }
+    for (int64_t i = 0; i < n; i++) {
+        t->weight[i] = t->f->is_dead[t->f->order[k - i]] ? 0 : t->f->d[k - i];
+    }
+}
+
+/* Row r of the corrected columns, in original order. */
+static void take_row(tile *t, int64_t n, int64_t r)
+{
+    for (int64_t i = 0; i < n; i++) {
+        t->row[i] = t->x[(n - 1 - i) * t->ld + r];
+    }
+}
+
+/* A group of n columns starts at k: parameters from the corrected weights of all of them. */
+static void fit_group_at(tile *t, int64_t k, int64_t a, int64_t b)
+{
+    const int64_t c0 = t->cols - 1 - k;
+    const int64_t n = RP_MIN(t->group, t->cols - c0);
+    float params[RP_GRID_MAX_PARAMS];
+
+    correct_columns(t, k, n, a, b);
     for (int64_t r = 0; r < t->rows; r++) {
-        for (int64_t i = 0; i < n; i++) {
-            t->row[i] = t->w[(k - i) * t->ld + r] + t->x[(n - 1 - i) * t->ld + r];
-        }
+        take_row(t, n, r);
         t->grid->ops->fit(t->grid, n, t->row, t->weight, params);
+        leave_room(t->grid, params);
         store_params(t, c0 / t->group, r, params);
     }
 }
 
-/* out = w + p + sum over s < n of multiplier[s] * delta[s]; all rows of ld floats. */
-RP_CLONES static void pull(int64_t ld, int64_t n, const float *w, const float *p,
-                           const float *delta, const float *multiplier, float *out)
+/* The same for a sub-group, whose integers alone are fitted again. */
+static void refit_sub_at(tile *t, int64_t k, int64_t a, int64_t b)
 {
-    for (int64_t r = 0; r < ld; r += LANES) {
-        lanes sum = *(const lanes *)(const void *)(w + r) + *(const lanes *)(const void *)(p + r);
-        for (int64_t s = 0; s < n; s++) {
-            sum += multiplier[s] * *(const lanes *)(const void *)(delta + s * ld + r);
-        }
-        *(lanes *)(void *)(out + r) = sum;
+    const int64_t c0 = t->cols - 1 - k;
+    const int64_t g = c0 / t->group;
+    float params[RP_GRID_MAX_PARAMS];
+
+    correct_columns(t, k, t->sub, a, b);
+    for (int64_t r = 0; r < t->rows; r++) {
+        take_row(t, t->sub, r);
+        load_params(t, g, r, params);
+        t->grid->ops->refit(t->grid, (int)(c0 % t->group / t->sub), t->sub, t->row, t->weight,
+                            params);
+        store_params(t, g, r, params);
     }
 }
 
@@ -202,7 +255,8 @@ static double solve_column(tile *t, int64_t k, int64_t a, int64_t b)
     for (int64_t s = k + 1; s < b; s++) {
         t->multiplier[s - k - 1] = t->f->l[s * t->cols + k];
     }
-    pull(t->ld, b - k - 1, w, t->p + (k - a) * t->ld, delta + t->ld, t->multiplier, t->column);
+    rp_columns_pull(t->ld, b - k - 1, w, t->p + (k - a) * t->ld, delta + t->ld, t->multiplier,
+                    t->column);
     t->grid->ops->round_column(t->grid, t->rows, params, (int)(c % t->group / t->sub), t->column,
                                t->codes + c * t->rows, t->decoded);
     for (int64_t r = 0; r < t->rows; r++) {
@@ -226,33 +280,62 @@ static void store(const tile *t, rp_form *out)
     }
 }
 
+/* Columns a..b, which are the next of the order. Returns their loss under the damped H. */
+static double solve_block(tile *t, int64_t a, int64_t b)
+{
+    const int64_t c = t->cols;
+    double loss = 0;
+
+    memset(t->p, 0, (size_t)(t->block * t->ld) * sizeof(float));
+    if (b < c) {
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)(b - a), (int)t->ld, (int)(c - b),
+                    1.0f, t->f->l + b * c + a, (int)c, t->delta + b * t->ld, (int)t->ld, 0.0f, t->p,
+                    (int)t->ld);
+    }
+    for (int64_t k = b - 1; k >= a; k--) {
+        const int64_t column = c - 1 - k;
+        if (!t->f->is_actorder && column % t->group == 0) {
+            fit_group_at(t, k, a, b);
+        }
+        if (!t->f->is_actorder && t->grid->ops->refit != NULL && column % t->sub == 0) {
+            refit_sub_at(t, k, a, b);
+        }
+        loss += solve_column(t, k, a, b);
+    }
+    return loss;
+}
+
+/* What the damping, and the unit diagonal of dead columns, add to the loss. */
+static double damping_loss(const tile *t)
+{
+    double loss = 0;
+
+    for (int64_t k = 0; k < t->cols; k++) {
+        const double own = t->f->is_dead[t->f->order[k]] ? 1 : 0;
+        loss += (t->f->damping + own) * column_loss(t->rows, t->delta + k * t->ld, t->zero);
+    }
+    return loss;
+}
+
 static void gptq_solve(rp_solver_task *task)
 {
     tile t = make_tile(task->grid, task->out->rows, task->out->cols, task->block_cols);
-    const int64_t c = t.cols;
+    void *rest = NULL;
 
     t.f = task->factor;
-    (void)carve(&t, task->scratch);
+    rest = (char *)task->scratch + carve(&t, task->scratch);
     load(&t, task->w);
     if (t.f->is_actorder) {
         fit_all_groups(&t, task->w);
     }
     task->loss = 0;
-    for (int64_t b = c; b > 0; b -= t.block) {
-        const int64_t a = RP_MAX(b - t.block, 0);
-        memset(t.p, 0, (size_t)(t.block * t.ld) * sizeof(float));
-        if (b < c) {
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)(b - a), (int)t.ld,
-                        (int)(c - b), 1.0f, t.f->l + b * c + a, (int)c, t.delta + b * t.ld,
-                        (int)t.ld, 0.0f, t.p, (int)t.ld);
-        }
-        for (int64_t k = b - 1; k >= a; k--) {
-            if (!t.f->is_actorder && (c - 1 - k) % t.group == 0) {
-                fit_group_at(&t, k);
-            }
-            task->loss += solve_column(&t, k, a, b);
-        }
+    for (int64_t b = t.cols; b > 0; b -= t.block) {
+        task->loss += solve_block(&t, RP_MAX(b - t.block, 0), b);
     }
+    task->loss -= damping_loss(&t);
+    const rp_descent_tile descent = {t.grid, t.f, t.rows, t.ld, t.w, t.delta, t.params, t.codes};
+    task->loss -= rp_descent_run(&descent, task->sweeps, rest);
+    task->loss = RP_MAX(task->loss, 0);
     store(&t, task->out);
 }
 

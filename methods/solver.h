@@ -18,10 +18,11 @@ typedef struct rp_solver_task {
     const float
         *importance;    /* [cols] mean squares of the inputs, for rtn; NULL: all columns equal */
     int64_t block_cols; /* columns of a lazy block */
+    int64_t sweeps;     /* passes of coordinate descent after error feedback */
     const float *w;     /* [rows, cols] original weights of the tile, row-major */
     rp_form *out;       /* RP_FORM_CODES view of the tile's rows; filled */
     void *scratch;      /* [scratch_bytes], this thread's */
-    double loss;        /* out: tr(dW H dW^T) of the tile, per token; 0 without statistics */
+    double loss; /* out: tr(dW H dW^T) of the tile, undamped, per token; 0 without statistics */
 } rp_solver_task;
 
 typedef struct rp_solver {

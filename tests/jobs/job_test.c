@@ -60,7 +60,8 @@ static void test_design_example(void **state)
     assert_int_equal(step->scheme.bits, 4);
     assert_int_equal(step->scheme.is_symmetric, 0);
     assert_int_equal(step->scheme.group_size, 64);
-    assert_int_equal(step->scheme.actorder, 1);
+    assert_int_equal(step->scheme.actorder, RP_ACTORDER_AUTO);
+    assert_int_equal(step->sweeps, RP_SWEEPS_AUTO);
     assert_int_equal(step->overrides.items[0].scheme.bits, 8);
     assert_int_equal(step->overrides.items[0].scheme.group_size, -1);
     assert_int_equal(step->overrides.items[0].scheme.is_symmetric, 0);
@@ -139,7 +140,8 @@ static void test_refused_values(void **state)
            "(did you mean \"W4A16\"?)");
     refuse(MODEL OUTPUT CALIBRATION "recipe: [{gptq: {group_size: 0}}]\n",
            "recipe.gptq.group_size");
-    refuse(MODEL OUTPUT CALIBRATION "recipe: [{gptq: {actorder: group}}]\n", "none or static");
+    refuse(MODEL OUTPUT CALIBRATION "recipe: [{gptq: {actorder: group}}]\n",
+           "none, static or auto");
     refuse(MODEL OUTPUT CALIBRATION "recipe: [{rtn: {actorder: static}}]\n",
            "unknown key \"actorder\" in recipe.rtn");
     refuse(MODEL OUTPUT CALIBRATION "recipe: [{gptq: {targets: [\"re:(\"]}}]\n",

@@ -37,12 +37,13 @@ static void test_match(void **state)
     assert_int_equal(c.scheme.bits, 8);
     assert_false(c.scheme.is_symmetric);
     assert_int_equal(c.scheme.group_size, 32);
-    assert_false(c.is_actorder_static);
+    assert_int_equal(c.actorder, RP_ACTORDER_NONE);
     assert_true(c.dampening_frac == 0.01);
 
     assert_ok(rp_recipe_match(&c, job, "model.layers.0.self_attn.q_proj"));
     assert_int_equal(c.scheme.bits, 5);
-    assert_true(c.scheme.is_symmetric && c.scheme.mse && c.is_actorder_static);
+    assert_true(c.scheme.is_symmetric && c.scheme.mse);
+    assert_int_equal(c.actorder, RP_ACTORDER_AUTO);
     assert_true(c.dampening_frac == 0.1);
 
     assert_ok(rp_recipe_match(&c, job, "special"));

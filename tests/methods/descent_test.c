@@ -1,0 +1,342 @@
+/* Coordinate descent against the same moves written plainly in f64, one row at a time. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "methods/solver.h"
+#include "site_problem.h"
+
+enum { ROWS = PROBLEM_ROWS, MIN_BLOCK = 128 };
+
+typedef struct descent_case {
+    h_kind kind;
+    int64_t cols;
+    bool is_actorder;
+    const char *name; /* of the grid */
+    int bits;         /* affine: this and below */
+    int64_t group;
+} descent_case;
+
+static rp_grid grid_of(const descent_case *c)
+{
+    rp_grid grid = {.ops = rp_grid_find(c->name), .scale_type = RP_F16};
+
+    assert_non_null(grid.ops);
+    grid.bits = grid.ops->fixed_bits != 0 ? grid.ops->fixed_bits : c->bits;
+    grid.group = grid.ops->fixed_bits != 0 ? grid.ops->fixed_group : c->group;
+    return grid;
+}
+
+static void solve(const site_problem *p, const rp_grid *grid, int64_t sweeps, int fill,
+                  rp_form *form, double *loss)
+{
+    const size_t nbytes = rp_solver_gptq.scratch_bytes(grid, ROWS, p->cols, 64);
+    rp_solver_task task = {.grid = grid,
+                           .factor = &p->factor,
+                           .block_cols = 64,
+                           .sweeps = sweeps,
+                           .w = p->w,
+                           .out = form};
+
+    assert_int_equal(rp_form_create_codes(form, grid, ROWS, p->cols), RP_OK);
+    assert_int_equal(rp_alloc(&task.scratch, nbytes), RP_OK);
+    memset(task.scratch, fill, nbytes);
+    rp_solver_gptq.solve(&task);
+    *loss = task.loss;
+    free(task.scratch);
+}
+
+/* ---- The plain form ---- */
+
+typedef struct plain {
+    const site_problem *p;
+    const rp_grid *grid;
+    int64_t group, sub;
+    float *params;     /* of the row */
+    uint8_t *codes;    /* of the row */
+    double *w, *e, *u; /* [cols] target, target - decoded, direction */
+} plain;
+
+static float *params_at(const plain *s, int64_t column)
+{
+    return s->params + column / s->group * s->grid->ops->n_params;
+}
+
+static void decode_group(plain *s, int64_t column)
+{
+    const int64_t c0 = column / s->group * s->group;
+    const int64_t n = RP_MIN(s->group, s->p->cols - c0);
+    float *decoded = calloc((size_t)n, sizeof(*decoded));
+
+    s->grid->ops->decode(s->grid, params_at(s, c0), n, s->codes + c0, decoded);
+    for (int64_t i = 0; i < n; i++) {
+        s->e[c0 + i] = s->w[c0 + i] - (double)decoded[i];
+    }
+    free(decoded);
+}
+
+static double slope(const plain *s, int64_t column)
+{
+    double sum = 0;
+
+    for (int64_t j = 0; j < s->p->cols; j++) {
+        sum += s->p->h[column * s->p->cols + j] * s->e[j];
+    }
+    return sum;
+}
+
+/* The optimum of param along u over columns c0 .. c0 + n - 1, rounded to 1 (integer) or fp16. */
+static void search_line(plain *s, float *param, int64_t c0, int64_t n, bool is_integer, float lo,
+                        float hi)
+{
+    const int64_t cols = s->p->cols;
+    double num = 0;
+    double den = 0;
+    float value = 0;
+
+    for (int64_t i = c0; i < c0 + n; i++) {
+        num += s->u[i] * slope(s, i);
+        for (int64_t j = c0; j < c0 + n; j++) {
+            den += s->u[i] * s->p->h[i * cols + j] * s->u[j];
+        }
+    }
+    if (!(den > 0)) {
+        return;
+    }
+    value = (float)((double)*param + num / den);
+    value = is_integer ? nearbyintf(value) : rp_round_to_dtype(value, RP_F16);
+    value = fminf(fmaxf(value, lo), hi);
+    const double step = (double)value - (double)*param;
+    if (step * (2 * num - step * den) > 0) {
+        *param = value;
+        decode_group(s, c0);
+    }
+}
+
+/* u := factor * level, or factor alone. */
+static void set_direction(plain *s, int64_t c0, int64_t n, double factor, bool has_level)
+{
+    for (int64_t i = c0; i < c0 + n; i++) {
+        s->u[i] = factor * (has_level ? (double)s->grid->ops->levels[s->codes[i]] : 1);
+    }
+}
+
+static void search_group(plain *s, int64_t c0)
+{
+    const rp_grid_ops *ops = s->grid->ops;
+    float *params = params_at(s, c0);
+    float *scales = params + (ops->has_min ? 2 : 1);
+    float *mins = scales + ops->n_sub;
+
+    for (int k = 0; k < ops->n_sub; k++) {
+        const int64_t at = c0 + k * s->sub;
+        set_direction(s, at, s->sub, (double)params[0], true);
+        search_line(s, &scales[k], at, s->sub, true, (float)ops->scale_lo, (float)ops->scale_hi);
+        if (ops->has_min) {
+            set_direction(s, at, s->sub, -(double)params[1], false);
+            search_line(s, &mins[k], at, s->sub, true, 0, (float)ops->min_hi);
+        }
+    }
+    for (int is_min = 0; is_min <= (int)ops->has_min; is_min++) {
+        const bool two_levels = ops->n_sub > 0;
+        for (int64_t at = c0; at < c0 + s->group; at += s->sub) {
+            const int64_t k = (at - c0) / s->sub;
+            const double of_sub = is_min ? -(double)mins[k] : (double)scales[k];
+            set_direction(s, at, s->sub, two_levels ? of_sub : 1, !is_min);
+        }
+        search_line(s, &params[is_min], c0, s->group, false, is_min && two_levels ? 0 : -INFINITY,
+                    INFINITY);
+    }
+}
+
+static void search_code(plain *s, int64_t column)
+{
+    const double h = s->p->h[column * s->p->cols + column];
+    const double g = slope(s, column);
+    const double now = s->w[column] - s->e[column];
+    uint8_t code = 0;
+    float decoded = 0;
+
+    if (!(h > 0)) {
+        return;
+    }
+    const float x = (float)(now + g / h);
+    s->grid->ops->round_column(s->grid, 1, params_at(s, column), (int)(column % s->group / s->sub),
+                               &x, &code, &decoded);
+    const double step = now - (double)decoded;
+    if (step * (2 * g + step * h) < 0) {
+        s->codes[column] = code;
+        s->e[column] += step;
+    }
+}
+
+static void sweep_row(plain *s, bool has_lines)
+{
+    const int64_t n = s->p->cols;
+    const int64_t block = has_lines ? RP_DIV_UP(MIN_BLOCK, s->group) * s->group : MIN_BLOCK;
+
+    for (int64_t c0 = 0; c0 < n; c0 += block) {
+        const int64_t end = RP_MIN(c0 + block, n);
+        for (int64_t at = c0; has_lines && at < end; at += s->group) {
+            search_group(s, at);
+        }
+        for (int64_t k = c0; k < end; k++) {
+            search_code(s, s->p->factor.order[n - 1 - k]);
+        }
+    }
+}
+
+static void sweep_plainly(const site_problem *p, rp_form *form, int sweeps)
+{
+    const rp_grid *grid = &form->grid;
+    const size_t n = (size_t)p->cols;
+    plain s = {.p = p,
+               .grid = grid,
+               .group = rp_grid_group_cols(grid, p->cols),
+               .sub = rp_grid_sub_cols(grid, p->cols),
+               .w = calloc(n, sizeof(double)),
+               .e = calloc(n, sizeof(double)),
+               .u = calloc(n, sizeof(double))};
+
+    for (int64_t r = 0; r < form->rows; r++) {
+        s.params = form->params + r * rp_form_params_per_row(form);
+        s.codes = form->codes + r * p->cols;
+        for (int64_t j = 0; j < p->cols; j++) {
+            s.w[j] = p->factor.is_dead[j] ? 0 : (double)p->w[r * p->cols + j];
+        }
+        for (int64_t c0 = 0; c0 < p->cols; c0 += s.group) {
+            decode_group(&s, c0);
+        }
+        for (int sweep = 0; sweep < sweeps; sweep++) {
+            sweep_row(&s, grid->ops->levels != NULL && !p->factor.is_actorder);
+        }
+    }
+    free(s.w);
+    free(s.e);
+    free(s.u);
+}
+
+/* ---- Checks ---- */
+
+static void check_equals_plain(const descent_case *c)
+{
+    enum { SWEEPS = 2 };
+    const rp_grid grid = grid_of(c);
+    site_problem p;
+    rp_form want;
+    rp_form got;
+    double loss = 0;
+    int64_t n_differ = 0;
+
+    site_problem_create(&p, c->kind, c->cols, c->is_actorder);
+    solve(&p, &grid, 0, 0, &want, &loss);
+    const double before = site_problem_loss(&p, &want);
+    sweep_plainly(&p, &want, SWEEPS);
+    solve(&p, &grid, SWEEPS, 0, &got, &loss);
+    for (int64_t i = 0; i < ROWS * c->cols; i++) {
+        n_differ += want.codes[i] != got.codes[i];
+    }
+    const double want_loss = site_problem_loss(&p, &want);
+    const double got_loss = site_problem_loss(&p, &got);
+    print_message(
+        "%s kind %d cols %d order %d: %.3f %% of codes differ, loss %.6g -> %.6g (%.6g)\n", c->name,
+        (int)c->kind, (int)c->cols, (int)c->is_actorder,
+        100.0 * (double)n_differ / (double)(ROWS * c->cols), before, got_loss, want_loss);
+    assert_true(want_loss < before);
+    assert_true((double)n_differ <= 0.003 * (double)(ROWS * c->cols));
+    assert_true(fabs(got_loss - want_loss) <= 0.002 * want_loss);
+    assert_true(fabs(loss - got_loss) <= 1e-3 * got_loss);
+    rp_form_destroy(&want);
+    rp_form_destroy(&got);
+    site_problem_destroy(&p);
+}
+
+static void check_never_rises(const descent_case *c)
+{
+    const rp_grid grid = grid_of(c);
+    site_problem p;
+    double last = INFINITY;
+
+    site_problem_create(&p, c->kind, c->cols, c->is_actorder);
+    for (int64_t sweeps = 0; sweeps <= 4; sweeps++) {
+        rp_form form;
+        double own = 0;
+        solve(&p, &grid, sweeps, 0, &form, &own);
+        const double loss = site_problem_loss(&p, &form);
+        assert_true(loss <= last * (1 + 1e-6));
+        last = loss;
+        rp_form_destroy(&form);
+    }
+    site_problem_destroy(&p);
+}
+
+/* Nothing of the scratch memory's content comes through. */
+static void check_same_bits(const descent_case *c)
+{
+    const rp_grid grid = grid_of(c);
+    site_problem p;
+    rp_form a;
+    rp_form b;
+    double loss_a = 0;
+    double loss_b = 0;
+
+    site_problem_create(&p, c->kind, c->cols, c->is_actorder);
+    solve(&p, &grid, 2, 0, &a, &loss_a);
+    solve(&p, &grid, 2, 0x7f, &b, &loss_b);
+    assert_memory_equal(a.codes, b.codes, (size_t)(ROWS * c->cols));
+    assert_memory_equal(a.params, b.params,
+                        (size_t)(ROWS * rp_form_params_per_row(&a)) * sizeof(float));
+    assert_true(loss_a == loss_b);
+    rp_form_destroy(&a);
+    rp_form_destroy(&b);
+    site_problem_destroy(&p);
+}
+
+static const descent_case cases[] = {
+    {MILD, 256, false, "Q4_0", 0, 0},     {SPREAD, 288, false, "Q4_1", 0, 0},
+    {MILD, 256, true, "Q5_0", 0, 0},      {RANK_DEFICIENT, 256, false, "Q8_0", 0, 0},
+    {MILD, 300, false, "affine", 4, 128}, {SPREAD, 300, true, "affine", 3, 0},
+};
+
+static void for_each(void (*check)(const descent_case *))
+{
+    for (size_t i = 0; i < RP_COUNT(cases); i++) {
+        check(&cases[i]);
+    }
+}
+
+static void test_equals_plain(void **state)
+{
+    (void)state;
+    for_each(check_equals_plain);
+}
+
+static void test_never_rises(void **state)
+{
+    (void)state;
+    for_each(check_never_rises);
+}
+
+static void test_same_bits(void **state)
+{
+    (void)state;
+    for_each(check_same_bits);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_equals_plain),
+        cmocka_unit_test(test_never_rises),
+        cmocka_unit_test(test_same_bits),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

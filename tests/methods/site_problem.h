@@ -1,0 +1,29 @@
+/* A matrix and its site's inputs, made from a seed, with the factor and the plain Gram matrix. */
+#ifndef RP_TESTS_METHODS_SITE_PROBLEM_H
+#define RP_TESTS_METHODS_SITE_PROBLEM_H
+
+#include "kernels/form.h"
+#include "methods/site_factor.h"
+
+/* RANK_DEFICIENT: a quarter as many tokens as columns, and far fewer than needed. */
+typedef enum h_kind { MILD, MASSIVE, SPREAD, RANK_DEFICIENT } h_kind;
+
+enum { PROBLEM_ROWS = 48, PROBLEM_TOKENS = 1024, PROBLEM_DEAD = 11 };
+
+typedef struct site_problem {
+    int64_t cols;
+    float *w;  /* [PROBLEM_ROWS, cols] */
+    float *x;  /* [PROBLEM_TOKENS, cols] */
+    double *h; /* [cols, cols] mean over tokens, undamped */
+    rp_site_factor factor;
+} site_problem;
+
+/* Damped with 1 % of the mean diagonal. Column PROBLEM_DEAD is dead. */
+void site_problem_create(site_problem *p, h_kind kind, int64_t cols, bool is_actorder);
+void site_problem_destroy(site_problem *p);
+/* tr(dW H dW^T) with the undamped H, of the rows of a form of the grid's. */
+double site_problem_loss(const site_problem *p, const rp_form *form);
+/* About normal, from a linear congruence. */
+double site_problem_normal(uint64_t *state);
+
+#endif
