@@ -25,7 +25,8 @@ typedef struct rp_gguf_block_type {
     int32_t file_type;       /* general.file_type of a file of mainly this type; -1: none */
 } rp_gguf_block_type;
 
-/* Local. By name or by ggml's number; NULL when unknown. The table ends with a NULL name. */
+/* Local. By name (in any case, as llama.cpp has it) or by ggml's number; NULL when unknown. The
+ * table ends with a NULL name. */
 const rp_gguf_block_type *rp_gguf_block_type_find(const char *name);
 const rp_gguf_block_type *rp_gguf_block_type_of(uint32_t id);
 const rp_gguf_block_type *rp_gguf_block_type_table(void);
