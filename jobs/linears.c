@@ -131,8 +131,16 @@ out:
     return st;
 }
 
-/* The types of all GGUF outputs. The Gram matrices of a solver say how much each column matters, as
- * an imatrix does. */
+static bool needs_statistics(const rp_linear *linear)
+{
+    const rp_solver *solver = rp_solver_find(rp_method_name(linear->choice.method));
+
+    return !linear->choice.is_dense &&
+           ((solver != NULL && solver->needs_gram) || linear->choice.drift != RP_DRIFT_NONE);
+}
+
+/* The types of all GGUF outputs. Statistics say how much each column matters, as an imatrix does.
+ */
 static rp_status choose_types(rp_linears *linears, const rp_job *job, const rp_weights *weights)
 {
     rp_status st = RP_OK;
@@ -144,10 +152,7 @@ static rp_status choose_types(rp_linears *linears, const rp_job *job, const rp_w
     for (int64_t i = 0; i < n; i++) {
         const rp_linear *linear = rp_linears_find(linears, rp_weights_at(weights, i)->name);
         is_kept[i] = linear != NULL && linear->choice.is_dense;
-        if (linear != NULL && !linear->choice.is_dense) {
-            const rp_solver *solver = rp_solver_find(rp_method_name(linear->choice.method));
-            has_imatrix = has_imatrix || (solver != NULL && solver->needs_gram);
-        }
+        has_imatrix = has_imatrix || (linear != NULL && needs_statistics(linear));
     }
     for (int64_t k = 0; k < job->output.formats.n; k++) {
         const rp_output_format *format = &job->output.formats.items[k];
@@ -203,16 +208,14 @@ rp_status rp_linears_create(rp_linears *out, const rp_job *job, const rp_weights
         rp_linear *linear = &linears.items[i];
         RP_TRY(assign_forms(&linears, linear, job));
         if (linear->n_forms > 0) {
-            const rp_solver *solver = rp_solver_find(rp_method_name(linear->choice.method));
-            if (solver == NULL) {
+            if (rp_solver_find(rp_method_name(linear->choice.method)) == NULL) {
                 st = RP_FAIL(RP_ERR_CONFIG, "recipe: no method %s",
                              rp_method_name(linear->choice.method));
                 goto out;
             }
             linears.corrects_drift =
                 linears.corrects_drift || linear->choice.drift != RP_DRIFT_NONE;
-            linears.needs_calibration =
-                linears.needs_calibration || solver->needs_gram || linears.corrects_drift;
+            linears.needs_calibration = linears.needs_calibration || needs_statistics(linear);
         }
     }
     RP_TRY(check_targets(&linears, job));
