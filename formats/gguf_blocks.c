@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/mem.h"
 #include "formats/gguf_decode_iq.h"
@@ -178,7 +179,7 @@ const rp_gguf_block_type *rp_gguf_block_type_table(void)
 const rp_gguf_block_type *rp_gguf_block_type_find(const char *name)
 {
     for (const rp_gguf_block_type *type = block_types; type->name != NULL; type++) {
-        if (strcmp(type->name, name) == 0) {
+        if (strcasecmp(type->name, name) == 0) {
             return type;
         }
     }

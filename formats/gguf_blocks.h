@@ -26,7 +26,8 @@ typedef struct rp_gguf_block_type {
     const struct rp_gguf_codebook_type *codebook; /* private: types that are only read */
 } rp_gguf_block_type;
 
-/* Local. By name or by ggml's number; NULL when unknown. The table ends with a NULL name. */
+/* Local. By name (in any case, as llama.cpp has it) or by ggml's number; NULL when unknown. The
+ * table ends with a NULL name. */
 const rp_gguf_block_type *rp_gguf_block_type_find(const char *name);
 const rp_gguf_block_type *rp_gguf_block_type_of(uint32_t id);
 const rp_gguf_block_type *rp_gguf_block_type_table(void);

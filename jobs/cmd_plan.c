@@ -31,14 +31,33 @@ out:
     return st;
 }
 
+/* What each tensor of a GGUF output is stored as, in the order of the file. */
+static json_t *tensors_json(const rp_gguf_types *types)
+{
+    json_t *tensors = json_array();
+
+    for (int64_t i = 0; i < types->n; i++) {
+        const rp_gguf_mix_tensor *t = &types->items[i];
+        (void)json_array_append_new(tensors, json_pack("{s:s, s:s, s:b}", "name", t->name, "type",
+                                                       t->type->name, "fallback", t->is_fallback));
+    }
+    return tensors;
+}
+
 static json_t *outputs_json(const rp_plan *plan, const rp_session *s, rp_store *const *stores)
 {
     json_t *outputs = json_array();
 
     for (int64_t k = 0; k < s->job->output.formats.n; k++) {
-        (void)json_array_append_new(outputs, json_pack("{s:s, s:I, s:I}", "path", stores[k]->path,
-                                                       "bytes", (json_int_t)plan->output_bytes[k],
-                                                       "files", (json_int_t)stores[k]->n_files));
+        const rp_gguf_types *types = &s->linears.types[k];
+        json_t *output =
+            json_pack("{s:s, s:I, s:I}", "path", stores[k]->path, "bytes",
+                      (json_int_t)plan->output_bytes[k], "files", (json_int_t)stores[k]->n_files);
+        if (types->n > 0) {
+            (void)json_object_set_new(output, "types", rp_gguf_types_count(types));
+            (void)json_object_set_new(output, "tensors", tensors_json(types));
+        }
+        (void)json_array_append_new(outputs, output);
     }
     return outputs;
 }
@@ -77,6 +96,31 @@ static void line(const char *what, double nbytes)
     (void)printf("  %-34s %12s\n", what, rp_print_size(text, nbytes));
 }
 
+/* "Q4_K 37, F32 13", and how many have another type than the mix means for their columns. */
+static void print_types(const rp_gguf_types *types)
+{
+    json_t *counts = rp_gguf_types_count(types);
+    const char *name = NULL;
+    const json_t *count = NULL;
+    const char *join = "    ";
+    int64_t n_fallbacks = 0;
+
+    json_object_foreach(counts, name, count)
+    {
+        (void)printf("%s%s %lld", join, name, (long long)json_integer_value(count));
+        join = ", ";
+    }
+    json_decref(counts);
+    (void)printf("\n");
+    for (int64_t i = 0; i < types->n; i++) {
+        n_fallbacks += types->items[i].is_fallback;
+    }
+    if (n_fallbacks > 0) {
+        (void)printf("    %lld of %lld tensors in a fallback type: columns do not fill blocks\n",
+                     (long long)n_fallbacks, (long long)types->n);
+    }
+}
+
 static void print_for_people(const rp_plan *plan, const rp_session *s, rp_store *const *stores,
                              double seconds)
 {
@@ -97,6 +141,9 @@ static void print_for_people(const rp_plan *plan, const rp_session *s, rp_store 
     (void)printf("disk\n");
     for (int64_t k = 0; k < s->job->output.formats.n; k++) {
         line(stores[k]->path, (double)plan->output_bytes[k]);
+        if (s->linears.types[k].n > 0) {
+            print_types(&s->linears.types[k]);
+        }
     }
     if (plan->needs_calibration) {
         line("checkpoint", (double)plan->checkpoint_bytes);

@@ -4,6 +4,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "jobs/gguf_types.h"
 #include "jobs/recipe.h"
 #include "jobs/yaml.h"
 
@@ -268,6 +269,17 @@ out:
     return st;
 }
 
+/* llama-quantize ignores names of tensors there; who gives some expects them to count. */
+static rp_status check_types(const rp_job *job, const rp_output_format *format)
+{
+    if (format->tensor_types.n > 0 && rp_gguf_mix_is_float(rp_gguf_mix_of(format))) {
+        return RP_FAIL(RP_ERR_CONFIG,
+                       "%s: output.formats.gguf.tensor_types: a %s file has one type for all",
+                       job->origin, format->gguf_type);
+    }
+    return RP_OK;
+}
+
 static rp_status resolve_formats(rp_job *job)
 {
     rp_status st = RP_OK;
@@ -279,6 +291,7 @@ static rp_status resolve_formats(rp_job *job)
     }
     for (int64_t i = 0; i < formats->n; i++) {
         RP_TRY(name_format(job, &formats->items[i]));
+        RP_TRY(check_types(job, &formats->items[i]));
         for (int64_t k = 0; k < i; k++) {
             if (strcmp(formats->items[i].name, formats->items[k].name) == 0) {
                 return RP_FAIL(RP_ERR_CONFIG,

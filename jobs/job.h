@@ -102,10 +102,13 @@ typedef struct rp_recipe {
 } rp_recipe;
 
 typedef struct rp_output_format {
-    int64_t kind;            /* rp_format_kind */
-    char *name;              /* file (gguf) or folder below output.dir; never NULL after parsing */
-    char *gguf_type;         /* gguf: "Q4_0" */
-    int64_t is_v2;           /* gptq: checkpoint_format gptq_v2 */
+    int64_t kind;    /* rp_format_kind */
+    char *name;      /* file (gguf) or folder below output.dir; never NULL after parsing */
+    char *gguf_type; /* gguf: the mix, "Q4_K_M" */
+    rp_string_list tensor_types; /* gguf: "PATTERN=TYPE"; the first that matches counts */
+    char *output_tensor_type, *token_embedding_type; /* gguf: NULL: as the mix has it */
+    bool is_pure;                                    /* gguf: no rules of the mix */
+    int64_t is_v2;                                   /* gptq: checkpoint_format gptq_v2 */
     int64_t dtype;           /* of dense tensors: rp_dtype or RP_DTYPE_AUTO; not gguf */
     int64_t max_shard_bytes; /* not gguf */
 } rp_output_format;

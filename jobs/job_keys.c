@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "jobs/gguf_types.h"
 #include "jobs/recipe.h"
 #include "kernels/ops.h"
 
@@ -21,9 +22,8 @@ static const rp_option_word all_words[] = {{"all", 0}, {NULL, 0}};
 
 /* ---- output ---- */
 
-static const rp_option_word gguf_type_words[] = {{"F32", 0},  {"F16", 0},  {"BF16", 0},
-                                                 {"Q8_0", 0}, {"Q4_0", 0}, {"Q4_1", 0},
-                                                 {"Q5_0", 0}, {"Q5_1", 0}, {NULL, 0}};
+#define MIX_WORD(name, file_type, base) {#name, file_type},
+static const rp_option_word gguf_type_words[] = {RP_GGUF_MIXES(MIX_WORD){NULL, 0}};
 static const rp_option_word gptq_version_words[] = {{"gptq", 0}, {"gptq_v2", 1}, {NULL, 0}};
 static const rp_option_word dtype_words[] = {
     {"auto", RP_DTYPE_AUTO}, {"F32", RP_F32}, {"F16", RP_F16}, {"BF16", RP_BF16}, {NULL, 0}};
@@ -67,7 +67,27 @@ static const rp_option gguf_rows[] = {
      AT(gguf_type),
      .words = gguf_type_words,
      .is_required = true,
-     .help = "type of the linear layers' weights"},
+     .help = "type or mix of types, as llama-quantize chooses them for each tensor"},
+    {.name = "tensor_types",
+     .type = RP_OPTION_STRINGS,
+     AT(tensor_types),
+     .check = rp_tensor_type_check,
+     .help = "\"PATTERN=TYPE\": tensors whose GGUF name matches get this type; the first counts"},
+    {.name = "output_tensor_type",
+     .type = RP_OPTION_STRING,
+     AT(output_tensor_type),
+     .check = rp_gguf_type_check,
+     .help = "type of output.weight; default: the mix's"},
+    {.name = "token_embedding_type",
+     .type = RP_OPTION_STRING,
+     AT(token_embedding_type),
+     .check = rp_gguf_type_check,
+     .help = "type of token_embd.weight; default: the mix's"},
+    {.name = "pure",
+     .type = RP_OPTION_BOOL,
+     AT(is_pure),
+     .fallback = "false",
+     .help = "the mix's main type for all tensors, none with more bits"},
     NAME_ROW("model-TYPE.gguf"),
     END_ROW,
 };

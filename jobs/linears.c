@@ -23,45 +23,57 @@ rp_dtype rp_output_dense_type(const rp_output_format *format, rp_dtype source)
 
 static bool is_dense_output(const rp_output_format *format)
 {
-    const rp_gguf_block_type *type = NULL;
-
-    if (format->kind == RP_FORMAT_SAFETENSORS) {
-        return true;
-    }
-    if (format->kind != RP_FORMAT_GGUF) {
-        return false;
-    }
-    type = rp_gguf_block_type_find(format->gguf_type);
-    return type != NULL && type->is_float;
+    return format->kind == RP_FORMAT_SAFETENSORS ||
+           (format->kind == RP_FORMAT_GGUF && rp_gguf_mix_is_float(rp_gguf_mix_of(format)));
 }
 
-/* The grid of a linear in one output; *is_dense when the file's blocks do not fit its width. */
-static rp_status output_grid(rp_grid *grid, bool *is_dense, const rp_output_format *format,
-                             const rp_linear *linear)
+/* The linear's tensor in GGUF output k. */
+static const rp_gguf_mix_tensor *tensor_of(const rp_linears *linears, const rp_linear *linear,
+                                           int64_t k)
 {
-    const rp_container *container = NULL;
-    const rp_gguf_block_type *type = NULL;
-    rp_container_opts opts = {.v2 = format->is_v2, .dense_type = RP_F16};
+    char weight[sizeof(linear->module) + sizeof(".weight")];
 
-    *is_dense = false;
-    if (format->kind == RP_FORMAT_GGUF) {
-        type = rp_gguf_block_type_find(format->gguf_type);
-        if (type == NULL) {
-            return RP_FAIL(RP_ERR_CONFIG, "output.formats: unknown GGUF type %s",
-                           format->gguf_type);
-        }
-        *is_dense = linear->cols % type->block_elems != 0;
-        return *is_dense ? RP_OK : rp_gguf_grid(grid, type);
-    }
-    container = rp_container_find(rp_format_kind_name(format->kind));
+    (void)snprintf(weight, sizeof(weight), "%s.weight", linear->module);
+    return rp_gguf_types_find(&linears->types[k], weight);
+}
+
+static rp_status container_grid(rp_grid *grid, const rp_output_format *format, rp_format_kind kind,
+                                const rp_linear *linear)
+{
+    const rp_container_opts opts = {.v2 = format->is_v2, .dense_type = RP_F16};
+    const rp_container *container = rp_container_find(rp_format_kind_name(kind));
+
     if (container == NULL) {
-        return RP_FAIL(RP_ERR_INTERNAL, "no container %s", rp_format_kind_name(format->kind));
+        return RP_FAIL(RP_ERR_INTERNAL, "no container %s", rp_format_kind_name(kind));
     }
     return container->grid(grid, &opts, &linear->choice.scheme, linear->rows, linear->cols);
 }
 
+/* The grid of a linear in output k; *is_dense when the file holds floats. */
+static rp_status output_grid(rp_grid *grid, bool *is_dense, const rp_linears *linears,
+                             const rp_output_format *format, const rp_linear *linear, int64_t k)
+{
+    const bool is_gguf = format->kind == RP_FORMAT_GGUF;
+
+    *is_dense = false;
+    if (is_gguf && is_dense_output(format)) { /* the recipe's own scheme, decoded */
+        return container_grid(grid, format, RP_FORMAT_SAFETENSORS, linear);
+    }
+    if (is_gguf) {
+        const rp_gguf_block_type *type = tensor_of(linears, linear, k)->type;
+        *is_dense = type->is_float;
+        return *is_dense ? RP_OK : rp_gguf_grid(grid, type);
+    }
+    return container_grid(grid, format, (rp_format_kind)format->kind, linear);
+}
+
+static bool is_gguf_grid(const rp_grid *grid)
+{
+    return grid->ops->fixed_bits != 0;
+}
+
 /* Forms of a linear: one a distinct grid. A dense output takes what the first output made. */
-static rp_status assign_forms(rp_linear *linear, const rp_job *job)
+static rp_status assign_forms(const rp_linears *linears, rp_linear *linear, const rp_job *job)
 {
     rp_status st = RP_OK;
     const rp_output_formats *formats = &job->output.formats;
@@ -73,17 +85,14 @@ static rp_status assign_forms(rp_linear *linear, const rp_job *job)
         int f = 0;
 
         linear->form_of_output[k] = RP_FORM_NONE;
+        if (linear->choice.is_dense) {
+            continue;
+        }
         if (is_dense_output(format) && k > 0) {
             linear->form_of_output[k] = linear->n_forms > 0 ? 0 : RP_FORM_NONE;
             continue;
         }
-        if (format->kind == RP_FORMAT_GGUF && is_dense_output(format)) {
-            /* A float GGUF as the first output: the recipe's own scheme, decoded. */
-            const rp_output_format plain = {.kind = RP_FORMAT_SAFETENSORS};
-            RP_TRY(output_grid(&grid, &is_dense, &plain, linear));
-        } else {
-            RP_TRY(output_grid(&grid, &is_dense, format, linear));
-        }
+        RP_TRY(output_grid(&grid, &is_dense, linears, format, linear, k));
         if (is_dense) {
             continue;
         }
@@ -95,16 +104,16 @@ static rp_status assign_forms(rp_linear *linear, const rp_job *job)
         linear->n_forms = RP_MAX(linear->n_forms, f + 1);
         linear->form_of_output[k] = f;
     }
+    if (linear->choice.actorder == RP_ACTORDER_AUTO) {
+        linear->choice.actorder = linear->n_forms > 0 && is_gguf_grid(&linear->grid[0])
+                                      ? RP_ACTORDER_NONE
+                                      : RP_ACTORDER_STATIC;
+    }
 out:
     if (st != RP_OK) {
         st = rp_error_prefix(st, "%s", linear->module);
     }
     return st;
-}
-
-static bool is_gguf_grid(const rp_grid *grid)
-{
-    return grid->ops->fixed_bits != 0;
 }
 
 int64_t rp_linear_sweeps(const rp_linear *linear, int form)
@@ -138,19 +147,41 @@ static rp_status fill(rp_linear *linear, const rp_job *job, const rp_model_confi
         linear->choice.is_dense = false;
         linear->choice.method = RP_METHOD_RTN;
     }
-    if (linear->choice.is_dense) {
-        for (int64_t k = 0; k < job->output.formats.n; k++) {
-            linear->form_of_output[k] = RP_FORM_NONE;
-        }
-        return RP_OK;
+out:
+    return st;
+}
+
+static bool needs_statistics(const rp_linear *linear)
+{
+    const rp_solver *solver = rp_solver_find(rp_method_name(linear->choice.method));
+
+    return !linear->choice.is_dense &&
+           ((solver != NULL && solver->needs_gram) || linear->choice.drift != RP_DRIFT_NONE);
+}
+
+/* The types of all GGUF outputs. Statistics say how much each column matters, as an imatrix does.
+ */
+static rp_status choose_types(rp_linears *linears, const rp_job *job, const rp_weights *weights)
+{
+    rp_status st = RP_OK;
+    const int64_t n = rp_weights_count(weights);
+    bool *is_kept = NULL;
+    bool has_imatrix = false;
+
+    RP_TRY(rp_calloc(&is_kept, (size_t)n, sizeof(*is_kept)));
+    for (int64_t i = 0; i < n; i++) {
+        const rp_linear *linear = rp_linears_find(linears, rp_weights_at(weights, i)->name);
+        is_kept[i] = linear != NULL && linear->choice.is_dense;
+        has_imatrix = has_imatrix || (linear != NULL && needs_statistics(linear));
     }
-    RP_TRY(assign_forms(linear, job));
-    if (linear->choice.actorder == RP_ACTORDER_AUTO) {
-        linear->choice.actorder = linear->n_forms > 0 && is_gguf_grid(&linear->grid[0])
-                                      ? RP_ACTORDER_NONE
-                                      : RP_ACTORDER_STATIC;
+    for (int64_t k = 0; k < job->output.formats.n; k++) {
+        const rp_output_format *format = &job->output.formats.items[k];
+        if (format->kind == RP_FORMAT_GGUF) {
+            RP_TRY(rp_gguf_types_create(&linears->types[k], weights, format, is_kept, has_imatrix));
+        }
     }
 out:
+    free(is_kept);
     return st;
 }
 
@@ -176,9 +207,10 @@ out:
     return st;
 }
 
-rp_status rp_linears_create(rp_linears *out, const rp_job *job, const rp_model_config *config)
+rp_status rp_linears_create(rp_linears *out, const rp_job *job, const rp_weights *weights)
 {
     rp_status st = RP_OK;
+    const rp_model_config *config = rp_weights_config(weights);
     rp_linears linears = {.n = config->n_layers * RP_SLOT_LINEARS};
 
     memset(out, 0, sizeof(*out));
@@ -188,19 +220,22 @@ rp_status rp_linears_create(rp_linears *out, const rp_job *job, const rp_model_c
     }
     RP_TRY(rp_calloc(&linears.items, (size_t)linears.n, sizeof(*linears.items)));
     for (int64_t i = 0; i < linears.n; i++) {
+        RP_TRY(fill(&linears.items[i], job, config, i / RP_SLOT_LINEARS,
+                    (rp_slot)(i % RP_SLOT_LINEARS)));
+    }
+    RP_TRY(choose_types(&linears, job, weights));
+    for (int64_t i = 0; i < linears.n; i++) {
         rp_linear *linear = &linears.items[i];
-        RP_TRY(fill(linear, job, config, i / RP_SLOT_LINEARS, (rp_slot)(i % RP_SLOT_LINEARS)));
+        RP_TRY(assign_forms(&linears, linear, job));
         if (linear->n_forms > 0) {
-            const rp_solver *solver = rp_solver_find(rp_method_name(linear->choice.method));
-            if (solver == NULL) {
+            if (rp_solver_find(rp_method_name(linear->choice.method)) == NULL) {
                 st = RP_FAIL(RP_ERR_CONFIG, "recipe: no method %s",
                              rp_method_name(linear->choice.method));
                 goto out;
             }
             linears.corrects_drift =
                 linears.corrects_drift || linear->choice.drift != RP_DRIFT_NONE;
-            linears.needs_calibration =
-                linears.needs_calibration || solver->needs_gram || linears.corrects_drift;
+            linears.needs_calibration = linears.needs_calibration || needs_statistics(linear);
         }
     }
     RP_TRY(check_targets(&linears, job));
@@ -213,6 +248,9 @@ out:
 
 void rp_linears_destroy(rp_linears *linears)
 {
+    for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
+        rp_gguf_types_destroy(&linears->types[k]);
+    }
     free(linears->items);
     memset(linears, 0, sizeof(*linears));
 }
@@ -234,6 +272,17 @@ const rp_linear *rp_linears_find(const rp_linears *linears, const char *weight_n
         }
     }
     return NULL;
+}
+
+bool rp_linear_is_kept_dense(const rp_linears *linears, const rp_linear *linear, int64_t k)
+{
+    const rp_gguf_mix_tensor *tensor = NULL;
+
+    if (linear->choice.is_dense || linear->form_of_output[k] != RP_FORM_NONE) {
+        return false;
+    }
+    tensor = linears->types[k].n > 0 ? tensor_of(linears, linear, k) : NULL;
+    return tensor == NULL || tensor->is_fallback;
 }
 
 void rp_linear_unit(char *out, size_t out_bytes, const rp_linear *linear, int form)

@@ -3,8 +3,8 @@
 #ifndef RP_JOBS_LINEARS_H
 #define RP_JOBS_LINEARS_H
 
+#include "jobs/gguf_types.h"
 #include "jobs/job.h"
-#include "model/config.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -29,18 +29,22 @@ typedef struct rp_linears {
     int64_t n;
     bool needs_calibration; /* some linear needs statistics */
     bool corrects_drift; /* some linear's target does: the uncompressed stream is carried along */
+    rp_gguf_types types[RP_MAX_OUTPUTS]; /* of GGUF outputs: all tensors of the file */
 } rp_linears;
 
-/* Local. RP_ERR_CONFIG naming the module when an output cannot hold what the recipe asks, or when a
- * target matches nothing. */
+/* Local. RP_ERR_CONFIG naming the module or tensor when an output cannot hold what the job asks, or
+ * when a target matches nothing. */
 RP_CHECKED rp_status rp_linears_create(rp_linears *out, const rp_job *job,
-                                       const rp_model_config *config);
+                                       const rp_weights *weights);
 void rp_linears_destroy(rp_linears *linears);
 const rp_linear *rp_linears_at(const rp_linears *linears, int64_t layer, rp_slot slot);
 /* Local. The linear whose weight has this name, or NULL. */
 const rp_linear *rp_linears_find(const rp_linears *linears, const char *weight_name);
 /* Local. Sweeps of coordinate descent that a form's solve ends with. */
 int64_t rp_linear_sweeps(const rp_linear *linear, int form);
+/* Local. A linear that output k should quantise and keeps as floats, because its columns fill no
+ * blocks. */
+bool rp_linear_is_kept_dense(const rp_linears *linears, const rp_linear *linear, int64_t k);
 /* Local. The checkpoint's name of a form: "layer/3/self_attn.q_proj/0". */
 void rp_linear_unit(char *out, size_t out_bytes, const rp_linear *linear, int form);
 /* Local. Type of dense float tensors of an output; `source` is the tensor's own type. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* ---- text to numbers ---- */
 
@@ -138,10 +139,11 @@ const rp_option *rp_options_find(const rp_option *rows, const char *name)
     return NULL;
 }
 
+/* In any case: "q4_k_m" is Q4_K_M. */
 static const rp_option_word *find_word(const rp_option_word *words, const char *text)
 {
     for (const rp_option_word *w = words; w != NULL && w->word != NULL; w++) {
-        if (strcmp(w->word, text) == 0) {
+        if (strcasecmp(w->word, text) == 0) {
             return w;
         }
     }
@@ -359,14 +361,18 @@ static rp_status set_bool(const rp_option *row, bool *field, const char *text)
     return RP_OK;
 }
 
-static rp_status check_string(const rp_option *row, const char *text)
+/* Gives the text to keep: a word as the table spells it. */
+static rp_status check_string(const char **out, const rp_option *row, const char *text)
 {
+    const rp_option_word *word = find_word(row->words, text);
+
     if (*text == '\0') {
         return RP_FAIL(RP_ERR_USAGE, "want %s, got an empty one", type_names[row->type]);
     }
-    if (row->words != NULL && find_word(row->words, text) == NULL) {
+    if (row->words != NULL && word == NULL) {
         return fail_value(row, text);
     }
+    *out = word != NULL ? word->word : text;
     return row->check != NULL ? row->check(text) : RP_OK;
 }
 
@@ -374,6 +380,7 @@ rp_status rp_option_set(const rp_option *row, void *object, rp_owner *owner, con
 {
     rp_status st = RP_OK;
     void *field = field_of(row, object);
+    const char *kept = text;
 
     switch (row->type) {
     case RP_OPTION_FLAG:
@@ -388,8 +395,8 @@ rp_status rp_option_set(const rp_option *row, void *object, rp_owner *owner, con
         return set_real(row, field, text);
     case RP_OPTION_STRING:
     case RP_OPTION_PATH:
-        RP_TRY(check_string(row, text));
-        RP_TRY(rp_owner_strndup(owner, field, text, strlen(text)));
+        RP_TRY(check_string(&kept, row, text));
+        RP_TRY(rp_owner_strndup(owner, field, kept, strlen(kept)));
         break;
     default:
         st = RP_FAIL(RP_ERR_INTERNAL, "option %s cannot be set from text", row->name);
@@ -404,11 +411,12 @@ rp_status rp_option_append(const rp_option *row, void *object, rp_owner *owner, 
     rp_status st = RP_OK;
     rp_string_list *list = field_of(row, object);
     char **grown = NULL;
+    const char *kept = text;
 
-    RP_TRY(check_string(row, text));
+    RP_TRY(check_string(&kept, row, text));
     /* Lists are a few entries: a new array for each keeps the owner's bookkeeping trivial. */
     RP_TRY(rp_owner_calloc(owner, &grown, (size_t)list->n + 1, sizeof(*grown)));
-    RP_TRY(rp_owner_strndup(owner, &grown[list->n], text, strlen(text)));
+    RP_TRY(rp_owner_strndup(owner, &grown[list->n], kept, strlen(kept)));
     for (int64_t i = 0; i < list->n; i++) {
         grown[i] = list->items[i];
     }

@@ -340,13 +340,17 @@ static rp_status write_units(writer *w, rp_file *const *files)
     return st;
 }
 
-/* Headers are rank 0's. */
+/* Headers and what is not of the source are rank 0's. */
 static rp_status write_headers(const rp_store *store, const rp_session *s, rp_file *const *files)
 {
     rp_status st = RP_OK;
 
     for (int64_t f = 0; f < store->n_files && rp_comm_rank(s->comm) == 0; f++) {
-        RP_TRY(rp_file_write_at(files[f], 0, store->files[f].header, store->files[f].header_bytes));
+        const rp_store_file *file = &store->files[f];
+        RP_TRY(rp_file_write_at(files[f], 0, file->header, file->header_bytes));
+        if (file->extra != NULL) {
+            RP_TRY(rp_file_write_at(files[f], file->extra_offset, file->extra, file->extra_bytes));
+        }
     }
 out:
     return st;
@@ -441,6 +445,7 @@ void rp_store_destroy(rp_store **store)
     for (int64_t f = 0; f < s->n_files; f++) {
         free(s->files[f].path);
         free(s->files[f].header);
+        free(s->files[f].extra);
     }
     free(s->files);
     free(s->items);

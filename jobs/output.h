@@ -37,6 +37,8 @@ typedef struct rp_store_file {
     char *path;
     void *header; /* [header_bytes] first bytes */
     size_t header_bytes, total_bytes;
+    void *extra; /* [extra_bytes] at extra_offset: a small tensor that is not of the source; NULL */
+    size_t extra_offset, extra_bytes;
 } rp_store_file;
 
 /* All of one output, the same on every rank. */

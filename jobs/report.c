@@ -33,14 +33,12 @@ static rp_status count_layer(rp_results *results, const json_t *layer)
     return RP_OK;
 }
 
-/* A linear that an output should have quantised, but whose width does not fill the type's blocks.
- */
 static void count_kept_dense(rp_results *results, const rp_session *s)
 {
     for (int64_t i = 0; i < s->linears.n; i++) {
         const rp_linear *linear = &s->linears.items[i];
-        for (int64_t k = 0; k < s->job->output.formats.n && !linear->choice.is_dense; k++) {
-            results->n_kept_dense += linear->form_of_output[k] == RP_FORM_NONE;
+        for (int64_t k = 0; k < s->job->output.formats.n; k++) {
+            results->n_kept_dense += rp_linear_is_kept_dense(&s->linears, linear, k);
         }
     }
 }
@@ -205,6 +203,9 @@ static json_t *outputs_json(const rp_session *s, const rp_results *results)
                       rp_format_kind_name(format->kind), "bytes", (json_int_t)r->bytes,
                       "bits_per_weight", number(r->bits_per_weight), "drives_propagation",
                       (int)(k == 0), "linears", linears_json(s, k));
+        if (s->linears.types[k].n > 0) {
+            (void)json_object_set_new(output, "types", rp_gguf_types_count(&s->linears.types[k]));
+        }
         if (r->is_evaluated) {
             (void)json_object_set_new(output, "evaluation", eval_json(&r->eval, has_base(s)));
         }

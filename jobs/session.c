@@ -60,7 +60,7 @@ static rp_status open_local(rp_session *s)
 
     RP_TRY(rp_weights_open(&s->weights, job->model));
     s->config = rp_weights_config(s->weights);
-    RP_TRY(rp_linears_create(&s->linears, job, s->config));
+    RP_TRY(rp_linears_create(&s->linears, job, s->weights));
     if (job->evaluate.text != NULL || s->linears.needs_calibration) {
         RP_TRY(rp_tokenizer_open(&s->tokenizer, job->model));
     }

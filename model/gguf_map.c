@@ -16,7 +16,7 @@
 #define QUANTIZATION_VERSION 2
 #define MAX_SIZE INT32_MAX /* of a size that is read; products of two fit into 63 bits */
 
-/* ---- Tensor names and types ---- */
+/* ---- Tensor names ---- */
 
 static const struct {
     const char *hf, *gguf;
@@ -79,24 +79,6 @@ bool rp_gguf_name_to_hf(char *out, size_t out_bytes, const char *gguf_name)
         }
     }
     return false;
-}
-
-const rp_gguf_block_type *rp_gguf_tensor_type(const rp_gguf_block_type *file_type,
-                                              const char *hf_name, int64_t cols)
-{
-    const rp_gguf_block_type *type = file_type;
-
-    if (cols == 0) {
-        return rp_gguf_block_type_find("F32");
-    }
-    if (file_type->is_float) {
-        return file_type;
-    }
-    if (strcmp(hf_name, "model.embed_tokens.weight") == 0 ||
-        strcmp(hf_name, "lm_head.weight") == 0) {
-        type = rp_gguf_block_type_find("Q8_0");
-    }
-    return cols % type->block_elems == 0 ? type : rp_gguf_block_type_find("F16");
 }
 
 /* ---- Row order ---- */
@@ -280,7 +262,7 @@ static const struct {
 };
 
 rp_status rp_gguf_put_model(rp_gguf_writer *writer, const rp_model_config *config, const char *name,
-                            const rp_gguf_block_type *file_type)
+                            int32_t file_type)
 {
     rp_status st = RP_OK;
     const char *arch = config->arch->gguf_arch;
@@ -292,7 +274,7 @@ rp_status rp_gguf_put_model(rp_gguf_writer *writer, const rp_model_config *confi
     RP_TRY(rp_gguf_put_string(writer, "general.architecture", arch));
     RP_TRY(rp_gguf_put_string(writer, "general.type", "model"));
     RP_TRY(rp_gguf_put_string(writer, "general.name", name));
-    RP_TRY(rp_gguf_put_u32(writer, "general.file_type", (uint32_t)file_type->file_type));
+    RP_TRY(rp_gguf_put_u32(writer, "general.file_type", (uint32_t)file_type));
     RP_TRY(rp_gguf_put_u32(writer, "general.quantization_version", QUANTIZATION_VERSION));
     for (size_t i = 0; i < RP_COUNT(size_keys); i++) {
         RP_TRY(put_size(writer, arch, size_keys[i].name,

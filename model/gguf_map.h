@@ -13,17 +13,11 @@ extern "C" {
 
 #define RP_GGUF_ROPE_FREQS "rope_freqs.weight"
 
-/* ---- Tensor names and types ---- */
+/* ---- Tensor names ---- */
 
 /* Local. GGUF's name of a Hugging Face tensor, and the other way; false when it has none. */
 bool rp_gguf_name_from_hf(char out[RP_GGUF_NAME_BYTES], const char *hf_name);
 bool rp_gguf_name_to_hf(char *out, size_t out_bytes, const char *gguf_name);
-
-/* Local. The type of a dense tensor in a file of mainly `file_type`: vectors F32; in a quantised
- * file embedding and output Q8_0 and linears file_type, and F16 where cols (0: a vector) do not
- * fill blocks. */
-const rp_gguf_block_type *rp_gguf_tensor_type(const rp_gguf_block_type *file_type,
-                                              const char *hf_name, int64_t cols);
 
 /* ---- Row order ---- */
 
@@ -42,9 +36,10 @@ int64_t rp_gguf_row_from_hf(rp_gguf_row_order order, int64_t hf_row);
 /* Local. Values of the tensor RP_GGUF_ROPE_FREQS (divisors of the frequencies) into out
  * [RP_ROPE_MAX_FACTORS]; their number, 0 when the model needs no such tensor. */
 int64_t rp_gguf_rope_freqs(const rp_model_config *config, float *out);
-/* Local. general.* and <arch>.* keys. RP_ERR_CONFIG when GGUF cannot say what config says. */
+/* Local. general.* and <arch>.* keys; file_type is llama.cpp's number. RP_ERR_CONFIG when GGUF
+ * cannot say what config says. */
 RP_CHECKED rp_status rp_gguf_put_model(rp_gguf_writer *writer, const rp_model_config *config,
-                                       const char *name, const rp_gguf_block_type *file_type);
+                                       const char *name, int32_t file_type);
 /* Local. The config of a GGUF file: keys, and what the presence of tensors tells (tied embeddings,
  * biases). Explicit rope frequencies become RP_ROPE_LONGROPE with equal short and long factors.
  * RP_ERR_FORMAT naming the key. */

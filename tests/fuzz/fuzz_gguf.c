@@ -144,7 +144,7 @@ uint8_t *fuzz_seed(int index, size_t *nbytes)
         return NULL;
     }
     RP_TRY(rp_gguf_writer_create(&w));
-    RP_TRY(rp_gguf_put_model(w, &config, "seed", rp_gguf_block_type_find("Q8_0")));
+    RP_TRY(rp_gguf_put_model(w, &config, "seed", 7));
     RP_TRY(put_tokenizer(w, index == 0));
     RP_TRY(put_tensors(w, index == 0 ? 8 : 0));
     RP_TRY(rp_gguf_writer_finish(w, &header, &header_bytes));

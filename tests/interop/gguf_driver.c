@@ -8,6 +8,7 @@
  *        gguf_driver decode TYPE                  stdin: blocks; stdout: their f32 values
  *        gguf_driver encode TYPE COLS             stdin: f32 rows; stdout: their blocks
  */
+#include "formats/gguf_mix.h"
 #include "model/gguf_map.h"
 #include "model/lm.h"
 #include "model/weights.h"
@@ -32,9 +33,19 @@ typedef struct job {
     uint8_t *file;
 } job;
 
+/* Vectors F32, matrices the type asked for where it fits. */
+static const rp_gguf_block_type *tensor_type(const job *j, int64_t cols)
+{
+    if (cols == 0) {
+        return rp_gguf_block_type_find("F32");
+    }
+    return cols % j->type->block_elems == 0 ? j->type : rp_gguf_block_type_find("F16");
+}
+
 static rp_status put_header(job *j)
 {
     rp_status st = RP_OK;
+    const rp_gguf_mix *mix = rp_gguf_mix_find(j->type->name);
     const rp_model_config *config = rp_weights_config(j->weights);
     float freqs[RP_ROPE_MAX_FACTORS];
     const int64_t n_freqs = rp_gguf_rope_freqs(config, freqs);
@@ -42,7 +53,7 @@ static rp_status put_header(job *j)
     size_t header_bytes = 0;
 
     RP_TRY(rp_gguf_writer_create(&j->writer));
-    RP_TRY(rp_gguf_put_model(j->writer, config, "driver", j->type));
+    RP_TRY(rp_gguf_put_model(j->writer, config, "driver", mix == NULL ? 0 : mix->file_type));
     RP_TRY(rp_gguf_put_tokenizer(j->writer, config, j->tokenizer, j->tokenizer_config));
     for (int64_t i = 0; i < rp_weights_count(j->weights); i++) {
         const rp_weight_info *info = rp_weights_at(j->weights, i);
@@ -53,8 +64,7 @@ static rp_status put_header(job *j)
             st = RP_FAIL(RP_ERR_CONFIG, "%s: no GGUF name", info->name);
             goto out;
         }
-        RP_TRY(rp_gguf_add_tensor(j->writer, name, rp_gguf_tensor_type(j->type, info->name, cols),
-                                  info->ndim, ne));
+        RP_TRY(rp_gguf_add_tensor(j->writer, name, tensor_type(j, cols), info->ndim, ne));
     }
     if (n_freqs > 0) {
         RP_TRY(rp_gguf_add_tensor(j->writer, RP_GGUF_ROPE_FREQS, rp_gguf_block_type_find("F32"), 1,

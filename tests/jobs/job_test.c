@@ -10,6 +10,7 @@
 #define OUTPUT "output: {dir: out, formats: [{gptq: {}}]}\n"
 #define CALIBRATION "calibration: {text: t.txt}\n"
 #define RECIPE "recipe: [{gptq: {}}]\n"
+#define GGUF(keys) "output: {dir: o, formats: [{gguf: {type: Q4_K_M, " keys "}}]}\n"
 static const char small_job[] = MODEL OUTPUT CALIBRATION RECIPE;
 
 static const char design_job[] =
@@ -148,6 +149,15 @@ static void test_refused_values(void **state)
            "job.yaml:4:28: recipe.gptq.targets: not a regular expression: \"(\"");
     refuse(MODEL "output: {dir: o, formats: [{gguf: Q4_2}]}\n" CALIBRATION RECIPE,
            "output.formats.gguf: want F32, F16, BF16, Q8_0, Q4_0");
+    refuse(MODEL GGUF("tensor_types: ffn_down") RECIPE,
+           "want PATTERN=TYPE, such as \"ffn_down=Q6_K\", got \"ffn_down\"");
+    refuse(MODEL GGUF("tensor_types: [=Q6_K]") RECIPE, "want PATTERN=TYPE");
+    refuse(MODEL GGUF("tensor_types: [v=Q4_0, ffn_down=Q6]") RECIPE,
+           "\"ffn_down=Q6\": want a GGUF type such as Q6_K or F16, got \"Q6\"");
+    refuse(MODEL GGUF("tensor_types: ['attn_(v=Q4_0']") RECIPE,
+           "\"attn_(v=Q4_0\": not a regular expression: ");
+    refuse(MODEL GGUF("output_tensor_type: Q4_K_M") RECIPE,
+           "output.formats.gguf.output_tensor_type: want a GGUF type such as Q6_K");
     refuse(MODEL "output: {dir: o, formats: [{gptq: {name: ../x}}]}\n" CALIBRATION RECIPE,
            "want a plain file name");
     refuse(MODEL "output: {dir: o, formats: [{gptq: {name: README.md}}]}\n" CALIBRATION RECIPE,
@@ -159,6 +169,8 @@ static void test_refused_values(void **state)
 static void test_refused_together(void **state)
 {
     (void)state;
+    refuse(MODEL "output: {dir: o, formats: [{gguf: {type: F16, tensor_types: v=Q4_0}}]}\n" RECIPE,
+           "job.yaml: output.formats.gguf.tensor_types: a F16 file has one type for all");
     refuse(MODEL OUTPUT RECIPE, "job.yaml: recipe.0.gptq needs calibration.text");
     refuse(MODEL OUTPUT CALIBRATION RECIPE "gates: [{kl_divergence: 0.1}]\n",
            "gate kl_divergence needs evaluate.text");
@@ -168,6 +180,29 @@ static void test_refused_together(void **state)
            "gates: \"fallbacks\" is there twice");
     refuse(MODEL "output: {dir: o, formats: [gptq, {gptq: {}}]}\n" CALIBRATION RECIPE,
            "entries 0 and 1 are both called \"gptq\"");
+}
+
+/* Types and mixes are found in any case, as llama-quantize finds them. */
+static void test_gguf_keys(void **state)
+{
+    rp_job *job = parse(MODEL "output: {dir: o, formats: [{gguf: q4_k_m}, {gguf: {type: Q2_K_S,\n"
+                              "  tensor_types: ['blk\\.[0-3]\\.ffn_down=q6_k', 'a$=F16'],\n"
+                              "  output_tensor_type: q8_0, pure: true}}]}\n" CALIBRATION RECIPE);
+    const rp_output_format *first = &job->output.formats.items[0];
+    const rp_output_format *second = &job->output.formats.items[1];
+
+    (void)state;
+    assert_string_equal(first->gguf_type, "Q4_K_M");
+    assert_string_equal(first->name, "model-Q4_K_M.gguf");
+    assert_int_equal(first->tensor_types.n, 0);
+    assert_null(first->output_tensor_type);
+    assert_false(first->is_pure);
+    assert_int_equal(second->tensor_types.n, 2);
+    assert_string_equal(second->tensor_types.items[0], "blk\\.[0-3]\\.ffn_down=q6_k");
+    assert_string_equal(second->output_tensor_type, "q8_0");
+    assert_null(second->token_embedding_type);
+    assert_true(second->is_pure);
+    rp_job_destroy(&job);
 }
 
 static void test_overrides(void **state)
@@ -282,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_refused_keys),
         cmocka_unit_test(test_refused_values),
         cmocka_unit_test(test_refused_together),
+        cmocka_unit_test(test_gguf_keys),
         cmocka_unit_test(test_overrides),
         cmocka_unit_test(test_resolved),
         cmocka_unit_test(test_hash),

@@ -40,7 +40,8 @@ typedef struct fixture {
     const char *doc_path, *folder;
     rp_session s;
     rp_linear linears[2];
-    rp_results results; /* every gate passes */
+    rp_gguf_mix_tensor tensors[3]; /* of the GGUF output */
+    rp_results results;            /* every gate passes */
     json_t *facts;
 } fixture;
 
@@ -64,6 +65,10 @@ static int set_up(void **state)
     }
     f->linears[1].form_of_output[1] = RP_FORM_NONE;
     f->s.linears = (rp_linears){.items = f->linears, .n = 2};
+    for (int i = 0; i < 3; i++) {
+        f->tensors[i].type = rp_gguf_block_type_find(i == 0 ? "Q4_0" : "F16");
+    }
+    f->s.linears.types[1] = (rp_gguf_types){.items = f->tensors, .n = 3};
     f->s.seconds[RP_PHASE_GRAM] = 2;
     f->s.flop[RP_PHASE_GRAM] = 4e9;
     f->results = (rp_results){.source_bytes = 1000,
@@ -201,7 +206,8 @@ static void test_not_measured_fails(void **state)
 /* Objects whose keys are names of things, not fields. */
 static bool has_free_keys(const char *path)
 {
-    return strcmp(path, "phases") == 0 || strcmp(path, "outputs[].linears") == 0;
+    return strcmp(path, "phases") == 0 || strcmp(path, "outputs[].linears") == 0 ||
+           strcmp(path, "outputs[].types") == 0;
 }
 
 static void collect_fields(json_t *out, const json_t *value, const char *path)
@@ -280,12 +286,14 @@ static void test_values(void **state)
     json_t *report = write_report(f);
     const json_t *second = json_array_get(json_object_get(report, "outputs"), 1);
     const json_t *linears = json_object_get(second, "linears");
+    const json_t *types = json_object_get(second, "types");
     const json_t *gram = json_object_get(json_object_get(report, "phases"), "gram");
 
     assert_int_equal(json_integer_value(json_object_get(report, "version")), 1);
     assert_string_equal(json_string_value(json_object_get(report, "model_name")), "booklm");
     assert_string_equal(json_string_value(json_object_get(second, "name")), "model-Q4_0.gguf");
     assert_int_equal(json_integer_value(json_object_get(linears, "dense")), 1);
+    assert_int_equal(json_integer_value(json_object_get(types, "F16")), 2);
     assert_int_equal(json_object_size(linears), 2);
     assert_true(json_real_value(json_object_get(gram, "seconds")) == 2);
     assert_true(json_equal(json_object_get(report, "layers"), f->facts));

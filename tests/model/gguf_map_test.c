@@ -84,21 +84,6 @@ static void rows_both_ways(void **state)
     assert_int_equal(rp_gguf_row_to_hf((rp_gguf_row_order){0}, 5), 5);
 }
 
-static void types_of_tensors(void **state)
-{
-    const rp_gguf_block_type *q4 = rp_gguf_block_type_find("Q4_0");
-    const rp_gguf_block_type *f16 = rp_gguf_block_type_find("F16");
-
-    (void)state;
-    assert_string_equal(rp_gguf_tensor_type(q4, "lm_head.weight", 64)->name, "Q8_0");
-    assert_string_equal(rp_gguf_tensor_type(q4, "model.layers.0.mlp.up_proj.weight", 64)->name,
-                        "Q4_0");
-    assert_string_equal(rp_gguf_tensor_type(q4, "model.layers.0.mlp.up_proj.weight", 172)->name,
-                        "F16");
-    assert_string_equal(rp_gguf_tensor_type(q4, "model.norm.weight", 0)->name, "F32");
-    assert_string_equal(rp_gguf_tensor_type(f16, "lm_head.weight", 172)->name, "F16");
-}
-
 /* Llama 3.1's own numbers: short waves untouched, long ones by the factor. Those in between are
  * what the formula of llama.cpp's converter gives in torch. */
 static void llama3_frequencies(void **state)
@@ -142,7 +127,7 @@ static rp_gguf *file_of(const rp_model_config *config, const char *const *tensor
     const rp_gguf_block_type *f32 = rp_gguf_block_type_find("F32");
 
     assert_int_equal(rp_gguf_writer_create(&w), RP_OK);
-    assert_int_equal(rp_gguf_put_model(w, config, "test", f32), RP_OK);
+    assert_int_equal(rp_gguf_put_model(w, config, "test", 0), RP_OK);
     if (n_freqs > 0) {
         assert_int_equal(rp_gguf_add_tensor(w, RP_GGUF_ROPE_FREQS, f32, 1, &n_freqs), RP_OK);
     }
@@ -249,8 +234,7 @@ static void scalings_that_gguf_lacks(void **state)
 
     (void)state;
     assert_int_equal(rp_gguf_writer_create(&w), RP_OK);
-    assert_int_equal(rp_gguf_put_model(w, &config, "x", rp_gguf_block_type_find("F16")),
-                     RP_ERR_CONFIG);
+    assert_int_equal(rp_gguf_put_model(w, &config, "x", 1), RP_ERR_CONFIG);
     assert_non_null(strstr(rp_error_message(), "dynamic"));
     rp_gguf_writer_destroy(&w);
 }
@@ -490,7 +474,7 @@ static const char *weights_file(const rp_model_config *config)
     rp_form form;
 
     assert_int_equal(rp_gguf_writer_create(&w), RP_OK);
-    assert_int_equal(rp_gguf_put_model(w, config, "t", q8), RP_OK);
+    assert_int_equal(rp_gguf_put_model(w, config, "t", 7), RP_OK);
     assert_int_equal(rp_gguf_add_tensor(w, "token_embd.weight", f32, 2, embedding), RP_OK);
     assert_int_equal(rp_gguf_add_tensor(w, "blk.0.attn_q.weight", q8, 2, q_shape), RP_OK);
     assert_int_equal(rp_gguf_add_tensor(w, "blk.0.attn_norm.weight", f32, 1, embedding), RP_OK);
@@ -553,19 +537,12 @@ static void weights_in_hf_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_both_ways),
-        cmocka_unit_test(rows_both_ways),
-        cmocka_unit_test(types_of_tensors),
-        cmocka_unit_test(llama3_frequencies),
-        cmocka_unit_test(configs_of_the_families),
-        cmocka_unit_test(rope_scalings),
-        cmocka_unit_test(scalings_that_gguf_lacks),
-        cmocka_unit_test(wrong_keys),
-        cmocka_unit_test(tokenizer_with_byte_fallback),
-        cmocka_unit_test(tokenizer_of_bytes),
-        cmocka_unit_test(tokenizer_larger_than_the_embedding),
-        cmocka_unit_test(chat_templates),
-        cmocka_unit_test(weights_in_hf_order),
+        cmocka_unit_test(names_both_ways),    cmocka_unit_test(rows_both_ways),
+        cmocka_unit_test(llama3_frequencies), cmocka_unit_test(configs_of_the_families),
+        cmocka_unit_test(rope_scalings),      cmocka_unit_test(scalings_that_gguf_lacks),
+        cmocka_unit_test(wrong_keys),         cmocka_unit_test(tokenizer_with_byte_fallback),
+        cmocka_unit_test(tokenizer_of_bytes), cmocka_unit_test(tokenizer_larger_than_the_embedding),
+        cmocka_unit_test(chat_templates),     cmocka_unit_test(weights_in_hf_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

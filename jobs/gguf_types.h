@@ -1,0 +1,47 @@
+/* The block type of every tensor of a GGUF output, from the output's mix and the job's exceptions:
+ * decided once, for plan, solvers, writer and report. */
+#ifndef RP_JOBS_GGUF_TYPES_H
+#define RP_JOBS_GGUF_TYPES_H
+
+#include <jansson.h>
+
+#include "formats/gguf_mix.h"
+#include "jobs/job.h"
+#include "model/weights.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* rp_gguf_mix_tensor.index of the tensor of rope frequencies, which no model file has. */
+#define RP_GGUF_NOT_A_WEIGHT (-1)
+
+typedef struct rp_gguf_types {
+    rp_gguf_mix_tensor *items; /* [n] in the order of the file; index: of the weight */
+    int64_t n;
+} rp_gguf_types;
+
+/* Local. is_kept [rp_weights_count]: matrices that the recipe leaves alone (F16 in a quantised file
+ * unless tensor_types names them). has_imatrix: solvers know how much each column matters.
+ * RP_ERR_CONFIG naming output and tensor when a type does not fit or is none that this program
+ * writes, and when an entry of tensor_types matches no tensor. */
+RP_CHECKED rp_status rp_gguf_types_create(rp_gguf_types *out, const rp_weights *weights,
+                                          const rp_output_format *format, const bool *is_kept,
+                                          bool has_imatrix);
+void rp_gguf_types_destroy(rp_gguf_types *types);
+/* Local. The tensor with this Hugging Face name, or NULL. */
+const rp_gguf_mix_tensor *rp_gguf_types_find(const rp_gguf_types *types, const char *hf_name);
+/* Local. {"Q4_K": 37, "F32": 13}: tensors of each type, in the order of the table. */
+json_t *rp_gguf_types_count(const rp_gguf_types *types);
+/* Local. The mix of a GGUF output. */
+const rp_gguf_mix *rp_gguf_mix_of(const rp_output_format *format);
+
+/* Local. "check" functions of option rows: RP_ERR_USAGE when text is not the name of a type, or not
+ * PATTERN=TYPE as llama-quantize's --tensor-type has it. */
+rp_status rp_gguf_type_check(const char *text);
+rp_status rp_tensor_type_check(const char *text);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
