@@ -8,8 +8,9 @@
 #include "kernels/grid_gguf.h"
 
 static const rp_grid_ops *const grid_table[] = {
-    &rp_grid_affine, &rp_grid_q4_0, &rp_grid_q4_1, &rp_grid_q5_0,
-    &rp_grid_q5_1,   &rp_grid_q8_0, NULL,
+    &rp_grid_affine, &rp_grid_q4_0,  &rp_grid_q4_1,  &rp_grid_q5_0,  &rp_grid_q5_1, &rp_grid_q8_0,
+    &rp_grid_q2_k,   &rp_grid_q3_k,  &rp_grid_q4_k,  &rp_grid_q5_k,  &rp_grid_q6_k, &rp_grid_iq4_nl,
+    &rp_grid_iq4_xs, &rp_grid_tq1_0, &rp_grid_tq2_0, &rp_grid_mxfp4, NULL,
 };
 
 const rp_grid_ops *const *rp_grid_table(void)

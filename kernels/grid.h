@@ -33,13 +33,15 @@ typedef struct rp_grid rp_grid;
 typedef struct rp_grid_ops {
     const char *name; /* "affine", "Q4_0" ...: what checkpoints and reports say */
     int n_params;
-    int64_t fixed_group;    /* 0: set by the recipe */
-    int fixed_bits;         /* 0: set by the recipe */
-    const float *levels;    /* [2^fixed_bits]; NULL: affine */
-    bool has_min;           /* m, or dmin and m[..] */
-    int n_sub;              /* sub-groups of a group; 0: one level */
-    int scale_lo, scale_hi; /* bounds of s[k] */
-    int min_hi;             /* bounds of m[k]: 0 .. min_hi */
+    int64_t fixed_group;                 /* 0: set by the recipe */
+    int fixed_bits;                      /* 0: set by the recipe */
+    const float *levels;                 /* [2^fixed_bits]; NULL: affine */
+    int top_code;                        /* the largest that a writer may use; 0: 2^bits - 1 */
+    bool has_min;                        /* m, or dmin and m[..] */
+    int n_sub;                           /* sub-groups of a group; 0: one level */
+    int scale_lo, scale_hi;              /* bounds of s[k] */
+    int min_hi;                          /* bounds of m[k]: 0 .. min_hi */
+    const struct rp_grid_search *search; /* private to the grid's file; NULL: none */
     /* Rounds nrows contiguous rows x [nrows, cols] to nearest: params [nrows, ngroups, n_params],
      * codes [nrows, cols]. importance [cols] >= 0 or NULL. GGUF's grids give the codes and
      * parameters of ggml's reference quantisers bit for bit (cols must fill groups); affine fits

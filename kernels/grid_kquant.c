@@ -1,0 +1,654 @@
+/* Grids of the GGUF block types with two levels of scales: Q2_K .. Q6_K and IQ4_XS.
+ *
+ * Source: quantize_row_*_ref and quantize_row_*_impl of ggml's src/ggml-quants.c, reimplemented
+ * from their description: the sub-groups' scales and minima are searched, quantised to integers
+ * with one d and dmin a block, and the values rounded anew with what is stored. Up to sixteen
+ * blocks are one batch, so that every search fills its lanes. */
+#include "kernels/grid_gguf.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/grid_params.h"
+#include "kernels/grid_round.h"
+#include "kernels/grid_search.h"
+
+#define BLOCK 256
+#define BATCH RP_LANES /* blocks */
+#define MAX_SUBS 16
+
+static const float zeros[BLOCK];
+
+/* Of up to BATCH blocks; [sub][block] so that lanes are blocks. */
+typedef struct batch {
+    const rp_grid *grid;
+    int nblocks, n_sub, width;
+    rp_search_kind kind;
+    rp_search_weight weight;
+    const rp_search_steps *steps;
+    const float *x[BATCH];          /* each [BLOCK] */
+    const float *importance[BATCH]; /* each [BLOCK]; the first NULL: none */
+    rp_lanes sigma2;
+    rp_search_tile scales, mins; /* what was found; the weights are the sums of the sub-groups' */
+    uint8_t code[MAX_SUBS][RP_SEARCH_MAX][RP_LANES]; /* of tile t, value i, lane k */
+    float exact_d[BATCH], exact_dmin[BATCH];         /* before they are rounded */
+    float d[BATCH], dmin[BATCH];
+    bool is_zero[BATCH];
+    int s[MAX_SUBS][BATCH], m[MAX_SUBS][BATCH];
+} batch;
+
+static bool is_weighted(const batch *b)
+{
+    return b->importance[0] != NULL;
+}
+
+static int top_of(const rp_grid *grid)
+{
+    return (1 << grid->bits) - 1;
+}
+
+/* ---- Search ---- */
+
+/* Sub-group g of the batch is lane g % 16 of tile g / 16. */
+static void search_tile(batch *b, int t)
+{
+    const float *x[RP_LANES];
+    const float *importance[RP_LANES];
+    rp_lanes sigma2, sums;
+    rp_search_tile tile;
+    rp_search_result found;
+
+    for (int k = 0; k < RP_LANES; k++) {
+        const int g = t * RP_LANES + k;
+        const int block = g / b->n_sub;
+        const int column = g % b->n_sub * b->width;
+        const bool present = block < b->nblocks;
+        x[k] = present ? b->x[block] + column : zeros;
+        importance[k] = present && is_weighted(b) ? b->importance[block] + column : zeros;
+        sigma2[k] = present ? b->sigma2[block] : 0.0f;
+    }
+    rp_search_load(&tile, b->width, x, is_weighted(b) ? importance : NULL, b->weight, &sigma2);
+    rp_search_sum_weights(&tile, &sums);
+    rp_search_run(b->kind, &tile, top_of(b->grid), b->steps, &found);
+    memcpy(b->code[t], found.code, sizeof(found.code));
+    for (int k = 0; k < RP_LANES; k++) {
+        const int g = t * RP_LANES + k;
+        if (g / b->n_sub < b->nblocks) {
+            b->scales.x[g % b->n_sub][g / b->n_sub] = found.scale[k];
+            b->mins.x[g % b->n_sub][g / b->n_sub] = -found.min[k];
+            b->scales.w[g % b->n_sub][g / b->n_sub] = sums[k];
+        }
+    }
+}
+
+static void search_subs(batch *b)
+{
+    memset(&b->scales, 0, sizeof(b->scales));
+    memset(&b->mins, 0, sizeof(b->mins));
+    b->scales.n = b->mins.n = b->n_sub;
+    for (int t = 0; t * RP_LANES < b->nblocks * b->n_sub; t++) {
+        search_tile(b, t);
+    }
+    memcpy(b->mins.w, b->scales.w, sizeof(b->mins.w));
+}
+
+static void find_sigma2(batch *b)
+{
+    const float *x[BATCH];
+
+    for (int k = 0; k < BATCH; k++) {
+        x[k] = k < b->nblocks ? b->x[k] : zeros;
+    }
+    rp_search_squares(BLOCK, x, &b->sigma2);
+    b->sigma2 = b->grid->ops->search->times * b->sigma2 / b->grid->ops->search->over;
+}
+
+/* ---- Integers of the sub-groups ---- */
+
+/* Largest value onto the largest integer, values >= 0. Returns the step. */
+static float linear_positive(int n, const rp_lanes *x, int block, int hi, int (*out)[BATCH])
+{
+    float max = 0.0f;
+
+    for (int j = 0; j < n; j++) {
+        max = x[j][block] > max ? x[j][block] : max;
+    }
+    const float inverse = max > 0.0f ? (float)hi / max : 0.0f;
+    for (int j = 0; j < n; j++) {
+        const int l = rp_nearest_int(inverse * x[j][block]) & 255;
+        out[j][block] = l < hi ? l : hi;
+    }
+    return max / (float)hi;
+}
+
+/* The value of largest magnitude onto the lowest integer. */
+static void linear_signed(batch *b, int block)
+{
+    const rp_grid_ops *ops = b->grid->ops;
+    float max = 0.0f;
+
+    for (int j = 0; j < b->n_sub; j++) {
+        const float scale = b->scales.x[j][block];
+        max = fabsf(scale) > fabsf(max) ? scale : max;
+    }
+    const float d = max / (float)ops->scale_lo;
+    const float inverse = ops->search->inverts_d ? rp_inverse(d) : (float)ops->scale_lo / max;
+    const bool is_zero = fabsf(max) < ops->search->least_scale;
+    b->is_zero[block] = is_zero;
+    for (int j = 0; j < b->n_sub; j++) {
+        b->s[j][block] = is_zero ? ops->search->zero_s
+                                 : rp_nearest_int_in(inverse * b->scales.x[j][block], ops->scale_lo,
+                                                     ops->scale_hi);
+    }
+    b->exact_d[block] = ops->search->inverts_d ? d : (is_zero ? 0.0f : 1.0f / inverse);
+}
+
+static void take_integers(const batch *b, const rp_search_result *found, int zero, int hi,
+                          int (*out)[BATCH])
+{
+    for (int j = 0; j < b->n_sub; j++) {
+        for (int block = 0; block < b->nblocks; block++) {
+            const int code = (int)found->code[j][block] - zero;
+            out[j][block] = code < hi ? code : hi;
+        }
+    }
+}
+
+static void weighted_integers(batch *b)
+{
+    const rp_grid_ops *ops = b->grid->ops;
+    rp_search_result scales, mins;
+
+    if (ops->has_min) {
+        rp_search_positive(&b->scales, ops->scale_hi, &scales);
+        rp_search_positive(&b->mins, ops->min_hi, &mins);
+        take_integers(b, &mins, 0, ops->min_hi, b->m);
+    } else {
+        rp_search_run(RP_SEARCH_SYMMETRIC, &b->scales, ops->scale_hi - ops->scale_lo, NULL,
+                      &scales);
+    }
+    take_integers(b, &scales, -ops->scale_lo, ops->scale_hi, b->s);
+    for (int block = 0; block < b->nblocks; block++) {
+        b->exact_d[block] = scales.scale[block];
+        b->exact_dmin[block] = ops->has_min ? mins.scale[block] : 0.0f;
+    }
+}
+
+static void linear_integers(batch *b)
+{
+    const rp_grid_ops *ops = b->grid->ops;
+
+    for (int block = 0; block < b->nblocks; block++) {
+        if (ops->has_min) {
+            b->exact_d[block] = linear_positive(b->n_sub, b->scales.x, block, ops->scale_hi, b->s);
+            b->exact_dmin[block] = linear_positive(b->n_sub, b->mins.x, block, ops->min_hi, b->m);
+        } else {
+            linear_signed(b, block);
+        }
+    }
+}
+
+/* ---- Rounding with what is stored ---- */
+
+RP_INLINE void round_n(float step, float offset, int lo, int hi, int n, const float *x,
+                       uint8_t *code)
+{
+    for (int i = 0; i < n; i++) {
+        code[i] = (uint8_t)(rp_nearest_int_in((x[i] + offset) / step, lo, hi) - lo);
+    }
+}
+
+RP_CLONES static void round_values(float step, float offset, int lo, int hi, int n, const float *x,
+                                   uint8_t *code)
+{
+    if (n == 16) {
+        round_n(step, offset, lo, hi, 16, x, code);
+    } else {
+        round_n(step, offset, lo, hi, 32, x, code);
+    }
+}
+
+static void search_codes(const batch *b, int block, int sub, uint8_t *code)
+{
+    const int g = block * b->n_sub + sub;
+
+    for (int i = 0; i < b->width; i++) {
+        code[i] = b->code[g / RP_LANES][i][g % RP_LANES];
+    }
+}
+
+/* Where a sub-group's step is zero ggml keeps the codes of the search. */
+static void round_sub(const batch *b, int block, int sub, uint8_t *code)
+{
+    const rp_grid_ops *ops = b->grid->ops;
+    const float *x = b->x[block] + sub * b->width;
+    const float s = (float)b->s[sub][block];
+    const int lo = (int)ops->levels[0];
+
+    if (ops->search->plain == RP_SEARCH_LEVELS) {
+        rp_round_iq4_values(rp_inverse(b->exact_d[block] * s), b->width, x, code);
+    } else if (b->d[block] * s == 0.0f) {
+        search_codes(b, block, sub, code);
+    } else {
+        round_values(b->d[block] * s,
+                     ops->has_min ? b->dmin[block] * (float)b->m[sub][block] : 0.0f, lo,
+                     lo + top_of(b->grid), b->width, x, code);
+    }
+}
+
+static void put_params(const batch *b, int block, float *params)
+{
+    *params++ = b->d[block];
+    if (b->grid->ops->has_min) {
+        *params++ = b->dmin[block];
+    }
+    for (int j = 0; j < b->n_sub; j++) {
+        params[j] = (float)b->s[j][block];
+        if (b->grid->ops->has_min) {
+            params[b->n_sub + j] = (float)b->m[j][block];
+        }
+    }
+}
+
+static void round_block(const batch *b, int block, uint8_t *code)
+{
+    /* Q6_K's block of zeros is zero bytes */
+    if (b->grid->ops->search->zero_codes && b->is_zero[block]) {
+        memset(code, 0, BLOCK);
+        return;
+    }
+    for (int sub = 0; sub < b->n_sub; sub++) {
+        round_sub(b, block, sub, code + sub * b->width);
+    }
+}
+
+static void quantise_batch(batch *b, float *params, uint8_t *codes)
+{
+    const struct rp_grid_search *search = b->grid->ops->search;
+
+    b->kind = is_weighted(b) ? search->weighted : search->plain;
+    b->weight = is_weighted(b) ? search->weighted_weight : search->plain_weight;
+    b->steps = is_weighted(b) ? &rp_search_weighted_steps : &search->plain_steps;
+    if (b->weight == RP_WEIGHT_IMPORTANCE_SIGMA) {
+        find_sigma2(b);
+    }
+    search_subs(b);
+    if (is_weighted(b) && !search->linear_scales) {
+        weighted_integers(b);
+    } else {
+        linear_integers(b);
+    }
+    for (int block = 0; block < b->nblocks; block++) {
+        b->d[block] = rp_nearest_f16(b->exact_d[block]);
+        b->dmin[block] = rp_nearest_f16(b->exact_dmin[block]);
+        put_params(b, block, params + block * b->grid->ops->n_params);
+        round_block(b, block, codes + block * BLOCK);
+    }
+}
+
+static batch empty_batch(const rp_grid *grid)
+{
+    const batch b = {.grid = grid, .n_sub = grid->ops->n_sub, .width = BLOCK / grid->ops->n_sub};
+    return b;
+}
+
+static void kquant_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
+                            const float *importance, float *params, uint8_t *codes)
+{
+    const int64_t nblocks = nrows * cols / BLOCK;
+    batch b = empty_batch(grid);
+
+    RP_ASSERT(cols % BLOCK == 0);
+    for (int64_t first = 0; first < nblocks; first += BATCH) {
+        b.nblocks = (int)RP_MIN(BATCH, nblocks - first);
+        for (int k = 0; k < b.nblocks; k++) {
+            const int64_t at = (first + k) * BLOCK;
+            b.x[k] = x + at;
+            b.importance[k] = importance == NULL ? NULL : importance + at % cols;
+        }
+        quantise_batch(&b, params + first * grid->ops->n_params, codes + first * BLOCK);
+    }
+}
+
+/* ---- For solvers ---- */
+
+/* Errors of sixteen candidates over one sub-group: x against step * level - offset. */
+RP_CLONES static void candidate_errors(const rp_grid *grid, int64_t n, const float *x,
+                                       const float *w, const rp_lanes *step, const rp_lanes *offset,
+                                       rp_lanes *error)
+{
+    const rp_lanes none = {0};
+    const bool is_iq4 = grid->ops->search->plain == RP_SEARCH_LEVELS;
+    const int lo = (int)grid->ops->levels[0];
+    const int hi = lo + top_of(grid);
+    const rp_lanes inverse = RP_SELECT(*step == 0.0f, none, 1.0f / *step);
+
+    *error = none;
+    for (int64_t i = 0; i < n; i++) {
+        const rp_lanes v = (x[i] + *offset) * inverse;
+        rp_lanes level, diff;
+        if (is_iq4) {
+            rp_lanes_nearest_iq4(&v, &level);
+        } else {
+            rp_lanes_nearest_in(&v, lo, hi, &level);
+        }
+        diff = x[i] + *offset - *step * level;
+        *error += (w == NULL ? 1.0f : w[i]) * (diff * diff);
+    }
+}
+
+typedef struct sub_fit {
+    float s, m, error;
+} sub_fit;
+
+/* Keeps the best of sixteen pairs (s, m), held to their bounds. Returns whether one was better. */
+static bool try_pairs(const rp_grid *grid, const float *params, int64_t n, const float *x,
+                      const float *w, rp_lanes *s, rp_lanes *m, sub_fit *best)
+{
+    const rp_grid_ops *ops = grid->ops;
+    const float dmin = ops->has_min ? params[1] : 0.0f;
+    rp_lanes step, offset, error;
+    bool found = false;
+
+    for (int k = 0; k < RP_LANES; k++) {
+        (*s)[k] = rp_clamp((*s)[k], (float)ops->scale_lo, (float)ops->scale_hi);
+        (*m)[k] = rp_clamp((*m)[k], 0.0f, (float)ops->min_hi);
+    }
+    step = params[0] * *s;
+    offset = dmin * *m;
+    candidate_errors(grid, n, x, w, &step, &offset, &error);
+    for (int k = 0; k < RP_LANES; k++) {
+        if (error[k] < best->error) {
+            *best = (sub_fit){(*s)[k], (*m)[k], error[k]};
+            found = true;
+        }
+    }
+    return found;
+}
+
+static float rounded_ratio(float v, float d)
+{
+    return d != 0.0f ? nearbyintf(rp_clamp(v / d, -256.0f, 256.0f)) : 0.0f;
+}
+
+/* Real scales of least squares for the codes of sixteen inverse scales, as pairs of integers. */
+RP_CLONES static void line_pairs(const rp_grid *grid, const float *params, int64_t n,
+                                 const float *x, const float *w, rp_lanes *s, rp_lanes *m)
+{
+    const rp_lanes none = {0};
+    const int top = top_of(grid);
+    float min = 0.0f;
+    float max = x[0];
+    float sum_w = 0.0f;
+    float sum_x = 0.0f;
+    rp_lanes inverse, sum_l = none, sum_l2 = none, sum_lx = none;
+
+    for (int64_t i = 0; i < n; i++) {
+        min = x[i] < min ? x[i] : min;
+        max = x[i] > max ? x[i] : max;
+        sum_w += w == NULL ? 1.0f : w[i];
+        sum_x += w == NULL ? x[i] : w[i] * x[i];
+    }
+    for (int k = 0; k < RP_LANES; k++) {
+        inverse[k] = ((float)top + 0.12f * ((float)k - 7.5f)) / (max - min);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const rp_lanes v = (x[i] - min) * inverse;
+        rp_lanes l;
+        rp_lanes_nearest_in(&v, 0, top, &l);
+        const rp_lanes wl = l * (w == NULL ? 1.0f : w[i]);
+        sum_l += wl;
+        sum_l2 += wl * l;
+        sum_lx += wl * x[i];
+    }
+    for (int k = 0; k < RP_LANES; k++) {
+        const float det = sum_w * sum_l2[k] - sum_l[k] * sum_l[k];
+        const float origin = det > 0.0f ? (sum_l2[k] * sum_x - sum_l[k] * sum_lx[k]) / det : min;
+        (*m)[k] = rp_clamp(rounded_ratio(-origin, params[1]), 0.0f, (float)grid->ops->min_hi);
+        const float shifted = sum_lx[k] + params[1] * (*m)[k] * sum_l[k];
+        (*s)[k] = rounded_ratio(sum_l2[k] > 0.0f ? shifted / sum_l2[k] : 0.0f, params[0]);
+    }
+}
+
+/* Pairs around the best: three scales by five minima. */
+static void near_pairs(const sub_fit *best, rp_lanes *s, rp_lanes *m)
+{
+    for (int k = 0; k < RP_LANES; k++) {
+        (*s)[k] = best->s + (float)(k % 3 - 1);
+        (*m)[k] = best->m + (float)(k / 3 % 5 - 2);
+    }
+}
+
+/* Scales that put the largest value onto the outermost level or somewhat beyond, of both signs. */
+static void signed_scales(const rp_grid *grid, const float *params, int64_t n, const float *x,
+                          rp_lanes *s)
+{
+    float largest = 0.0f;
+
+    for (int64_t i = 0; i < n; i++) {
+        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+    }
+    const float scale = largest / fabsf(grid->ops->levels[0]);
+    for (int k = 0; k < RP_LANES; k++) {
+        const float factor = 0.8f + 0.07f * (float)(k / 2);
+        (*s)[k] = rounded_ratio(k % 2 == 0 ? factor * scale : -factor * scale, params[0]);
+    }
+}
+
+static void near_scales(const sub_fit *best, rp_lanes *s)
+{
+    for (int k = 0; k < RP_LANES; k++) {
+        (*s)[k] = best->s + (float)(k - 8);
+    }
+}
+
+#define REFIT_PASSES 4
+
+static void kquant_refit(const rp_grid *grid, int sub, int64_t n, const float *x,
+                         const float *importance, float *params)
+{
+    const rp_grid_ops *ops = grid->ops;
+    float *own = params + (ops->has_min ? 2 : 1) + sub;
+    sub_fit best = {0.0f, 0.0f, INFINITY};
+    rp_lanes s;
+    rp_lanes m = {0};
+
+    if (ops->has_min) {
+        line_pairs(grid, params, n, x, importance, &s, &m);
+    } else {
+        signed_scales(grid, params, n, x, &s);
+    }
+    for (int pass = 0; pass < REFIT_PASSES; pass++) {
+        if (!try_pairs(grid, params, n, x, importance, &s, &m, &best)) {
+            break;
+        }
+        if (ops->has_min) {
+            near_pairs(&best, &s, &m);
+        } else {
+            near_scales(&best, &s);
+        }
+    }
+    own[0] = best.s;
+    if (ops->has_min) {
+        own[ops->n_sub] = best.m;
+    }
+}
+
+static bool is_all_zero(int64_t n, const float *v)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (v[i] != 0.0f) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* d and dmin by the search with importance, then every sub-group's integers for them as stored. */
+static void kquant_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
+                       float *params)
+{
+    const rp_grid_ops *ops = grid->ops;
+    batch b = empty_batch(grid);
+
+    RP_ASSERT(n == BLOCK);
+    b.nblocks = 1;
+    b.x[0] = x;
+    b.importance[0] = importance == NULL || is_all_zero(n, importance) ? NULL : importance;
+    b.kind = ops->search->weighted;
+    b.weight = RP_WEIGHT_IMPORTANCE;
+    b.steps = &rp_search_weighted_steps;
+    search_subs(&b);
+    weighted_integers(&b);
+    b.d[0] = rp_nearest_f16(b.exact_d[0] * ops->search->headroom);
+    b.dmin[0] = rp_nearest_f16(b.exact_dmin[0] * ops->search->headroom);
+    put_params(&b, 0, params);
+    for (int sub = 0; sub < b.n_sub; sub++) {
+        const int64_t at = sub * b.width;
+        kquant_refit(grid, sub, b.width, x + at,
+                     b.importance[0] == NULL ? NULL : b.importance[0] + at, params);
+    }
+}
+
+/* Steps and offsets of rows first .. first + n - 1 of the planes. */
+RP_CLONES static void row_steps(int64_t n, const float *d, const float *s, float *step)
+{
+    for (int64_t i = 0; i < n; i++) {
+        step[i] = d[i] * s[i];
+    }
+}
+
+static void kquant_round_column(const rp_grid *grid, int64_t rows, const float *params, int sub,
+                                const float *x, uint8_t *code, float *decoded)
+{
+    const rp_grid_ops *ops = grid->ops;
+    const float *scales = params + ((ops->has_min ? 2 : 1) + sub) * rows;
+    const int lo = (int)ops->levels[0];
+    float step[RP_ROUND_ROWS];
+    float offset[RP_ROUND_ROWS];
+
+    for (int64_t i = 0; i < rows; i += RP_ROUND_ROWS) {
+        const int64_t n = RP_MIN(RP_ROUND_ROWS, rows - i);
+        row_steps(n, params + i, scales + i, step);
+        if (ops->has_min) {
+            row_steps(n, params + rows + i, scales + ops->n_sub * rows + i, offset);
+        }
+        if (ops->search->plain == RP_SEARCH_LEVELS) {
+            rp_round_iq4(n, step, x + i, code + i, decoded + i);
+        } else {
+            rp_round_uniform(n, step, ops->has_min ? offset : NULL, lo, lo + top_of(grid), -lo,
+                             x + i, code + i, decoded + i);
+        }
+    }
+}
+
+static void kquant_decode(const rp_grid *grid, const float *params, int64_t n, const uint8_t *code,
+                          float *out)
+{
+    const rp_grid_ops *ops = grid->ops;
+    const float *s = params + (ops->has_min ? 2 : 1);
+    const int width = BLOCK / ops->n_sub;
+
+    for (int64_t i = 0; i < n; i += width, s++) {
+        const int64_t count = RP_MIN(width, n - i);
+        const float step = params[0] * s[0];
+        const float offset = ops->has_min ? params[1] * s[ops->n_sub] : 0.0f;
+        if (ops->search->plain == RP_SEARCH_LEVELS) {
+            rp_decode_levels(step, ops->levels, count, code + i, out + i);
+        } else {
+            rp_decode_uniform(step, offset, -(int)ops->levels[0], count, code + i, out + i);
+        }
+    }
+}
+
+/* ---- Types ---- */
+
+static const struct rp_grid_search q2_search = {
+    .plain = RP_SEARCH_MIN,
+    .weighted = RP_SEARCH_MIN,
+    .plain_weight = RP_WEIGHT_MAGNITUDE,
+    .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
+    .plain_steps = {-0.5f, 0.1f, 15, true},
+    .times = 1.0f,
+    .over = BLOCK,
+    .headroom = 1.0f,
+};
+static const struct rp_grid_search q3_search = {
+    .plain = RP_SEARCH_DESCENT,
+    .weighted = RP_SEARCH_SYMMETRIC,
+    .plain_weight = RP_WEIGHT_SQUARE,
+    .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
+    .times = 2.0f,
+    .over = BLOCK,
+    .least_scale = FLT_TRUE_MIN,
+    .zero_s = -32,
+    .headroom = 1.0f,
+};
+static const struct rp_grid_search q4_search = {
+    .plain = RP_SEARCH_MIN,
+    .weighted = RP_SEARCH_MIN,
+    .plain_weight = RP_WEIGHT_RMS,
+    .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
+    .plain_steps = {-1.0f, 0.1f, 20, false},
+    .times = 2.0f,
+    .over = BLOCK,
+    .headroom = 1.05f,
+};
+static const struct rp_grid_search q5_search = {
+    .plain = RP_SEARCH_MIN,
+    .weighted = RP_SEARCH_MIN,
+    .plain_weight = RP_WEIGHT_RMS,
+    .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
+    .plain_steps = {-0.5f, 0.1f, 15, false},
+    .times = 2.0f,
+    .over = BLOCK,
+    .headroom = 1.05f,
+};
+static const struct rp_grid_search q6_search = {
+    .plain = RP_SEARCH_SYMMETRIC,
+    .weighted = RP_SEARCH_SYMMETRIC,
+    .plain_weight = RP_WEIGHT_SQUARE,
+    .weighted_weight = RP_WEIGHT_IMPORTANCE,
+    .linear_scales = true,
+    .least_scale = RP_SEARCH_TINY,
+    .zero_codes = true,
+    .headroom = 1.0f,
+};
+static const struct rp_grid_search iq4_xs_search = {
+    .plain = RP_SEARCH_LEVELS,
+    .weighted = RP_SEARCH_LEVELS,
+    .plain_weight = RP_WEIGHT_SQUARE,
+    .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
+    .times = 2.0f / BLOCK,
+    .over = 1.0f,
+    .linear_scales = true,
+    .inverts_d = true,
+    .headroom = 1.0f,
+};
+
+#define OPS(title, n_bits, n_subs, first_level, ...)                                               \
+    {                                                                                              \
+        .name = (title), .fixed_group = BLOCK, .fixed_bits = (n_bits), .n_sub = (n_subs),          \
+        .levels = (first_level), .quantise = kquant_quantise, .fit = kquant_fit,                   \
+        .refit = kquant_refit, .round_column = kquant_round_column, .decode = kquant_decode,       \
+        __VA_ARGS__                                                                                \
+    }
+#define WITH_MIN(type_search, hi, n_subs)                                                          \
+    .n_params = 2 + 2 * (n_subs), .has_min = true, .scale_hi = (hi), .min_hi = (hi),               \
+    .search = &(type_search)
+#define SIGNED(type_search, half, n_subs)                                                          \
+    .n_params = 1 + (n_subs), .scale_lo = -(half), .scale_hi = (half)-1, .search = &(type_search)
+
+const rp_grid_ops rp_grid_q2_k =
+    OPS("Q2_K", 2, 16, rp_integer_levels + 128, WITH_MIN(q2_search, 15, 16));
+const rp_grid_ops rp_grid_q3_k =
+    OPS("Q3_K", 3, 16, rp_integer_levels + 124, SIGNED(q3_search, 32, 16));
+const rp_grid_ops rp_grid_q4_k =
+    OPS("Q4_K", 4, 8, rp_integer_levels + 128, WITH_MIN(q4_search, 63, 8));
+const rp_grid_ops rp_grid_q5_k =
+    OPS("Q5_K", 5, 8, rp_integer_levels + 128, WITH_MIN(q5_search, 63, 8));
+const rp_grid_ops rp_grid_q6_k =
+    OPS("Q6_K", 6, 16, rp_integer_levels + 96, SIGNED(q6_search, 128, 16));
+const rp_grid_ops rp_grid_iq4_xs = OPS("IQ4_XS", 4, 8, rp_iq4_levels, SIGNED(iq4_xs_search, 32, 8));

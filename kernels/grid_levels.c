@@ -1,0 +1,219 @@
+/* Grids of the GGUF block types TQ1_0 and TQ2_0 (ternary) and MXFP4 (E2M1 with a power of two).
+ *
+ * Source: ggml's reference quantisers (src/ggml-quants.c of ggml-org/ggml), reimplemented from
+ * their description.
+ *
+ *   TQ1_0, TQ2_0  value = d * (code - 1)        params {d}, code 0..2
+ *   MXFP4         value = d * level[code]       params {d}, d = 2^(e - 128), e the stored byte */
+#include "kernels/grid_gguf.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels/grid_params.h"
+#include "kernels/grid_round.h"
+
+#define TERNARY_BLOCK 256
+#define TERNARY_ZERO 1
+
+static float largest_magnitude(int64_t n, const float *x)
+{
+    float largest = 0.0f;
+
+    for (int64_t i = 0; i < n; i++) {
+        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+    }
+    return largest;
+}
+
+/* ---- Ternary ---- */
+
+/* Half away from zero. */
+RP_CLONES static void round_ternary(float inverse, int64_t n, const float *x, uint8_t *code)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float v = rp_clamp(x[i] * inverse, -1.0f, 1.0f);
+        code[i] = (uint8_t)(TERNARY_ZERO + (v >= 0.5f) - (v <= -0.5f));
+    }
+}
+
+static void ternary_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
+                             const float *importance, float *params, uint8_t *codes)
+{
+    (void)grid;
+    (void)importance;
+    RP_ASSERT(cols % TERNARY_BLOCK == 0);
+    for (int64_t i = 0; i < nrows * cols; i += TERNARY_BLOCK) {
+        const float d = largest_magnitude(TERNARY_BLOCK, x + i);
+        const float inverse = rp_inverse(d);
+        /* an infinite inverse: ggml's conversion gives level 0 */
+        round_ternary(isinf(inverse) ? 0.0f : inverse, TERNARY_BLOCK, x + i, codes + i);
+        params[i / TERNARY_BLOCK] = rp_nearest_f16(d);
+    }
+}
+
+/* Sums over the values beyond a share of the largest: the best d for them is their weighted mean.
+ */
+static void ternary_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
+                        float *params)
+{
+    enum { SHARES = 64 };
+    const float largest = largest_magnitude(n, x);
+    float best = 0.0f;
+
+    (void)grid;
+    params[0] = 0.0f;
+    for (int k = 0; k < SHARES; k++) {
+        const float bound = largest * ((float)k + 0.5f) / (float)SHARES;
+        float sum_w = 0.0f;
+        float sum_x = 0.0f;
+        for (int64_t i = 0; i < n; i++) {
+            const float w = importance == NULL ? 1.0f : importance[i];
+            sum_w += fabsf(x[i]) > bound ? w : 0.0f;
+            sum_x += fabsf(x[i]) > bound ? w * fabsf(x[i]) : 0.0f;
+        }
+        if (sum_w > 0.0f && sum_x * sum_x > best * sum_w) {
+            best = sum_x * sum_x / sum_w;
+            params[0] = rp_nearest_f16(sum_x / sum_w);
+        }
+    }
+}
+
+static void ternary_round_column(const rp_grid *grid, int64_t rows, const float *params, int sub,
+                                 const float *x, uint8_t *code, float *decoded)
+{
+    (void)grid;
+    (void)sub;
+    rp_round_uniform(rows, params, NULL, -1, 1, TERNARY_ZERO, x, code, decoded);
+}
+
+static void ternary_decode(const rp_grid *grid, const float *params, int64_t n, const uint8_t *code,
+                           float *out)
+{
+    (void)grid;
+    rp_decode_uniform(params[0], 0.0f, TERNARY_ZERO, n, code, out);
+}
+
+/* ---- MXFP4 ---- */
+
+#define MXFP4_BLOCK 32
+#define MXFP4_NEGATIVE 8 /* added to the code of a magnitude that is not 0 */
+
+/* E2M1, doubled. */
+static const float mxfp4_levels[16] = {0.0f, 1.0f,  2.0f,  3.0f,  4.0f,  6.0f,  8.0f,  12.0f,
+                                       0.0f, -1.0f, -2.0f, -3.0f, -4.0f, -6.0f, -8.0f, -12.0f};
+/* A magnitude on the bound takes the lower level. */
+static const float mxfp4_bounds[7] = {0.5f, 1.5f, 2.5f, 3.5f, 5.0f, 7.0f, 10.0f};
+
+/* d exact; top: the largest magnitude's code. */
+RP_INLINE uint8_t mxfp4_code(float x, float d, int top)
+{
+    const float magnitude = fabsf(x);
+    int code = 0;
+
+    for (int k = 0; k < 7; k++) {
+        code += magnitude > mxfp4_bounds[k] * d ? 1 : 0;
+    }
+    code = code < top ? code : top;
+    return (uint8_t)(x < 0.0f && code > 0 ? code + MXFP4_NEGATIVE : code);
+}
+
+RP_CLONES static void round_mxfp4(float d, int top, int64_t n, const float *x, uint8_t *code)
+{
+    for (int64_t i = 0; i < n; i++) {
+        code[i] = mxfp4_code(x[i], d, top);
+    }
+}
+
+/* ggml's byte wraps below 2^-125 as its conversion does. */
+static uint8_t mxfp4_exponent(float largest)
+{
+    return largest > 0.0f ? (uint8_t)(int)(floorf(log2f(largest)) - 2.0f + 127.0f) : 0;
+}
+
+static float mxfp4_scale(int exponent)
+{
+    return ldexpf(1.0f, exponent - 128);
+}
+
+/* Levels that overflow are never nearest: near fp32's largest numbers 8 d and 12 d do. */
+static int mxfp4_top(float d)
+{
+    return d < 0x1p125f ? 7 : 5;
+}
+
+static void mxfp4_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
+                           const float *importance, float *params, uint8_t *codes)
+{
+    (void)grid;
+    (void)importance;
+    RP_ASSERT(cols % MXFP4_BLOCK == 0);
+    for (int64_t i = 0; i < nrows * cols; i += MXFP4_BLOCK) {
+        const float d = mxfp4_scale(mxfp4_exponent(largest_magnitude(MXFP4_BLOCK, x + i)));
+        round_mxfp4(d, mxfp4_top(d), MXFP4_BLOCK, x + i, codes + i);
+        params[i / MXFP4_BLOCK] = d;
+    }
+}
+
+/* ggml's exponent and its neighbours: the best of five. */
+static void mxfp4_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
+                      float *params)
+{
+    const float largest = largest_magnitude(n, x);
+    const int middle = largest > 0x1p-120f ? (int)mxfp4_exponent(largest) : 2;
+    float best = INFINITY;
+
+    (void)grid;
+    for (int exponent = middle - 2; exponent <= middle + 2 && exponent < 255; exponent++) {
+        const float d = mxfp4_scale(exponent);
+        float error = 0.0f;
+        for (int64_t i = 0; i < n; i++) {
+            const float e = x[i] - d * mxfp4_levels[mxfp4_code(x[i], d, mxfp4_top(d))];
+            error += (importance == NULL ? 1.0f : importance[i]) * (e * e);
+        }
+        if (error < best) {
+            best = error;
+            params[0] = d;
+        }
+    }
+    params[0] = best < INFINITY ? params[0] : mxfp4_scale(middle);
+}
+
+static void mxfp4_round_column(const rp_grid *grid, int64_t rows, const float *params, int sub,
+                               const float *x, uint8_t *code, float *decoded)
+{
+    (void)grid;
+    (void)sub;
+    for (int64_t i = 0; i < rows; i++) {
+        code[i] = mxfp4_code(x[i], params[i], mxfp4_top(params[i]));
+        decoded[i] = params[i] * mxfp4_levels[code[i]];
+    }
+}
+
+static void levels_decode(const rp_grid *grid, const float *params, int64_t n, const uint8_t *code,
+                          float *out)
+{
+    rp_decode_levels(params[0], grid->ops->levels, n, code, out);
+}
+
+#define TERNARY(title)                                                                             \
+    {                                                                                              \
+        .name = (title), .n_params = 1, .fixed_group = TERNARY_BLOCK, .fixed_bits = 2,             \
+        .levels = rp_integer_levels + 127, .top_code = 2, .quantise = ternary_quantise,            \
+        .fit = ternary_fit, .round_column = ternary_round_column, .decode = ternary_decode,        \
+    }
+
+const rp_grid_ops rp_grid_tq1_0 = TERNARY("TQ1_0");
+const rp_grid_ops rp_grid_tq2_0 = TERNARY("TQ2_0");
+const rp_grid_ops rp_grid_mxfp4 = {
+    .name = "MXFP4",
+    .n_params = 1,
+    .fixed_group = MXFP4_BLOCK,
+    .fixed_bits = 4,
+    .levels = mxfp4_levels,
+    .quantise = mxfp4_quantise,
+    .fit = mxfp4_fit,
+    .round_column = mxfp4_round_column,
+    .decode = levels_decode,
+};

@@ -1,0 +1,75 @@
+#include "kernels/grid_round.h"
+
+#include <stddef.h>
+
+#include "kernels/grid_params.h"
+
+#define MAGIC 12582912.0f /* 1.5 * 2^23: added and subtracted it rounds to nearest */
+
+const float rp_iq4_levels[16] = {-127.0f, -104.0f, -83.0f, -65.0f, -49.0f, -35.0f, -22.0f, -10.0f,
+                                 1.0f,    13.0f,   25.0f,  38.0f,  53.0f,  69.0f,  89.0f,  113.0f};
+const float rp_iq4_bounds[15] = {-115.5f, -93.5f, -74.0f, -57.0f, -42.0f, -28.5f, -16.0f, -4.5f,
+                                 7.0f,    19.0f,  31.5f,  45.5f,  61.0f,  79.0f,  101.0f};
+
+#define FOUR(n) (float)(n), (float)((n) + 1), (float)((n) + 2), (float)((n) + 3)
+#define SIXTEEN(n) FOUR(n), FOUR((n) + 4), FOUR((n) + 8), FOUR((n) + 12)
+#define SIXTY_FOUR(n) SIXTEEN(n), SIXTEEN((n) + 16), SIXTEEN((n) + 32), SIXTEEN((n) + 48)
+
+const float rp_integer_levels[256] = {SIXTY_FOUR(-128), SIXTY_FOUR(-64), SIXTY_FOUR(0),
+                                      SIXTY_FOUR(64)};
+
+RP_CLONES void rp_round_uniform(int64_t rows, const float *step, const float *offset, int lo,
+                                int hi, int zero, const float *x, uint8_t *code, float *decoded)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        const float shift = offset == NULL ? 0.0f : offset[i];
+        const float v = (x[i] + shift) * rp_inverse(step[i]);
+        const float level = (rp_clamp(v, (float)lo, (float)hi) + MAGIC) - MAGIC;
+        code[i] = (uint8_t)((int)level + zero);
+        decoded[i] = step[i] * level - shift;
+    }
+}
+
+RP_INLINE int iq4_code(float v)
+{
+    int code = 0;
+
+    for (int k = 0; k < 15; k++) {
+        code += v < rp_iq4_bounds[k] ? 0 : 1;
+    }
+    return code;
+}
+
+RP_CLONES void rp_round_iq4(int64_t rows, const float *step, const float *x, uint8_t *code,
+                            float *decoded)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        code[i] = (uint8_t)iq4_code(x[i] * rp_inverse(step[i]));
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        decoded[i] = step[i] * rp_iq4_levels[code[i]];
+    }
+}
+
+RP_CLONES void rp_round_iq4_values(float inverse, int64_t n, const float *x, uint8_t *code)
+{
+    for (int64_t i = 0; i < n; i++) {
+        code[i] = (uint8_t)iq4_code(inverse * x[i]);
+    }
+}
+
+RP_CLONES void rp_decode_uniform(float step, float offset, int zero, int64_t n, const uint8_t *code,
+                                 float *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = step * (float)((int)code[i] - zero) - offset;
+    }
+}
+
+RP_CLONES void rp_decode_levels(float step, const float *levels, int64_t n, const uint8_t *code,
+                                float *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = step * levels[code[i] & 15];
+    }
+}

@@ -1,0 +1,50 @@
+/* Rounding and decoding with parameters as they are stored: value = step * level - offset. */
+#ifndef RP_KERNELS_GRID_ROUND_H
+#define RP_KERNELS_GRID_ROUND_H
+
+#include <stdint.h>
+
+#include "kernels/lanes.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RP_ROUND_ROWS 256 /* rows that the callers pass at once, so that steps fit on the stack */
+
+/* The levels of IQ4 and, in the same order, halfway between neighbours: a value on it takes the
+ * upper level. */
+extern const float rp_iq4_levels[16];
+extern const float rp_iq4_bounds[15];
+/* The integers -128 .. 127: grids of uniform levels point into it. */
+extern const float rp_integer_levels[256];
+
+/* All local. Row i has step[i] and offset[i]; offset NULL: 0. Levels are the integers lo .. hi,
+ * code = level + zero. */
+void rp_round_uniform(int64_t rows, const float *step, const float *offset, int lo, int hi,
+                      int zero, const float *x, uint8_t *code, float *decoded);
+void rp_round_iq4(int64_t rows, const float *step, const float *x, uint8_t *code, float *decoded);
+/* Codes of x[n] times inverse. */
+void rp_round_iq4_values(float inverse, int64_t n, const float *x, uint8_t *code);
+
+void rp_decode_uniform(float step, float offset, int zero, int64_t n, const uint8_t *code,
+                       float *out);
+/* levels [16] */
+void rp_decode_levels(float step, const float *levels, int64_t n, const uint8_t *code, float *out);
+
+/* The nearest of IQ4's levels to each lane; NaN gives the last, as in ggml. */
+RP_INLINE void rp_lanes_nearest_iq4(const rp_lanes *v, rp_lanes *level)
+{
+    const rp_lanes none = {0};
+
+    *level = none + rp_iq4_levels[0];
+    for (int k = 0; k < 15; k++) {
+        const rp_lane_mask below = *v < rp_iq4_bounds[k];
+        *level += RP_SELECT(below, none, none + (rp_iq4_levels[k + 1] - rp_iq4_levels[k]));
+    }
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif
