@@ -1,53 +1,173 @@
-/* Blocks of GGUF tensors: packing codes of the grids of kernels/grid_gguf.c, and back.
- *
- * Layouts in the header; source: ggml's src/ggml-common.h and dequantize_row_* of
- * src/ggml-quants.c. All types' sizes are listed so that files holding others can be inspected. */
+/* The table of GGUF's tensor types, and rows of them. All types' sizes are listed so that files
+ * holding others can be inspected. */
 #include "formats/gguf_blocks.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "kernels/grid_gguf.h"
+#include "formats/gguf_decode_iq.h"
+#include "formats/gguf_pack.h"
+#include "kernels/clones.h"
 
-#define HALF_BLOCK (RP_GGUF_BLOCK / 2)
+/* Elements quantised before they are packed: values, codes and parameters stay in the second-level
+ * cache. */
+#define PIECE_ELEMS 8192
 
-/* name, id, block_elems, block_bytes, is_float, dtype, grid, file_type */
+/* ---- Layouts ---- */
+
+static const float iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                     1,    13,   25,  38,  53,  69,  89,  113};
+static const float fp4_levels[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+static const float sign_levels[2] = {-1, 1};
+
+#define NO_MIN RP_GGUF_NONE
+
+static const rp_gguf_layout q4_0 = {
+    .elems = 32, .bytes = 18, .d = 0, .min = NO_MIN, .low = {2, 4, 16}, .zero = 8};
+static const rp_gguf_layout q4_1 = {.elems = 32, .bytes = 20, .d = 0, .min = 2, .low = {4, 4, 16}};
+static const rp_gguf_layout q5_0 = {.elems = 32,
+                                    .bytes = 22,
+                                    .d = 0,
+                                    .min = NO_MIN,
+                                    .low = {6, 4, 16},
+                                    .high = {2, 1, 1},
+                                    .zero = 16};
+static const rp_gguf_layout q5_1 = {
+    .elems = 32, .bytes = 24, .d = 0, .min = 2, .low = {8, 4, 16}, .high = {4, 1, 1}};
+static const rp_gguf_layout q8_0 = {
+    .elems = 32, .bytes = 34, .d = 0, .min = NO_MIN, .low = {2, 8, 32}, .zero = 128};
+
+static const rp_gguf_layout q2_k = {.elems = 256,
+                                    .bytes = 84,
+                                    .d = 80,
+                                    .min = 82,
+                                    .scales = &rp_gguf_scales_q2_k,
+                                    .scales_at = 0,
+                                    .low = {16, 2, 32}};
+static const rp_gguf_layout q3_k = {.elems = 256,
+                                    .bytes = 110,
+                                    .d = 108,
+                                    .min = NO_MIN,
+                                    .scales = &rp_gguf_scales_q3_k,
+                                    .scales_at = 96,
+                                    .low = {32, 2, 32},
+                                    .high = {0, 1, 32},
+                                    .zero = 4};
+static const rp_gguf_layout q4_k = {.elems = 256,
+                                    .bytes = 144,
+                                    .d = 0,
+                                    .min = 2,
+                                    .scales = &rp_gguf_scales_q4_k,
+                                    .scales_at = 4,
+                                    .low = {16, 4, 32}};
+static const rp_gguf_layout q5_k = {.elems = 256,
+                                    .bytes = 176,
+                                    .d = 0,
+                                    .min = 2,
+                                    .scales = &rp_gguf_scales_q4_k,
+                                    .scales_at = 4,
+                                    .low = {48, 4, 32},
+                                    .high = {16, 1, 32}};
+static const rp_gguf_layout q6_k = {.elems = 256,
+                                    .bytes = 210,
+                                    .d = 208,
+                                    .min = NO_MIN,
+                                    .scales = &rp_gguf_scales_q6_k,
+                                    .scales_at = 192,
+                                    .low = {0, 4, 64},
+                                    .high = {128, 2, 32},
+                                    .zero = 32};
+
+static const rp_gguf_layout iq4_nl = {
+    .elems = 32, .bytes = 18, .d = 0, .min = NO_MIN, .low = {2, 4, 16}, .levels = iq4_levels};
+static const rp_gguf_layout iq4_xs = {.elems = 256,
+                                      .bytes = 136,
+                                      .d = 0,
+                                      .min = NO_MIN,
+                                      .scales = &rp_gguf_scales_iq4_xs,
+                                      .scales_at = 2,
+                                      .low = {8, 4, 16},
+                                      .levels = iq4_levels};
+static const rp_gguf_layout tq1_0 = {
+    .elems = 256, .bytes = 54, .d = 52, .min = NO_MIN, .is_ternary = true, .zero = 1};
+static const rp_gguf_layout tq2_0 = {
+    .elems = 256, .bytes = 66, .d = 64, .min = NO_MIN, .low = {0, 2, 32}, .zero = 1};
+static const rp_gguf_layout mxfp4 = {.elems = 32,
+                                     .bytes = 17,
+                                     .d = 0,
+                                     .min = NO_MIN,
+                                     .is_power = true,
+                                     .low = {1, 4, 16},
+                                     .levels = fp4_levels};
+static const rp_gguf_layout nvfp4 = {.elems = 64,
+                                     .bytes = 36,
+                                     .d = RP_GGUF_NONE,
+                                     .min = NO_MIN,
+                                     .scales = &rp_gguf_scales_nvfp4,
+                                     .scales_at = 0,
+                                     .low = {4, 4, 8},
+                                     .levels = fp4_levels};
+static const rp_gguf_layout q1_0 = {
+    .elems = 128, .bytes = 18, .d = 0, .min = NO_MIN, .low = {2, 1, 1}, .levels = sign_levels};
+static const rp_gguf_layout q2_0 = {
+    .elems = 64, .bytes = 18, .d = 0, .min = NO_MIN, .low = {2, 2, 1}, .zero = 1};
+
+/* ---- Types ---- */
+
+#define FLOATS(title, number, element, nbytes, ftype)                                              \
+    {                                                                                              \
+        .name = (title), .id = (number), .block_elems = 1, .block_bytes = (nbytes),                \
+        .is_float = true, .dtype = (element), .file_type = (ftype),                                \
+    }
+#define BLOCKS(title, number, elems, nbytes, ftype, how)                                           \
+    {                                                                                              \
+        .name = (title), .id = (number), .block_elems = (elems), .block_bytes = (nbytes),          \
+        .file_type = (ftype), .layout = (how),                                                     \
+    }
+#define CODEBOOK(title, number, nbytes, ftype, how)                                                \
+    {                                                                                              \
+        .name = (title), .id = (number), .block_elems = 256, .block_bytes = (nbytes),              \
+        .file_type = (ftype), .codebook = (how),                                                   \
+    }
+
 static const rp_gguf_block_type block_types[] = {
-    {"F32", 0, 1, 4, true, RP_F32, NULL, 0},
-    {"F16", 1, 1, 2, true, RP_F16, NULL, 1},
-    {"BF16", 30, 1, 2, true, RP_BF16, NULL, 32},
-    {"Q4_0", 2, 32, 18, false, RP_F32, &rp_grid_q4_0, 2},
-    {"Q4_1", 3, 32, 20, false, RP_F32, &rp_grid_q4_1, 3},
-    {"Q5_0", 6, 32, 22, false, RP_F32, &rp_grid_q5_0, 8},
-    {"Q5_1", 7, 32, 24, false, RP_F32, &rp_grid_q5_1, 9},
-    {"Q8_0", 8, 32, 34, false, RP_F32, &rp_grid_q8_0, 7},
-    {"Q8_1", 9, 32, 36, false, RP_F32, NULL, -1},
-    {"Q2_K", 10, 256, 84, false, RP_F32, NULL, 10},
-    {"Q3_K", 11, 256, 110, false, RP_F32, NULL, 12},
-    {"Q4_K", 12, 256, 144, false, RP_F32, NULL, 15},
-    {"Q5_K", 13, 256, 176, false, RP_F32, NULL, 17},
-    {"Q6_K", 14, 256, 210, false, RP_F32, NULL, 18},
-    {"Q8_K", 15, 256, 292, false, RP_F32, NULL, -1},
-    {"IQ2_XXS", 16, 256, 66, false, RP_F32, NULL, 19},
-    {"IQ2_XS", 17, 256, 74, false, RP_F32, NULL, 20},
-    {"IQ3_XXS", 18, 256, 98, false, RP_F32, NULL, 23},
-    {"IQ1_S", 19, 256, 50, false, RP_F32, NULL, 24},
-    {"IQ4_NL", 20, 32, 18, false, RP_F32, NULL, 25},
-    {"IQ3_S", 21, 256, 110, false, RP_F32, NULL, 26},
-    {"IQ2_S", 22, 256, 82, false, RP_F32, NULL, 28},
-    {"IQ4_XS", 23, 256, 136, false, RP_F32, NULL, 30},
-    {"I8", 24, 1, 1, false, RP_I8, NULL, -1},
-    {"I16", 25, 1, 2, false, RP_I16, NULL, -1},
-    {"I32", 26, 1, 4, false, RP_I32, NULL, -1},
-    {"I64", 27, 1, 8, false, RP_I64, NULL, -1},
-    {"F64", 28, 1, 8, false, RP_F64, NULL, -1},
-    {"IQ1_M", 29, 256, 56, false, RP_F32, NULL, 31},
-    {"TQ1_0", 34, 256, 54, false, RP_F32, NULL, 36},
-    {"TQ2_0", 35, 256, 66, false, RP_F32, NULL, 37},
-    {"MXFP4", 39, 32, 17, false, RP_F32, NULL, 38},
-    {"NVFP4", 40, 64, 36, false, RP_F32, NULL, -1},
-    {NULL, 0, 1, 0, false, RP_F32, NULL, -1},
+    FLOATS("F32", 0, RP_F32, 4, 0),
+    FLOATS("F16", 1, RP_F16, 2, 1),
+    FLOATS("BF16", 30, RP_BF16, 2, 32),
+    BLOCKS("Q4_0", 2, 32, 18, 2, &q4_0),
+    BLOCKS("Q4_1", 3, 32, 20, 3, &q4_1),
+    BLOCKS("Q5_0", 6, 32, 22, 8, &q5_0),
+    BLOCKS("Q5_1", 7, 32, 24, 9, &q5_1),
+    BLOCKS("Q8_0", 8, 32, 34, 7, &q8_0),
+    BLOCKS("Q8_1", 9, 32, 36, -1, NULL), /* of llama.cpp's activations, not of files */
+    BLOCKS("Q2_K", 10, 256, 84, 10, &q2_k),
+    BLOCKS("Q3_K", 11, 256, 110, 12, &q3_k),
+    BLOCKS("Q4_K", 12, 256, 144, 15, &q4_k),
+    BLOCKS("Q5_K", 13, 256, 176, 17, &q5_k),
+    BLOCKS("Q6_K", 14, 256, 210, 18, &q6_k),
+    BLOCKS("Q8_K", 15, 256, 292, -1, NULL), /* of llama.cpp's activations, not of files */
+    CODEBOOK("IQ2_XXS", 16, 66, 19, &rp_gguf_iq2_xxs),
+    CODEBOOK("IQ2_XS", 17, 74, 20, &rp_gguf_iq2_xs),
+    CODEBOOK("IQ3_XXS", 18, 98, 23, &rp_gguf_iq3_xxs),
+    CODEBOOK("IQ1_S", 19, 50, 24, &rp_gguf_iq1_s),
+    BLOCKS("IQ4_NL", 20, 32, 18, 25, &iq4_nl),
+    CODEBOOK("IQ3_S", 21, 110, 26, &rp_gguf_iq3_s),
+    CODEBOOK("IQ2_S", 22, 82, 28, &rp_gguf_iq2_s),
+    BLOCKS("IQ4_XS", 23, 256, 136, 30, &iq4_xs),
+    BLOCKS("I8", 24, 1, 1, -1, NULL),
+    BLOCKS("I16", 25, 1, 2, -1, NULL),
+    BLOCKS("I32", 26, 1, 4, -1, NULL),
+    BLOCKS("I64", 27, 1, 8, -1, NULL),
+    BLOCKS("F64", 28, 1, 8, -1, NULL),
+    CODEBOOK("IQ1_M", 29, 56, 31, &rp_gguf_iq1_m),
+    BLOCKS("TQ1_0", 34, 256, 54, 36, &tq1_0),
+    BLOCKS("TQ2_0", 35, 256, 66, 37, &tq2_0),
+    BLOCKS("MXFP4", 39, 32, 17, 38, &mxfp4),
+    BLOCKS("NVFP4", 40, 64, 36, 39, &nvfp4),
+    BLOCKS("Q1_0", 41, 128, 18, 40, &q1_0),
+    BLOCKS("Q2_0", 42, 64, 18, 41, &q2_0),
+    {.block_elems = 1},
 };
 
 const rp_gguf_block_type *rp_gguf_block_type_table(void)
@@ -75,9 +195,19 @@ const rp_gguf_block_type *rp_gguf_block_type_of(uint32_t id)
     return NULL;
 }
 
-bool rp_gguf_is_supported(const rp_gguf_block_type *type)
+bool rp_gguf_can_decode(const rp_gguf_block_type *type)
 {
-    return type->is_float || type->grid != NULL;
+    return type->is_float || type->layout != NULL || type->codebook != NULL;
+}
+
+bool rp_gguf_can_encode(const rp_gguf_block_type *type)
+{
+    return type->is_float || rp_gguf_grid_ops(type) != NULL;
+}
+
+const rp_grid_ops *rp_gguf_grid_ops(const rp_gguf_block_type *type)
+{
+    return type->layout != NULL ? rp_grid_find(type->name) : NULL;
 }
 
 size_t rp_gguf_row_bytes(const rp_gguf_block_type *type, int64_t cols)
@@ -87,112 +217,17 @@ size_t rp_gguf_row_bytes(const rp_gguf_block_type *type, int64_t cols)
 
 rp_status rp_gguf_grid(rp_grid *out, const rp_gguf_block_type *type)
 {
-    if (type->grid == NULL) {
+    const rp_grid_ops *ops = rp_gguf_grid_ops(type);
+
+    if (ops == NULL) {
         return RP_FAIL(RP_ERR_CONFIG, "%s: not a quantised GGUF type of this program", type->name);
     }
-    *out = (rp_grid){.ops = type->grid,
-                     .bits = type->grid->fixed_bits,
-                     .group = type->grid->fixed_group,
-                     .scale_type = RP_F16};
+    *out = (rp_grid){
+        .ops = ops, .bits = ops->fixed_bits, .group = ops->fixed_group, .scale_type = RP_F16};
     return RP_OK;
 }
 
-/* ---- One block ---- */
-
-/* Where the pieces of a block lie. */
-typedef struct block_layout {
-    size_t min, high_bits, codes; /* offsets in the block */
-    bool has_min, has_high_bits, is_bytes;
-} block_layout;
-
-static block_layout layout_of(const rp_gguf_block_type *type)
-{
-    block_layout at = {.min = sizeof(uint16_t)};
-
-    at.has_min = type->grid == &rp_grid_q4_1 || type->grid == &rp_grid_q5_1;
-    at.has_high_bits = type->grid->fixed_bits == 5;
-    at.is_bytes = type->grid->fixed_bits == 8;
-    at.high_bits = at.min + (at.has_min ? sizeof(uint16_t) : 0);
-    at.codes = at.high_bits + (at.has_high_bits ? sizeof(uint32_t) : 0);
-    return at;
-}
-
-static bool put_half(uint8_t *dst, float value)
-{
-    const uint16_t half = rp_f32_to_f16(value);
-
-    dst[0] = (uint8_t)half;
-    dst[1] = (uint8_t)(half >> 8);
-    return (half & 0x7c00u) != 0x7c00u;
-}
-
-static float get_half(const uint8_t *src)
-{
-    return rp_f16_to_f32((uint16_t)(src[0] | (unsigned)src[1] << 8));
-}
-
-/* The fifth bits of 8 codes as a byte, the first lowest: the product moves the bit of byte j, 8 j,
- * to 56 + j, and no two of its terms meet. */
-static uint8_t fifth_bits(const uint8_t *code)
-{
-    uint64_t eight = 0;
-
-    memcpy(&eight, code, sizeof(eight));
-    return (uint8_t)(((eight >> 4 & 0x0101010101010101u) * 0x0102040810204080u) >> 56);
-}
-
-/* False when a parameter is not finite as fp16. */
-static bool pack_block(const block_layout *at, const float *params, const uint8_t *code,
-                       uint8_t *dst)
-{
-    uint8_t *qs = dst + at->codes;
-    bool is_finite = put_half(dst, params[0]);
-
-    if (at->has_min) {
-        is_finite = put_half(dst + at->min, params[1]) && is_finite;
-    }
-    if (at->is_bytes) {
-        for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-            qs[i] = (uint8_t)(code[i] ^ 0x80u); /* code - 128 as a signed byte */
-        }
-        return is_finite;
-    }
-    for (int i = 0; i < HALF_BLOCK; i++) {
-        qs[i] = (uint8_t)((code[i] & 15u) | (code[i + HALF_BLOCK] & 15u) << 4);
-    }
-    if (at->has_high_bits) {
-        for (size_t i = 0; i < RP_GGUF_BLOCK / 8; i++) {
-            dst[at->high_bits + i] = fifth_bits(code + 8 * i);
-        }
-    }
-    return is_finite;
-}
-
-static void unpack_block(const block_layout *at, const uint8_t *src, float *params, uint8_t *code)
-{
-    const uint8_t *qs = src + at->codes;
-    const uint8_t *high = src + at->high_bits;
-
-    params[0] = get_half(src);
-    params[1] = at->has_min ? get_half(src + at->min) : 0.0f;
-    if (at->is_bytes) {
-        for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-            code[i] = (uint8_t)(qs[i] ^ 0x80u);
-        }
-        return;
-    }
-    for (int i = 0; i < HALF_BLOCK; i++) {
-        code[i] = qs[i] & 15u;
-        code[i + HALF_BLOCK] = (uint8_t)(qs[i] >> 4);
-    }
-    if (at->has_high_bits) {
-        for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-            code[i] = (uint8_t)(code[i] | ((high[i / 8] >> (i % 8)) & 1u) << 4);
-        }
-    }
-}
-
-/* ---- Rows ---- */
+/* ---- Encoding ---- */
 
 static rp_status fail_not_finite(const rp_gguf_block_type *type, int64_t row, int64_t col)
 {
@@ -200,103 +235,51 @@ static rp_status fail_not_finite(const rp_gguf_block_type *type, int64_t row, in
                    (long long)col, type->name);
 }
 
-/* The row's values: borrowed from a dense form, else decoded into scratch [cols]. */
-static const float *row_values(const rp_form *form, int64_t row, float *scratch)
+/* The first element stored as infinity or NaN, whose exponent's bits are all set, or -1. */
+RP_CLONES static int64_t find_bad_half(const uint16_t *half, unsigned exponent, int64_t n)
 {
-    if (form->kind == RP_FORM_DENSE) {
-        return form->values + row * form->cols;
+    int is_bad = 0;
+
+    for (int64_t i = 0; i < n; i++) {
+        is_bad |= (half[i] & exponent) == exponent;
     }
-    rp_form_decode_rows(form, row, 1, scratch);
-    return scratch;
-}
-
-static rp_status encode_float_row(const rp_gguf_block_type *type, const rp_form *form, int64_t row,
-                                  float *scratch, uint8_t *dst)
-{
-    rp_from_f32(dst, row_values(form, row, scratch), type->dtype, form->cols);
-    rp_to_f32(scratch, dst, type->dtype, form->cols);
-    const int64_t bad = rp_find_non_finite(scratch, form->cols);
-    return bad < 0 ? RP_OK : fail_not_finite(type, row, bad);
-}
-
-static rp_status encode_code_row(const rp_gguf_block_type *type, const rp_form *form, int64_t row,
-                                 uint8_t *dst)
-{
-    const block_layout at = layout_of(type);
-    const rp_form view = rp_form_view_rows(form, row, 1);
-
-    for (int64_t c = 0; c < form->cols; c += RP_GGUF_BLOCK) {
-        const float *params = view.params + c / RP_GGUF_BLOCK * type->grid->n_params;
-        if (!pack_block(&at, params, view.codes + c, dst)) {
-            return fail_not_finite(type, row, c);
+    for (int64_t i = 0; is_bad && i < n; i++) {
+        if ((half[i] & exponent) == exponent) {
+            return i;
         }
-        dst += type->block_bytes;
     }
-    return RP_OK;
+    return -1;
 }
 
-static rp_status quantise_row(const rp_gguf_block_type *type, const rp_form *form, int64_t row,
-                              uint8_t *dst)
+/* n values as a float type; the first that is not finite there, or -1. */
+static int64_t encode_floats(rp_dtype dtype, const float *values, int64_t n, void *dst)
 {
-    const block_layout at = layout_of(type);
-    const float *x = form->values + row * form->cols;
-    rp_grid grid;
-    float params[RP_GRID_MAX_PARAMS];
-    uint8_t code[RP_GGUF_BLOCK];
-    rp_status st = RP_OK;
-
-    RP_TRY(rp_gguf_grid(&grid, type));
-    if (rp_find_non_finite(x, form->cols) >= 0) {
-        return fail_not_finite(type, row, rp_find_non_finite(x, form->cols));
-    }
-    for (int64_t c = 0; c < form->cols; c += RP_GGUF_BLOCK) {
-        grid.ops->quantise(&grid, 1, RP_GGUF_BLOCK, x + c, NULL, params, code);
-        if (!pack_block(&at, params, code, dst)) {
-            return fail_not_finite(type, row, c);
-        }
-        dst += type->block_bytes;
-    }
-out:
-    return st;
+    rp_from_f32(dst, values, dtype, n);
+    return dtype == RP_F32 ? rp_find_non_finite(values, n)
+                           : find_bad_half(dst, dtype == RP_F16 ? 0x7c00U : 0x7f80U, n);
 }
 
-static rp_status check_encodable(const rp_gguf_block_type *type, const rp_form *form)
-{
-    char grid[64];
-
-    if (!rp_gguf_is_supported(type)) {
-        return RP_FAIL(RP_ERR_CONFIG, "%s: GGUF type not written by this program", type->name);
-    }
-    if (form->cols % type->block_elems != 0) {
-        return RP_FAIL(RP_ERR_CONFIG, "%s: %lld columns do not fill blocks of %lld", type->name,
-                       (long long)form->cols, (long long)type->block_elems);
-    }
-    if (type->grid != NULL && form->kind == RP_FORM_CODES && form->grid.ops != type->grid) {
-        rp_grid_describe(&form->grid, grid, sizeof(grid));
-        return RP_FAIL(RP_ERR_CONFIG, "%s: cannot hold codes of %s", type->name, grid);
-    }
-    return RP_OK;
-}
-
-rp_status rp_gguf_encode_rows(const rp_gguf_block_type *type, const rp_form *form, int64_t row0,
-                              int64_t nrows, void *dst)
+static rp_status encode_float_rows(const rp_gguf_block_type *type, const rp_form *form,
+                                   int64_t row0, int64_t nrows, uint8_t *dst)
 {
     rp_status st = RP_OK;
-    float *scratch = NULL;
     const size_t row_bytes = rp_gguf_row_bytes(type, form->cols);
-    uint8_t *to = dst;
+    float *scratch = NULL;
 
-    RP_TRY(check_encodable(type, form));
-    if (type->is_float) {
+    if (form->kind != RP_FORM_DENSE) {
         RP_TRY(rp_alloc_array(&scratch, (size_t)form->cols, sizeof(float)));
     }
-    for (int64_t row = row0; row < row0 + nrows; row++, to += row_bytes) {
-        if (type->is_float) {
-            RP_TRY(encode_float_row(type, form, row, scratch, to));
-        } else if (form->kind == RP_FORM_CODES) {
-            RP_TRY(encode_code_row(type, form, row, to));
+    for (int64_t row = row0; row < row0 + nrows; row++, dst += row_bytes) {
+        const float *values = scratch;
+        if (form->kind == RP_FORM_DENSE) {
+            values = form->values + row * form->cols;
         } else {
-            RP_TRY(quantise_row(type, form, row, to));
+            rp_form_decode_rows(form, row, 1, scratch);
+        }
+        const int64_t bad = encode_floats(type->dtype, values, form->cols, dst);
+        if (bad >= 0) {
+            st = fail_not_finite(type, row, bad);
+            goto out;
         }
     }
 out:
@@ -304,24 +287,103 @@ out:
     return st;
 }
 
+/* Codes and parameters of nrows rows, the first of which is `row`. */
+static rp_status pack_rows(const rp_gguf_block_type *type, int64_t row, int64_t nrows, int64_t cols,
+                           const float *params, const uint8_t *codes, uint8_t *dst)
+{
+    const int64_t bad =
+        rp_gguf_pack(type->layout, nrows * cols / type->block_elems, params, codes, dst);
+    const int64_t index = bad * type->block_elems;
+
+    return bad < 0 ? RP_OK : fail_not_finite(type, row + index / cols, index % cols);
+}
+
+static rp_status quantise_rows(const rp_gguf_block_type *type, const rp_form *form, int64_t row0,
+                               int64_t nrows, const float *importance, uint8_t *dst)
+{
+    rp_status st = RP_OK;
+    const int64_t cols = form->cols;
+    const int64_t step = RP_MAX(PIECE_ELEMS / RP_MAX(cols, 1), 1);
+    const size_t row_bytes = rp_gguf_row_bytes(type, cols);
+    rp_form piece = {0};
+    rp_grid grid;
+
+    RP_TRY(rp_gguf_grid(&grid, type));
+    RP_TRY(rp_form_create_codes(&piece, &grid, RP_MIN(step, nrows), cols));
+    for (int64_t row = row0; row < row0 + nrows; row += step) {
+        const int64_t n = RP_MIN(step, row0 + nrows - row);
+        const float *x = form->values + row * cols;
+        const int64_t bad = rp_find_non_finite(x, n * cols);
+        if (bad >= 0) {
+            st = fail_not_finite(type, row + bad / cols, bad % cols);
+            goto out;
+        }
+        grid.ops->quantise(&grid, n, cols, x, importance, piece.params, piece.codes);
+        RP_TRY(pack_rows(type, row, n, cols, piece.params, piece.codes, dst));
+        dst += (size_t)n * row_bytes;
+    }
+out:
+    rp_form_destroy(&piece);
+    return st;
+}
+
+static rp_status check_encodable(const rp_gguf_block_type *type, const rp_form *form)
+{
+    char grid[64];
+
+    if (!rp_gguf_can_encode(type)) {
+        return RP_FAIL(RP_ERR_CONFIG, "%s: GGUF type not written by this program", type->name);
+    }
+    if (form->cols % type->block_elems != 0) {
+        return RP_FAIL(RP_ERR_CONFIG, "%s: %lld columns do not fill blocks of %lld", type->name,
+                       (long long)form->cols, (long long)type->block_elems);
+    }
+    if (!type->is_float && form->kind == RP_FORM_CODES &&
+        form->grid.ops != rp_gguf_grid_ops(type)) {
+        rp_grid_describe(&form->grid, grid, sizeof(grid));
+        return RP_FAIL(RP_ERR_CONFIG, "%s: cannot hold codes of %s", type->name, grid);
+    }
+    return RP_OK;
+}
+
+rp_status rp_gguf_encode_rows(const rp_gguf_block_type *type, const rp_form *form, int64_t row0,
+                              int64_t nrows, const float *importance, void *dst)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(check_encodable(type, form));
+    if (type->is_float) {
+        RP_TRY(encode_float_rows(type, form, row0, nrows, dst));
+    } else if (form->kind == RP_FORM_CODES) {
+        const rp_form view = rp_form_view_rows(form, row0, nrows);
+        RP_TRY(pack_rows(type, row0, nrows, form->cols, view.params, view.codes, dst));
+    } else {
+        RP_TRY(quantise_rows(type, form, row0, nrows, importance, dst));
+    }
+out:
+    return st;
+}
+
+/* ---- Decoding ---- */
+
 void rp_gguf_decode_rows(const rp_gguf_block_type *type, const void *src, int64_t nrows,
                          int64_t cols, float *dst)
 {
-    const uint8_t *from = src;
+    const int64_t nblocks = nrows * (cols / type->block_elems);
 
-    RP_ASSERT(rp_gguf_is_supported(type) && cols % type->block_elems == 0);
+    RP_ASSERT(rp_gguf_can_decode(type) && cols % type->block_elems == 0);
     if (type->is_float) {
         rp_to_f32(dst, src, type->dtype, nrows * cols);
-        return;
+    } else if (type->layout != NULL) {
+        rp_gguf_decode(type->layout, nblocks, src, dst);
+    } else {
+        rp_gguf_decode_codebook(type->codebook, nblocks, src, dst);
     }
-    const block_layout at = layout_of(type);
-    const rp_grid grid = {
-        .ops = type->grid, .bits = type->grid->fixed_bits, .group = type->grid->fixed_group};
-    for (int64_t i = 0; i < nrows * cols; i += RP_GGUF_BLOCK) {
-        float params[RP_GRID_MAX_PARAMS];
-        uint8_t code[RP_GGUF_BLOCK];
-        unpack_block(&at, from, params, code);
-        grid.ops->decode(&grid, params, RP_GGUF_BLOCK, code, dst + i);
-        from += type->block_bytes;
-    }
+}
+
+void rp_gguf_unpack_rows(const rp_gguf_block_type *type, const void *src, int64_t nrows,
+                         int64_t cols, float *params, uint8_t *codes)
+{
+    RP_ASSERT(rp_gguf_grid_ops(type) != NULL && cols % type->block_elems == 0);
+    rp_gguf_unpack(type->layout, nrows * (cols / type->block_elems), src, params, codes);
 }

@@ -1,10 +1,7 @@
 /* GGUF's tensor types: bytes of blocks to values and back.
  *
- * The table lists every type that llama.cpp writes, with its size; this program encodes and decodes
- * the float types and the 32-element blocks:
- *   Q4_0  d:f16              qs[16]     low nibble of byte j: element j, high nibble: element j +
- * 16 Q4_1  d:f16 m:f16        qs[16] Q5_0  d:f16       qh:u32 qs[16]     bit e of qh: fifth bit of
- * element e Q5_1  d:f16 m:f16 qh:u32 qs[16] Q8_0  d:f16              qs[32]     signed bytes */
+ * The table lists every type that llama.cpp has, with its size. This program decodes all that occur
+ * in files but the integers and F64, and encodes the float types and those with a grid. */
 #ifndef RP_FORMATS_GGUF_BLOCKS_H
 #define RP_FORMATS_GGUF_BLOCKS_H
 
@@ -14,15 +11,19 @@
 extern "C" {
 #endif
 
+struct rp_gguf_layout;
+struct rp_gguf_codebook_type;
+
 typedef struct rp_gguf_block_type {
-    const char *name;        /* "F16", "Q4_0": what recipes and reports say */
-    uint32_t id;             /* ggml's number in the file */
-    int64_t block_elems;     /* elements of a block */
-    size_t block_bytes;      /* bytes of a block */
-    bool is_float;           /* F32, F16, BF16 */
-    rp_dtype dtype;          /* of a float type */
-    const rp_grid_ops *grid; /* NULL: not a grid of this program */
-    int32_t file_type;       /* general.file_type of a file of mainly this type; -1: none */
+    const char *name;    /* "F16", "Q4_0": what recipes and reports say; also the grid's name */
+    uint32_t id;         /* ggml's number in the file */
+    int64_t block_elems; /* elements of a block */
+    size_t block_bytes;  /* bytes of a block */
+    bool is_float;       /* F32, F16, BF16 */
+    rp_dtype dtype;      /* of a float type */
+    int32_t file_type;   /* general.file_type of a file of mainly this type; -1: none */
+    const struct rp_gguf_layout *layout;          /* private: how codes lie in a block */
+    const struct rp_gguf_codebook_type *codebook; /* private: types that are only read */
 } rp_gguf_block_type;
 
 /* Local. By name or by ggml's number; NULL when unknown. The table ends with a NULL name. */
@@ -30,8 +31,12 @@ const rp_gguf_block_type *rp_gguf_block_type_find(const char *name);
 const rp_gguf_block_type *rp_gguf_block_type_of(uint32_t id);
 const rp_gguf_block_type *rp_gguf_block_type_table(void);
 
-/* Local. Can be encoded and decoded here. */
-bool rp_gguf_is_supported(const rp_gguf_block_type *type);
+/* Local. Read here; written here. */
+bool rp_gguf_can_decode(const rp_gguf_block_type *type);
+bool rp_gguf_can_encode(const rp_gguf_block_type *type);
+/* Local. The grid whose codes the type stores; NULL for float types and those that are only read.
+ */
+const rp_grid_ops *rp_gguf_grid_ops(const rp_gguf_block_type *type);
 /* Local. Bytes of a row of cols elements; cols must be a multiple of the block. */
 size_t rp_gguf_row_bytes(const rp_gguf_block_type *type, int64_t cols);
 /* Local. The grid of a quantised type for solvers. RP_ERR_CONFIG for any other type. */
@@ -39,13 +44,18 @@ RP_CHECKED rp_status rp_gguf_grid(rp_grid *out, const rp_gguf_block_type *type);
 
 /* Local, thread-safe. Rows row0 .. row0 + nrows - 1 of form into dst [nrows * row bytes]. A float
  * type takes any form (its decoded values); a quantised type takes codes on its own grid as they
- * are, and quantises dense values with the grid's plain fit. RP_ERR_FORMAT when a stored value
- * would not be finite, RP_ERR_CONFIG for codes of another grid or cols that do not fill blocks. */
+ * are, and rounds dense values with the grid's `quantise`, weighted with importance [cols] unless
+ * it is NULL. RP_ERR_FORMAT when a stored value would not be finite, RP_ERR_CONFIG for codes of
+ * another grid or cols that do not fill blocks. */
 RP_CHECKED rp_status rp_gguf_encode_rows(const rp_gguf_block_type *type, const rp_form *form,
-                                         int64_t row0, int64_t nrows, void *dst);
-/* Local, thread-safe. nrows rows of cols elements, stored as a supported type, to f32. */
+                                         int64_t row0, int64_t nrows, const float *importance,
+                                         void *dst);
+/* Local, thread-safe. nrows rows of cols elements, stored as a type that can be decoded, to f32. */
 void rp_gguf_decode_rows(const rp_gguf_block_type *type, const void *src, int64_t nrows,
                          int64_t cols, float *dst);
+/* Local, thread-safe. The same rows as codes and parameters of the type's grid. */
+void rp_gguf_unpack_rows(const rp_gguf_block_type *type, const void *src, int64_t nrows,
+                         int64_t cols, float *params, uint8_t *codes);
 
 #ifdef __cplusplus
 }

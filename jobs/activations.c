@@ -32,19 +32,21 @@ static int64_t rows_of(const rp_blocks *blocks, rp_range range)
     return seqs * blocks->seq_len;
 }
 
-size_t rp_activations_bytes(const rp_model_config *config, const rp_blocks *blocks, int nranks)
+size_t rp_activations_bytes(const rp_model_config *config, const rp_blocks *blocks, int n_streams,
+                            int nranks)
 {
     const rp_range largest = rp_partition(blocks->n_blocks, nranks, 0);
 
-    return (size_t)(rows_of(blocks, largest) * (config->hidden_size + widest_site(config))) *
+    return (size_t)n_streams *
+           (size_t)(rows_of(blocks, largest) * (config->hidden_size + widest_site(config))) *
            sizeof(float);
 }
 
 rp_status rp_activations_create(rp_activations *out, const rp_model_config *config,
-                                const rp_blocks *blocks, int nranks, int rank)
+                                const rp_blocks *blocks, int n_streams, int nranks, int rank)
 {
     rp_status st = RP_OK;
-    rp_activations a = {.blocks = *blocks, .saved_border = -1};
+    rp_activations a = {.blocks = *blocks, .n_streams = n_streams, .saved_border = -1};
     size_t rows = 0;
     size_t n = 0;
 
@@ -54,10 +56,12 @@ rp_status rp_activations_create(rp_activations *out, const rp_model_config *conf
     a.ld = widest_site(config);
     a.saved_at = rp_clock_seconds();
     rows = (size_t)rows_of(blocks, a.mine);
-    RP_TRY(rp_mul_size(&n, rows, (size_t)a.hidden));
-    RP_TRY(rp_alloc_array(&a.h, n, sizeof(float)));
-    RP_TRY(rp_mul_size(&n, rows, (size_t)a.ld));
-    RP_TRY(rp_alloc_array(&a.buf, n, sizeof(float)));
+    for (int k = 0; k < n_streams; k++) {
+        RP_TRY(rp_mul_size(&n, rows, (size_t)a.hidden));
+        RP_TRY(rp_alloc_array(&a.stream[k].h, n, sizeof(float)));
+        RP_TRY(rp_mul_size(&n, rows, (size_t)a.ld));
+        RP_TRY(rp_alloc_array(&a.stream[k].buf, n, sizeof(float)));
+    }
     *out = a;
     memset(&a, 0, sizeof(a));
 out:
@@ -67,8 +71,10 @@ out:
 
 void rp_activations_destroy(rp_activations *activations)
 {
-    free(activations->h);
-    free(activations->buf);
+    for (int k = 0; k < RP_STREAM_COUNT; k++) {
+        free(activations->stream[k].h);
+        free(activations->stream[k].buf);
+    }
     memset(activations, 0, sizeof(*activations));
 }
 
@@ -89,63 +95,87 @@ rp_status rp_activations_embed(rp_activations *activations, const rp_weights *we
 
     for (int64_t i = 0; i < n; i++) {
         RP_TRY(rp_weights_read_f32(weights, table, ids[first + i], 1,
-                                   activations->h + i * activations->hidden));
+                                   activations->stream[0].h + i * activations->hidden));
+    }
+    for (int k = 1; k < activations->n_streams; k++) {
+        memcpy(activations->stream[k].h, activations->stream[0].h,
+               (size_t)(n * activations->hidden) * sizeof(float));
     }
 out:
     return st;
 }
 
-static void unit_name(char *out, size_t out_bytes, int64_t border, int64_t block)
+static void unit_name(char *out, size_t out_bytes, int stream, int64_t border, int64_t block)
 {
-    (void)snprintf(out, out_bytes, "activations/%lld/%lld", (long long)border, (long long)block);
+    static const char *const folder[RP_STREAM_COUNT] = {"activations", "full_activations"};
+
+    (void)snprintf(out, out_bytes, "%s/%lld/%lld", folder[stream], (long long)border,
+                   (long long)block);
+}
+
+/* Number `i` of the units of a border, streams over blocks. */
+static void nth_unit_name(char *out, size_t out_bytes, const rp_activations *a, int64_t border,
+                          int64_t i)
+{
+    unit_name(out, out_bytes, (int)(i / a->blocks.n_blocks), border, i % a->blocks.n_blocks);
 }
 
 int64_t rp_activations_find_saved(const rp_activations *activations, const rp_session *session,
                                   int64_t limit)
 {
+    const int64_t n_units = activations->n_streams * activations->blocks.n_blocks;
     char unit[64];
 
     for (int64_t border = limit; border > 0; border--) {
-        int64_t b = 0;
-        for (; b < activations->blocks.n_blocks; b++) {
-            unit_name(unit, sizeof(unit), border, b);
+        int64_t i = 0;
+        for (; i < n_units; i++) {
+            nth_unit_name(unit, sizeof(unit), activations, border, i);
             if (!rp_checkpoint_has(session->checkpoint, unit)) {
                 break;
             }
         }
-        if (b == activations->blocks.n_blocks) {
+        if (i == n_units) {
             return border;
         }
     }
     return -1;
 }
 
+static rp_status load_block(rp_activations *a, rp_session *session, int stream, int64_t border,
+                            int64_t b)
+{
+    rp_status st = RP_OK;
+    const int64_t want = rp_blocks_seqs(&a->blocks, b) * a->blocks.seq_len * a->hidden;
+    float *values = NULL;
+    int64_t n = 0;
+    char unit[64];
+
+    unit_name(unit, sizeof(unit), stream, border, b);
+    RP_TRY(rp_checkpoint_get_array(session->checkpoint, unit, RP_F32, &values, &n));
+    if (n != want) {
+        st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s: want %lld values, got %lld", unit,
+                     (long long)want, (long long)n);
+        goto out;
+    }
+    memcpy(a->stream[stream].h + rp_activations_row(a, b) * a->hidden, values,
+           (size_t)n * sizeof(float));
+out:
+    free(values);
+    return st;
+}
+
 rp_status rp_activations_load(rp_activations *activations, rp_session *session, int64_t border)
 {
     rp_status st = RP_OK;
     const rp_range mine = activations->mine;
-    float *values = NULL;
-    char unit[64];
 
-    for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
-        const int64_t want = rp_blocks_seqs(&activations->blocks, b) * activations->blocks.seq_len *
-                             activations->hidden;
-        int64_t n = 0;
-        unit_name(unit, sizeof(unit), border, b);
-        RP_TRY(rp_checkpoint_get_array(session->checkpoint, unit, RP_F32, &values, &n));
-        if (n != want) {
-            st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s: want %lld values, got %lld", unit,
-                         (long long)want, (long long)n);
-            goto out;
+    for (int k = 0; k < activations->n_streams; k++) {
+        for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
+            RP_TRY(load_block(activations, session, k, border, b));
         }
-        memcpy(activations->h + rp_activations_row(activations, b) * activations->hidden, values,
-               (size_t)n * sizeof(float));
-        free(values);
-        values = NULL;
     }
     activations->saved_border = border;
 out:
-    free(values);
     return st;
 }
 
@@ -153,7 +183,8 @@ out:
 static bool is_cheap(const rp_activations *a, const rp_session *s)
 {
     const rp_checkpoint_counts counts = rp_checkpoint_counts_get(s->checkpoint);
-    const double bytes = (double)(rows_of(&a->blocks, a->mine) * a->hidden) * sizeof(float);
+    const double bytes =
+        (double)(a->n_streams * rows_of(&a->blocks, a->mine) * a->hidden) * sizeof(float);
     double rate = FIRST_GUESS_BYTES_PER_SECOND;
     double verdict = 0;
 
@@ -174,14 +205,17 @@ rp_status rp_activations_save_if_cheap(rp_activations *a, rp_session *session, i
     if (!is_cheap(a, session)) {
         return RP_OK;
     }
-    for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
+    for (int64_t i = 0; i < a->n_streams * mine.count; i++) {
+        const int64_t b = mine.first + i % mine.count;
+        const int stream = (int)(i / mine.count);
         const int64_t n = rp_blocks_seqs(&a->blocks, b) * a->blocks.seq_len * a->hidden;
-        unit_name(unit, sizeof(unit), border, b);
+        unit_name(unit, sizeof(unit), stream, border, b);
         RP_TRY(rp_checkpoint_put_array(session->checkpoint, unit, RP_F32,
-                                       a->h + rp_activations_row(a, b) * a->hidden, n));
+                                       a->stream[stream].h + rp_activations_row(a, b) * a->hidden,
+                                       n));
     }
-    for (int64_t b = 0; a->saved_border >= 0 && b < a->blocks.n_blocks; b++) {
-        unit_name(unit, sizeof(unit), a->saved_border, b);
+    for (int64_t i = 0; a->saved_border >= 0 && i < a->n_streams * a->blocks.n_blocks; i++) {
+        nth_unit_name(unit, sizeof(unit), a, a->saved_border, i);
         RP_TRY(rp_checkpoint_drop(session->checkpoint, unit));
     }
     a->saved_border = border;

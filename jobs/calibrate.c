@@ -56,11 +56,16 @@ int64_t rp_calibrate_layers_done(const rp_session *session)
     return session->config->n_layers;
 }
 
+static int n_streams(const rp_session *session)
+{
+    return session->linears.corrects_drift ? RP_STREAM_COUNT : 1;
+}
+
 rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int nthreads)
 {
     const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
     const rp_calibrate_memory memory = {
-        .activations = rp_activations_bytes(s->config, &blocks, nranks) +
+        .activations = rp_activations_bytes(s->config, &blocks, n_streams(s), nranks) +
                        (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t),
         .layer = rp_layer_loader_bytes(s->weights, nranks),
         .executor = rp_executor_bytes(s->config, blocks.seq_len, blocks.seqs_per_block),
@@ -76,7 +81,7 @@ static rp_status create_local(pass *p, const rp_blocks *blocks)
     rp_session *s = p->s;
     const bool prints = rp_session_prints(s);
 
-    RP_TRY(rp_activations_create(&p->act, s->config, blocks, rp_comm_nranks(s->comm),
+    RP_TRY(rp_activations_create(&p->act, s->config, blocks, n_streams(s), rp_comm_nranks(s->comm),
                                  rp_comm_rank(s->comm)));
     RP_TRY(rp_executor_create(&p->executor, s->config, s->ops, s->exec, blocks->seq_len,
                               blocks->seqs_per_block));
@@ -151,60 +156,118 @@ out:
     return st;
 }
 
-static void each_block(pass *p, int64_t layer, int site, const rp_layer_weights *w)
+/* One step of one stream; site -1: what comes before the first. */
+static void step(pass *p, int stream, int64_t layer, int site, float *const slots[RP_SLOT_COUNT])
 {
     rp_session *s = p->s;
     const rp_range mine = p->act.mine;
+    rp_layer_weights w;
     double start = rp_clock_seconds();
 
+    for (int i = 0; i < RP_SLOT_COUNT; i++) {
+        w.slot[i] = slots[i];
+    }
     for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
         const int64_t row = rp_activations_row(&p->act, b);
         const int64_t n_seqs = rp_blocks_seqs(&p->act.blocks, b);
-        float *h = p->act.h + row * p->act.hidden;
-        float *buf = p->act.buf + row * p->act.ld;
+        float *h = p->act.stream[stream].h + row * p->act.hidden;
+        float *buf = p->act.stream[stream].buf + row * p->act.ld;
         if (site < 0) {
-            rp_executor_enter(p->executor, layer, w, n_seqs, h, buf, p->act.ld);
+            rp_executor_enter(p->executor, layer, &w, n_seqs, h, buf, p->act.ld);
             continue;
         }
-        rp_executor_step(p->executor, layer, (rp_site)site, w, n_seqs, h, buf, p->act.ld);
+        rp_executor_step(p->executor, layer, (rp_site)site, &w, n_seqs, h, buf, p->act.ld);
         s->flop[RP_PHASE_FORWARD] += rp_executor_step_flop(
             s->config, (rp_site)site, n_seqs * p->act.blocks.seq_len, p->act.blocks.seq_len);
     }
     rp_session_lap(s, RP_PHASE_FORWARD, &start);
 }
 
-/* Forwards one layer, solving its linears on the way when they are not solved yet. */
+/* The last layer's stream goes nowhere: its statistics were all that counted. */
+static bool is_last(const pass *p, int64_t layer, int site)
+{
+    return layer + 1 == p->s->config->n_layers && site + 1 == RP_SITE_COUNT;
+}
+
+static void advance(pass *p, int64_t layer, int site)
+{
+    rp_progress_update(p->progress, (double)layer + (site + 1) / (double)RP_SITE_COUNT);
+}
+
+static void forward_layer(pass *p, int stream, int64_t layer, float *const slots[RP_SLOT_COUNT])
+{
+    step(p, stream, layer, -1, slots);
+    for (int site = 0; site < RP_SITE_COUNT; site++) {
+        step(p, stream, layer, site, slots);
+    }
+}
+
+/* The uncompressed stream passes a layer first, then the other through what form 0 decodes to. */
+static rp_status forward_solved_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT])
+{
+    rp_status st = RP_OK;
+
+    for (int k = RP_STREAM_FULL; k < p->act.n_streams; k++) {
+        forward_layer(p, k, layer, slots);
+    }
+    RP_TRY(rp_agree(p->s->comm, restore_layer(p, layer, slots)));
+    forward_layer(p, RP_STREAM_COMPRESSED, layer, slots);
+    advance(p, layer, RP_SITE_COUNT - 1);
+out:
+    return st;
+}
+
+/* Each site is solved before the streams step over it: the uncompressed one with the weights as
+ * they were, the other with what they have become. */
+static rp_status solve_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT], json_t *facts)
+{
+    rp_status st = RP_OK;
+    rp_session *s = p->s;
+    const rp_activations *a = &p->act;
+    const rp_stream *compressed = &a->stream[RP_STREAM_COMPRESSED];
+    const rp_stream *full = &a->stream[RP_STREAM_FULL];
+    const rp_site_input input = {a->blocks, a->mine,       compressed->buf, full->buf,
+                                 a->ld,     compressed->h, full->h,         a->hidden};
+
+    for (int k = 0; k < a->n_streams; k++) {
+        step(p, k, layer, -1, slots);
+    }
+    for (int site = 0; site < RP_SITE_COUNT; site++) {
+        const bool is_active = rp_site_is_active(s, layer, (rp_site)site);
+        if (is_active) {
+            RP_TRY(rp_site_solve(p->solver, layer, (rp_site)site, &input, slots, facts));
+        }
+        for (int k = RP_STREAM_FULL; k < a->n_streams && !is_last(p, layer, site); k++) {
+            step(p, k, layer, site, slots);
+        }
+        if (is_active) {
+            rp_site_replace(p->solver);
+        }
+        if (!is_last(p, layer, site)) {
+            step(p, RP_STREAM_COMPRESSED, layer, site, slots);
+        }
+        advance(p, layer, site);
+    }
+out:
+    return st;
+}
+
 static rp_status run_layer(pass *p, int64_t layer, json_t *facts)
 {
     rp_status st = RP_OK;
     rp_session *s = p->s;
-    const bool is_solved = layer < p->done_layers;
-    const rp_site_input input = {p->act.blocks, p->act.mine, p->act.buf, p->act.ld};
     float *slots[RP_SLOT_COUNT];
-    rp_layer_weights w;
     double start = rp_clock_seconds();
 
     RP_TRY(rp_layer_loader_get(p->loader, layer, slots));
     if (layer + 1 < s->config->n_layers) {
         rp_layer_loader_prefetch(p->loader, layer + 1);
     }
-    if (is_solved) {
-        RP_TRY(rp_agree(s->comm, restore_layer(p, layer, slots)));
-    }
     rp_session_lap(s, RP_PHASE_READ, &start);
-    for (int i = 0; i < RP_SLOT_COUNT; i++) {
-        w.slot[i] = slots[i];
-    }
-    each_block(p, layer, -1, &w);
-    for (int site = 0; site < RP_SITE_COUNT; site++) {
-        if (!is_solved && rp_site_is_active(s, layer, (rp_site)site)) {
-            RP_TRY(rp_site_solve(p->solver, layer, (rp_site)site, &input, slots, facts));
-        }
-        /* The last layer's stream goes nowhere: its statistics were all that counted. */
-        if (layer + 1 < s->config->n_layers || site + 1 < RP_SITE_COUNT) {
-            each_block(p, layer, site, &w);
-        }
-        rp_progress_update(p->progress, (double)layer + (site + 1) / (double)RP_SITE_COUNT);
+    if (layer < p->done_layers) {
+        RP_TRY(forward_solved_layer(p, layer, slots));
+    } else {
+        RP_TRY(solve_layer(p, layer, slots, facts));
     }
 out:
     return st;

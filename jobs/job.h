@@ -18,6 +18,14 @@ extern "C" {
 /* Order of the variants in job_keys.c. */
 typedef enum rp_method { RP_METHOD_RTN = 0, RP_METHOD_GPTQ, RP_METHOD_COUNT } rp_method;
 
+/* What a linear makes good of the changes that earlier compression made to its inputs
+ * (jobs/drift.h). */
+typedef enum rp_drift_mode {
+    RP_DRIFT_NONE = 0,
+    RP_DRIFT_ASYMMETRIC, /* of its own inputs */
+    RP_DRIFT_FULL        /* and, where it writes to the residual stream, of the stream */
+} rp_drift_mode;
+
 typedef enum rp_format_kind {
     RP_FORMAT_GGUF = 0,
     RP_FORMAT_GPTQ,
@@ -82,6 +90,7 @@ typedef struct rp_recipe_step {
     rp_string_list targets, ignore;
     int64_t preset; /* the scheme's name, a word of job_keys.c: "W4A16" */
     rp_step_scheme scheme;
+    int64_t drift;      /* rp_drift_mode */
     int64_t block_size; /* columns of a lazy block, gptq */
     int64_t sweeps;     /* of coordinate descent after it, or RP_SWEEPS_AUTO */
     rp_recipe_overrides overrides;
@@ -201,6 +210,7 @@ typedef struct rp_linear_choice {
     rp_scheme scheme;
     rp_actorder actorder; /* in rp_linear never AUTO */
     double dampening_frac;
+    rp_drift_mode drift;
     int64_t block_size;
     int64_t sweeps; /* or RP_SWEEPS_AUTO: rp_linear_sweeps */
 } rp_linear_choice;

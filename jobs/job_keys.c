@@ -200,6 +200,10 @@ static const rp_option_word symmetric_words[] = {
 static const rp_option_word group_words[] = {
     {"channel", -1}, {"-1", -1}, {"scheme", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word bool_words[] = {{"false", 0}, {"true", 1}, {NULL, 0}};
+static const rp_option_word drift_words[] = {{"none", RP_DRIFT_NONE},
+                                             {"asymmetric", RP_DRIFT_ASYMMETRIC},
+                                             {"full", RP_DRIFT_FULL},
+                                             {NULL, 0}};
 static const rp_option_word actorder_words[] = {{"none", RP_ACTORDER_NONE},
                                                 {"static", RP_ACTORDER_STATIC},
                                                 {"auto", RP_ACTORDER_AUTO},
@@ -264,6 +268,7 @@ static const rp_option rtn_override_rows[] = {
     SYMMETRIC_ROW(step_bool_words, "step"),
     GROUP_ROW(step_group_words, "step"),
     MSE_ROW(step_bool_words, "step"),
+    DAMPENING_ROW(step_bits_words, "step"),
     END_ROW,
 };
 static const rp_option gptq_override_rows[] = {
@@ -297,6 +302,13 @@ static const rp_option gptq_override_rows[] = {
         .words = preset_words,                                                                     \
         .help = "preset: bits, symmetric (or _ASYM), groups of 128; 8 bits per channel"            \
     }
+#define DRIFT_ROW(fallback_)                                                                       \
+    {                                                                                              \
+        .name = "drift", .type = RP_OPTION_WORD, AT(drift), .fallback = (fallback_),               \
+        .words = drift_words,                                                                      \
+        .help = "makes good what earlier compression changed: in a linear's inputs (asymmetric), " \
+                "in the residual stream too (full); carries the uncompressed model's stream along" \
+    }
 #define OVERRIDES_ROW(rows_)                                                                       \
     {                                                                                              \
         .name = "overrides", .type = RP_OPTION_ITEMS, AT(overrides), .rows = (rows_),              \
@@ -309,6 +321,8 @@ static const rp_option rtn_rows[] = {
     SYMMETRIC_ROW(symmetric_words, "scheme"),
     GROUP_ROW(group_words, "scheme"),
     MSE_ROW(bool_words, "false"),
+    DAMPENING_ROW(NULL, "0.01"),
+    DRIFT_ROW("none"),
     OVERRIDES_ROW(rtn_override_rows),
     END_ROW,
 };
@@ -320,6 +334,7 @@ static const rp_option gptq_rows[] = {
     MSE_ROW(bool_words, "false"),
     ACTORDER_ROW(actorder_words, "auto"),
     DAMPENING_ROW(NULL, "0.01"),
+    DRIFT_ROW("full"),
     {.name = "block_size",
      .type = RP_OPTION_INT,
      AT(block_size),

@@ -197,7 +197,10 @@ rp_status rp_linears_create(rp_linears *out, const rp_job *job, const rp_model_c
                              rp_method_name(linear->choice.method));
                 goto out;
             }
-            linears.needs_calibration = linears.needs_calibration || solver->needs_gram;
+            linears.corrects_drift =
+                linears.corrects_drift || linear->choice.drift != RP_DRIFT_NONE;
+            linears.needs_calibration =
+                linears.needs_calibration || solver->needs_gram || linears.corrects_drift;
         }
     }
     RP_TRY(check_targets(&linears, job));

@@ -27,7 +27,8 @@ typedef struct rp_linear {
 typedef struct rp_linears {
     rp_linear *items; /* [n_layers * RP_SLOT_LINEARS], layer-major, slots in order */
     int64_t n;
-    bool needs_calibration; /* some linear's solver needs statistics */
+    bool needs_calibration; /* some linear needs statistics */
+    bool corrects_drift; /* some linear's target does: the uncompressed stream is carried along */
 } rp_linears;
 
 /* Local. RP_ERR_CONFIG naming the module when an output cannot hold what the recipe asks, or when a

@@ -206,9 +206,9 @@ static rp_status make_gguf(unit *u, const rp_weights *weights, void *dst)
     if (item->form == RP_FORM_NONE) {
         RP_TRY(rp_form_create_dense(&dense, u->nrows, item_cols(item)));
         RP_TRY(rp_weights_read_f32(weights, item->info, u->row0, u->nrows, dense.values));
-        RP_TRY(rp_gguf_encode_rows(item->block, &dense, 0, u->nrows, target));
+        RP_TRY(rp_gguf_encode_rows(item->block, &dense, 0, u->nrows, NULL, target));
     } else {
-        RP_TRY(rp_gguf_encode_rows(item->block, &u->form, 0, u->nrows, target));
+        RP_TRY(rp_gguf_encode_rows(item->block, &u->form, 0, u->nrows, NULL, target));
     }
     if (item->order.head_rows > 0) {
         reorder_rows(dst, rows, u->nrows, item->order, row_bytes);

@@ -22,7 +22,7 @@ static rp_status store_and_read(const rp_store_item *item, int64_t nrows, int64_
 
     if (item->block != NULL && item->info->ndim > 1) {
         RP_TRY(rp_alloc(&stored, (size_t)nrows * rp_gguf_row_bytes(item->block, cols)));
-        RP_TRY(rp_gguf_encode_rows(item->block, &form, 0, nrows, stored));
+        RP_TRY(rp_gguf_encode_rows(item->block, &form, 0, nrows, NULL, stored));
         rp_gguf_decode_rows(item->block, stored, nrows, cols, values);
     } else if (dtype != RP_F32) {
         RP_TRY(rp_alloc(&stored, (size_t)(nrows * cols) * rp_dtype_bytes(dtype)));
@@ -49,7 +49,7 @@ static rp_status expected_rows(const rp_store_item *item, rp_session *s, int64_t
     }
     RP_TRY(rp_store_get_form(item, s, row0, nrows, &form));
     rp_form_decode_rows(&form, 0, nrows, out);
-    if (!item->is_container && (item->block == NULL || item->block->grid == NULL)) {
+    if (!item->is_container && (item->block == NULL || rp_gguf_grid_ops(item->block) == NULL)) {
         RP_TRY(store_and_read(item, nrows, cols, out)); /* a dense tensor of decoded values */
     }
 out:

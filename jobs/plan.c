@@ -16,31 +16,52 @@
  * (output.c). */
 #define WRITE_BYTES_A_VALUE 13
 
+/* What a linear's drift-corrected target costs: the output's drift and its product with the input,
+ * token by token; a solve with the factor; sums to their solvers, the target to everybody. */
+static void count_drift(rp_plan *plan, const rp_linear *linear, double tokens)
+{
+    const double n = (double)linear->rows * (double)linear->cols;
+
+    plan->gram_flop += 4 * tokens * n;
+    plan->solve_flop += 2 * n * (double)linear->cols;
+    plan->sent_bytes += (int64_t)(n * (sizeof(int64_t) + sizeof(float) / (double)plan->nranks));
+}
+
+static void count_site(rp_plan *plan, const rp_session *s, int64_t layer, rp_site site)
+{
+    const int64_t n_tokens = plan->blocks.n_seqs * plan->blocks.seq_len;
+    const double tokens = (double)n_tokens;
+    const double triangle_bytes = 4.0; /* c^2 / 2 integers of 8 bytes */
+    const double c = (double)rp_model_site_width(s->config, site);
+    bool has_gram = false;
+
+    plan->forward_flop += (s->linears.corrects_drift ? 2 : 1) *
+                          rp_executor_step_flop(s->config, site, n_tokens, plan->blocks.seq_len);
+    for (int slot = 0; slot < RP_SLOT_LINEARS; slot++) {
+        const rp_linear *linear = rp_linears_at(&s->linears, layer, (rp_slot)slot);
+        const bool has_drift = linear->choice.drift != RP_DRIFT_NONE;
+        if (rp_slot_info_of((rp_slot)slot)->site != site || linear->n_forms == 0) {
+            continue;
+        }
+        has_gram = has_gram || has_drift || linear->choice.method == RP_METHOD_GPTQ;
+        plan->solve_flop += linear->n_forms * (double)linear->rows * c * c;
+        plan->sent_bytes += linear->rows * linear->cols / plan->nranks;
+        if (has_drift) {
+            count_drift(plan, linear, tokens);
+        }
+    }
+    if (has_gram) {
+        plan->gram_flop += tokens * c * c;
+        plan->factor_flop += c * c * c / 3;
+        plan->sent_bytes += (int64_t)(triangle_bytes * c * c + 4 * c * c / plan->nranks);
+    }
+}
+
 static void count_work(rp_plan *plan, const rp_session *s)
 {
-    const double tokens = (double)(plan->blocks.n_seqs * plan->blocks.seq_len);
-    const double triangle_bytes = 4.0; /* c^2 / 2 integers of 8 bytes */
-
     for (int64_t l = 0; l < s->config->n_layers; l++) {
         for (int site = 0; site < RP_SITE_COUNT; site++) {
-            const double c = (double)rp_model_site_width(s->config, (rp_site)site);
-            bool has_gram = false;
-            plan->forward_flop += rp_executor_step_flop(s->config, (rp_site)site,
-                                                        plan->blocks.n_seqs * plan->blocks.seq_len,
-                                                        plan->blocks.seq_len);
-            for (int slot = 0; slot < RP_SLOT_LINEARS; slot++) {
-                const rp_linear *linear = rp_linears_at(&s->linears, l, (rp_slot)slot);
-                if (rp_slot_info_of((rp_slot)slot)->site == (rp_site)site && linear->n_forms > 0) {
-                    has_gram = has_gram || linear->choice.method == RP_METHOD_GPTQ;
-                    plan->solve_flop += linear->n_forms * (double)linear->rows * c * c;
-                    plan->sent_bytes += linear->rows * linear->cols / plan->nranks;
-                }
-            }
-            if (has_gram) {
-                plan->gram_flop += tokens * c * c;
-                plan->factor_flop += c * c * c / 3;
-                plan->sent_bytes += (int64_t)(triangle_bytes * c * c + 4 * c * c / plan->nranks);
-            }
+            count_site(plan, s, l, (rp_site)site);
         }
     }
 }
@@ -48,7 +69,8 @@ static void count_work(rp_plan *plan, const rp_session *s)
 static size_t checkpoint_bytes(const rp_plan *plan, const rp_session *s)
 {
     size_t total = (size_t)(plan->blocks.n_seqs * plan->blocks.seq_len * s->config->hidden_size) *
-                   sizeof(float) * 2; /* two borders' activations while one replaces the other */
+                   (s->linears.corrects_drift ? 2 : 1) * sizeof(float) *
+                   2; /* two borders' activations while one replaces the other */
 
     for (int64_t i = 0; i < s->linears.n; i++) {
         const rp_linear *linear = &s->linears.items[i];

@@ -102,6 +102,7 @@ static void fill_choice(rp_linear_choice *out, const rp_recipe_step *step,
     out->scheme.mse = scheme->mse != 0;
     out->actorder = (rp_actorder)scheme->actorder;
     out->dampening_frac = scheme->dampening_frac;
+    out->drift = (rp_drift_mode)step->drift;
     out->block_size = step->block_size;
     out->sweeps = step->sweeps;
 }

@@ -27,6 +27,8 @@ static rp_status count_layer(rp_results *results, const json_t *layer)
     {
         results->n_fallbacks += json_is_true(json_object_get(fact, "fallback"));
         results->n_damped += json_array_size(json_object_get(fact, "damping_tried")) > 1;
+        results->n_drift_kept +=
+            json_is_false(json_object_get(json_object_get(fact, "drift"), "taken"));
     }
     return RP_OK;
 }
@@ -286,18 +288,20 @@ static rp_status make_report(json_t **out, const rp_session *s, const rp_results
 
     rp_cpu_arith_class(class, sizeof(class), s->exec->products);
     RP_TRY(model_name(&name, job->model));
-    *out = json_pack(
-        "{s:i, s:s, s:s, s:o, s:s?, s:s?, s:i, s:i, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:o, s:o, "
-        "s:o, s:o, s:o}",
-        "version", REPORT_VERSION, "program", "rankpress " RP_VERSION, "model", job->model,
-        "model_name", name, "calibration_text", job->calibration.text, "evaluation_text",
-        job->evaluate.text, "ranks", rp_comm_nranks(s->comm), "threads",
-        rp_pool_nthreads(s->exec->pool), "arithmetic", class, "seconds", results->seconds,
-        "peak_bytes_per_rank", (json_int_t)c->peak_bytes, "planned_bytes_per_rank",
-        (json_int_t)results->planned_bytes, "fallbacks", (json_int_t)results->n_fallbacks, "damped",
-        (json_int_t)results->n_damped, "kept_dense", (json_int_t)results->n_kept_dense, "source",
-        source_json(results), "outputs", outputs_json(s, results), "gates", gates_json(s, results),
-        "phases", phases_json(c), "layers", json_deep_copy(facts));
+    *out = json_pack("{s:i, s:s, s:s, s:o, s:s?, s:s?, s:i, s:i, s:s, s:f, s:I, s:I, s:I, s:I, "
+                     "s:I, s:I, s:o, s:o, "
+                     "s:o, s:o, s:o}",
+                     "version", REPORT_VERSION, "program", "rankpress " RP_VERSION, "model",
+                     job->model, "model_name", name, "calibration_text", job->calibration.text,
+                     "evaluation_text", job->evaluate.text, "ranks", rp_comm_nranks(s->comm),
+                     "threads", rp_pool_nthreads(s->exec->pool), "arithmetic", class, "seconds",
+                     results->seconds, "peak_bytes_per_rank", (json_int_t)c->peak_bytes,
+                     "planned_bytes_per_rank", (json_int_t)results->planned_bytes, "fallbacks",
+                     (json_int_t)results->n_fallbacks, "damped", (json_int_t)results->n_damped,
+                     "drift_kept", (json_int_t)results->n_drift_kept, "kept_dense",
+                     (json_int_t)results->n_kept_dense, "source", source_json(results), "outputs",
+                     outputs_json(s, results), "gates", gates_json(s, results), "phases",
+                     phases_json(c), "layers", json_deep_copy(facts));
     RP_TRY(rp_json_made(*out));
 out:
     return st;
@@ -453,6 +457,11 @@ void rp_report_print(const rp_session *session, const rp_results *results)
     if (results->n_damped > 0) {
         (void)printf("  %lld tensors needed more damping than asked (the report names them)\n",
                      (long long)results->n_damped);
+    }
+    if (results->n_drift_kept > 0) {
+        (void)printf("  %lld tensors keep their plain target: correcting the drift did not help on "
+                     "the text kept aside\n",
+                     (long long)results->n_drift_kept);
     }
     if (results->n_kept_dense > 0) {
         (void)printf("  %lld tensors stay F16: their rows do not fill the type's blocks\n",

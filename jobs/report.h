@@ -30,6 +30,7 @@ typedef struct rp_results {
     size_t planned_bytes; /* peak memory of a rank, as planned */
     int64_t n_fallbacks;
     int64_t n_damped;     /* tensors whose factorisation needed more damping */
+    int64_t n_drift_kept; /* tensors whose drift-corrected target did not help on kept-aside text */
     int64_t n_kept_dense; /* linears that a quantised output could not hold: stored F16 */
     double seconds;       /* of this run */
 } rp_results;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "jobs/drift.h"
 #include "methods/solver.h"
 #include "sharding/gram.h"
 
@@ -26,12 +27,15 @@ typedef struct active_linear {
     const rp_solver *solver; /* rtn after a failed factorisation */
     bool is_fallback, is_done;
     rp_damping_log damping;
+    float *target; /* [rows, cols] what the solver is asked for; NULL: the weights */
+    rp_drift_result drift;
     rp_form forms[RP_MAX_OUTPUTS];
 } active_linear;
 
 struct rp_site_solver {
     rp_session *session;
     rp_gram gram;
+    rp_drift *drift; /* NULL: no linear asks for it */
     int64_t *reduce_scratch;
     char *scratch; /* [nthreads][scratch_each] */
     size_t scratch_each;
@@ -50,6 +54,16 @@ struct rp_site_solver {
 static const rp_solver *solver_of(const rp_linear *linear)
 {
     return rp_solver_find(rp_method_name(linear->choice.method));
+}
+
+static bool has_drift(const rp_linear *linear)
+{
+    return linear->n_forms > 0 && linear->choice.drift != RP_DRIFT_NONE;
+}
+
+static bool needs_factor(const rp_linear *linear)
+{
+    return linear->n_forms > 0 && (solver_of(linear)->needs_gram || has_drift(linear));
 }
 
 bool rp_site_is_active(const rp_session *session, int64_t layer, rp_site site)
@@ -79,14 +93,14 @@ static size_t scratch_each_of(const rp_session *session)
     return RP_DIV_UP(most, 64) * 64;
 }
 
-/* Widest site that needs a Gram matrix; 0 when none does. */
+/* Widest site that needs statistics; 0 when none does. */
 static int64_t widest_gram(const rp_session *session)
 {
     int64_t most = 0;
 
     for (int64_t i = 0; i < session->linears.n; i++) {
         const rp_linear *linear = &session->linears.items[i];
-        if (linear->n_forms > 0 && solver_of(linear)->needs_gram) {
+        if (needs_factor(linear)) {
             most = RP_MAX(most, linear->cols);
         }
     }
@@ -105,6 +119,7 @@ size_t rp_site_solver_bytes(const rp_session *session, int nranks, int nthreads)
             if (rp_slot_info_of((rp_slot)s)->site != (rp_site)site) {
                 continue;
             }
+            here += has_drift(linear) ? (size_t)(linear->rows * linear->cols) * sizeof(float) : 0;
             for (int f = 0; f < linear->n_forms; f++) {
                 const size_t n = (size_t)(linear->rows * linear->cols);
                 const size_t params =
@@ -117,7 +132,8 @@ size_t rp_site_solver_bytes(const rp_session *session, int nranks, int nthreads)
         }
         forms = RP_MAX(forms, here);
     }
-    return 12 * width * width + (nranks > 1 ? rp_gram_scratch_bytes((int64_t)width) : 0) + forms +
+    return 12 * width * width + rp_drift_bytes(session) +
+           (nranks > 1 ? rp_gram_scratch_bytes((int64_t)width) : 0) + forms +
            (size_t)nthreads * scratch_each_of(session);
 }
 
@@ -133,6 +149,7 @@ rp_status rp_site_solver_create(rp_site_solver **out, rp_session *session)
     solver->scratch_each = scratch_each_of(session);
     RP_TRY(rp_alloc_array(&solver->scratch, (size_t)rp_pool_nthreads(session->exec->pool),
                           solver->scratch_each));
+    RP_TRY(rp_drift_create(&solver->drift, session));
     if (width > 0) {
         RP_TRY(rp_gram_create(&solver->gram, width));
         if (rp_comm_nranks(session->comm) > 1) {
@@ -152,6 +169,7 @@ static void clear_site(rp_site_solver *solver)
         for (int f = 0; f < RP_MAX_OUTPUTS; f++) {
             rp_form_destroy(&solver->active[i].forms[f]);
         }
+        free(solver->active[i].target);
     }
     memset(solver->active, 0, sizeof(solver->active));
     solver->n_active = 0;
@@ -171,6 +189,7 @@ void rp_site_solver_destroy(rp_site_solver **solver)
         return;
     }
     clear_site(s);
+    rp_drift_destroy(&s->drift);
     rp_gram_destroy(&s->gram);
     free(s->reduce_scratch);
     free(s->scratch);
@@ -193,6 +212,10 @@ static rp_status set_up(rp_site_solver *solver, int64_t layer, rp_site site)
         }
         a->linear = linear;
         a->solver = solver_of(linear);
+        if (has_drift(linear)) {
+            RP_TRY(rp_alloc_array(&a->target, (size_t)(linear->rows * linear->cols),
+                                  sizeof(*a->target)));
+        }
         for (int f = 0; f < linear->n_forms; f++) {
             const int64_t step = rp_solver_tile_rows(linear->rows);
             RP_TRY(
@@ -217,37 +240,53 @@ out:
     return st;
 }
 
-static rp_cmat block_rows(const rp_site_input *in, int64_t b, int64_t cols)
+/* Does any linear of the site in hand want its drift corrected. */
+static bool corrects_drift(const rp_site_solver *solver)
 {
-    const int64_t row0 = (b - in->mine.first) * in->blocks.seqs_per_block * in->blocks.seq_len;
-
-    return rp_cmat_of(in->rows + row0 * in->ld, rp_blocks_seqs(&in->blocks, b) * in->blocks.seq_len,
-                      cols, in->ld);
+    for (int i = 0; i < solver->n_active; i++) {
+        if (solver->active[i].target != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
-/* Collective. The site's Gram sum at `owner`. */
+/* Collective. The site's Gram sum at `owner`; with a drift to correct, without the blocks kept
+ * aside. */
 static rp_status gather_statistics(rp_site_solver *solver, const rp_site_input *in, int64_t cols,
                                    int owner)
 {
     rp_status st = RP_OK;
     rp_session *s = solver->session;
+    const bool keeps_aside = corrects_drift(solver);
+    const int64_t n_seqs = keeps_aside ? rp_blocks_fitted_seqs(&in->blocks) : in->blocks.n_seqs;
+    const int64_t end = in->mine.first + in->mine.count;
     double start = rp_clock_seconds();
 
-    rp_gram_begin(&solver->gram, cols, in->blocks.n_seqs * in->blocks.seq_len,
+    rp_gram_begin(&solver->gram, cols, n_seqs * in->blocks.seq_len,
                   in->blocks.seqs_per_block * in->blocks.seq_len);
-    for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count && st == RP_OK; b++) {
-        st = rp_gram_observe(&solver->gram, s->ops, s->exec, block_rows(in, b, cols));
+    for (int64_t b = in->mine.first; b < end && st == RP_OK; b++) {
+        if (!keeps_aside || !rp_blocks_is_kept_aside(&in->blocks, b)) {
+            st = rp_gram_observe(&solver->gram, s->ops, s->exec,
+                                 rp_site_block(in, in->rows, b, cols, in->ld));
+        }
     }
     RP_TRY(rp_agree(s->comm, st));
     rp_gram_fix_exponents(&solver->gram, s->comm);
-    for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count; b++) {
-        const rp_cmat rows = block_rows(in, b, cols);
-        rp_gram_add(&solver->gram, s->ops, s->exec, rows);
-        s->flop[RP_PHASE_GRAM] += (double)rows.rows * (double)cols * (double)cols;
+    for (int64_t b = in->mine.first; b < end; b++) {
+        const rp_cmat rows = rp_site_block(in, in->rows, b, cols, in->ld);
+        if (!keeps_aside || !rp_blocks_is_kept_aside(&in->blocks, b)) {
+            rp_gram_add(&solver->gram, s->ops, s->exec, rows);
+            s->flop[RP_PHASE_GRAM] += (double)rows.rows * (double)cols * (double)cols;
+        }
     }
     rp_session_lap(s, RP_PHASE_GRAM, &start);
     rp_gram_reduce(&solver->gram, s->comm, owner, solver->reduce_scratch);
     rp_session_lap(s, RP_PHASE_REDUCE, &start);
+    if (keeps_aside) {
+        rp_drift_begin_site(solver->drift, in, cols);
+        rp_session_lap(s, RP_PHASE_GRAM, &start);
+    }
 out:
     return st;
 }
@@ -314,7 +353,8 @@ static void solve_queued(void *ctx, int64_t index, int thread)
         .factor = a->solver->needs_gram ? &solver->factor : NULL,
         .block_cols = a->linear->choice.block_size,
         .sweeps = rp_linear_sweeps(a->linear, tile->form),
-        .w = solver->slots[a->linear->slot] + tile->row0 * a->linear->cols,
+        .w = (a->target != NULL ? a->target : solver->slots[a->linear->slot]) +
+             tile->row0 * a->linear->cols,
         .out = &rows,
         .scratch = solver->scratch + (size_t)thread * solver->scratch_each,
     };
@@ -353,6 +393,23 @@ static bool same_factor(const active_linear *a, const active_linear *b)
            a->linear->choice.actorder == b->linear->choice.actorder;
 }
 
+/* What the solver is asked for: the weights, or the drift-corrected target. */
+static void set_target(rp_site_solver *solver, active_linear *a, const rp_damping_log *log)
+{
+    a->damping = *log;
+    a->is_fallback = log->is_fallback;
+    a->is_done = true;
+    if (log->is_fallback) {
+        a->solver = &rp_solver_rtn;
+        free(a->target);
+        a->target = NULL;
+    }
+    if (a->target != NULL) {
+        rp_drift_target(solver->drift, a->linear, solver->slots[a->linear->slot], &solver->gram,
+                        &solver->factor, a->target, &a->drift);
+    }
+}
+
 /* One factor for all linears that ask for the same damping and order; then the next. */
 static rp_status solve_with_factors(rp_site_solver *solver, int owner)
 {
@@ -363,23 +420,18 @@ static rp_status solve_with_factors(rp_site_solver *solver, int owner)
         bool is_wanted[MAX_SITE_LINEARS] = {false};
         bool is_last_use = true;
         rp_damping_log log = {0};
-        if (lead->is_done || !lead->solver->needs_gram) {
+        if (lead->is_done || !needs_factor(lead->linear)) {
             continue;
         }
         for (int j = i; j < solver->n_active; j++) {
             active_linear *a = &solver->active[j];
-            is_wanted[j] = !a->is_done && a->solver->needs_gram && same_factor(lead, a);
-            is_last_use = is_last_use && (is_wanted[j] || a->is_done || !a->solver->needs_gram);
+            is_wanted[j] = !a->is_done && needs_factor(a->linear) && same_factor(lead, a);
+            is_last_use = is_last_use && (is_wanted[j] || a->is_done || !needs_factor(a->linear));
         }
         RP_TRY(share_factor(solver, lead, owner, is_last_use, &log));
         for (int j = i; j < solver->n_active; j++) {
             if (is_wanted[j]) {
-                solver->active[j].damping = log;
-                solver->active[j].is_fallback = log.is_fallback;
-                solver->active[j].is_done = true;
-                if (log.is_fallback) {
-                    solver->active[j].solver = &rp_solver_rtn;
-                }
+                set_target(solver, &solver->active[j], &log);
             }
         }
         solve_tiles(solver, is_wanted);
@@ -510,7 +562,7 @@ static void decode_tile(void *ctx, int64_t index, int thread)
                         solver->slots[a->linear->slot] + tile->row0 * a->linear->cols);
 }
 
-static void decode_into_slots(rp_site_solver *solver)
+void rp_site_replace(rp_site_solver *solver)
 {
     solver->n_queue = 0;
     for (int64_t i = 0; i < solver->n_tiles; i++) {
@@ -519,6 +571,7 @@ static void decode_into_slots(rp_site_solver *solver)
         }
     }
     rp_pool_run(solver->session->exec->pool, solver->n_queue, decode_tile, solver);
+    clear_site(solver);
 }
 
 static json_t *damping_json(const rp_damping_log *log)
@@ -529,6 +582,15 @@ static json_t *damping_json(const rp_damping_log *log)
         json_array_append_new(tried, json_real(log->tried[i]));
     }
     return tried;
+}
+
+static json_t *drift_json(const rp_drift_result *drift)
+{
+    if (!drift->is_measured) {
+        return json_null();
+    }
+    return json_pack("{s:f, s:f, s:b}", "kept_aside_before", drift->before, "kept_aside_after",
+                     drift->after, "taken", (int)drift->is_taken);
 }
 
 /* One object a linear and form. Losses are summed in tile order. */
@@ -546,10 +608,10 @@ static rp_status add_facts(const rp_site_solver *solver, json_t *facts)
                             : 0;
             }
             rp_grid_describe(&a->linear->grid[f], grid, sizeof(grid));
-            fact = json_pack("{s:s, s:i, s:s, s:s, s:f, s:o, s:b}", "tensor", a->linear->module,
-                             "form", f, "method", a->solver->name, "grid", grid, "loss", loss,
-                             "damping_tried", damping_json(&a->damping), "fallback",
-                             (int)a->is_fallback);
+            fact = json_pack("{s:s, s:i, s:s, s:s, s:f, s:o, s:b, s:o}", "tensor",
+                             a->linear->module, "form", f, "method", a->solver->name, "grid", grid,
+                             "loss", loss, "damping_tried", damping_json(&a->damping), "fallback",
+                             (int)a->is_fallback, "drift", drift_json(&a->drift));
             if (fact == NULL || json_array_append_new(facts, fact) != 0) {
                 return RP_FAIL(RP_ERR_MEMORY, "no memory for the report");
             }
@@ -571,16 +633,16 @@ rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
     rp_session *s = solver->session;
     const int owner = (int)((layer * RP_SITE_COUNT + (int64_t)site) % rp_comm_nranks(s->comm));
     bool is_plain[MAX_SITE_LINEARS] = {false};
-    bool needs_gram = false;
+    bool needs_statistics = false;
 
     solver->slots = slots;
     RP_TRY(rp_agree(s->comm, set_up(solver, layer, site)));
     for (int i = 0; i < solver->n_active; i++) {
-        is_plain[i] = !solver->active[i].solver->needs_gram;
-        needs_gram = needs_gram || !is_plain[i];
+        is_plain[i] = !needs_factor(solver->active[i].linear);
+        needs_statistics = needs_statistics || !is_plain[i];
     }
     solve_tiles(solver, is_plain);
-    if (needs_gram) {
+    if (needs_statistics) {
         RP_TRY(gather_statistics(solver, input, solver->active[0].linear->cols, owner));
         RP_TRY(solve_with_factors(solver, owner));
     }
@@ -590,8 +652,9 @@ rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
         st = add_facts(solver, facts);
     }
     RP_TRY(rp_agree(s->comm, st));
-    decode_into_slots(solver);
 out:
-    clear_site(solver);
+    if (st != RP_OK) {
+        clear_site(solver);
+    }
     return st;
 }

@@ -76,6 +76,10 @@ typedef struct rp_kernel_ops {
      * within +-2^51. The f32 product is over exactly these rows (one calibration block).
      * sharding/gram.h has the bound that keeps it from overflowing. */
     void (*gram_add)(const rp_exec *exec, rp_cmat x, const int *exponent, int shift, int64_t *sum);
+    /* sum [a.cols * b.cols] i64 += llrint((a^T b)_ij * 2^(shift - row_exponent_i -
+     * col_exponent_j)), in the same way. a and b have the same rows. */
+    void (*cross_add)(const rp_exec *exec, rp_cmat a, rp_cmat b, const int *row_exponent,
+                      const int *col_exponent, int shift, int64_t *sum);
     /* nll [rows] = log(sum exp(logits row)) - logits[row][target[row]]. */
     void (*token_nll)(const rp_exec *exec, rp_cmat logits, const int32_t *target, double *nll);
 } rp_kernel_ops;

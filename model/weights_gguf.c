@@ -68,7 +68,7 @@ static rp_status add_weight(gguf_weights *w, const rp_gguf_tensor *t, const rp_m
         return RP_FAIL(RP_ERR_FORMAT, "%s: tensor %s: %d dimensions, want 1 or 2", path, t->name,
                        t->ndim);
     }
-    if (!rp_gguf_is_supported(t->type) || (t->ndim == 1 && !t->type->is_float)) {
+    if (!rp_gguf_can_decode(t->type) || (t->ndim == 1 && !t->type->is_float)) {
         return RP_FAIL(RP_ERR_FORMAT, "%s: tensor %s: cannot decode type %s here", path, t->name,
                        t->type->name);
     }

@@ -3,6 +3,8 @@
 
 #include "base/mem.h"
 
+#define KEPT_ONE_OF 10
+
 rp_range rp_partition(int64_t n, int nranks, int rank)
 {
     const int64_t small = n / nranks;
@@ -29,4 +31,22 @@ int64_t rp_blocks_first_seq(const rp_blocks *blocks, int64_t b)
 int64_t rp_blocks_seqs(const rp_blocks *blocks, int64_t b)
 {
     return RP_MIN(blocks->seqs_per_block, blocks->n_seqs - rp_blocks_first_seq(blocks, b));
+}
+
+bool rp_blocks_is_kept_aside(const rp_blocks *blocks, int64_t b)
+{
+    if (blocks->n_blocks < KEPT_ONE_OF) {
+        return blocks->n_blocks > 1 && b == blocks->n_blocks - 1;
+    }
+    return b % KEPT_ONE_OF == KEPT_ONE_OF - 1;
+}
+
+int64_t rp_blocks_fitted_seqs(const rp_blocks *blocks)
+{
+    int64_t n = 0;
+
+    for (int64_t b = 0; b < blocks->n_blocks; b++) {
+        n += rp_blocks_is_kept_aside(blocks, b) ? 0 : rp_blocks_seqs(blocks, b);
+    }
+    return n;
 }

@@ -29,6 +29,10 @@ rp_blocks rp_blocks_make(int64_t n_seqs, int64_t seq_len, int64_t block_tokens);
 /* Local. Sequences of block b, and the number of the first one. */
 int64_t rp_blocks_seqs(const rp_blocks *blocks, int64_t b);
 int64_t rp_blocks_first_seq(const rp_blocks *blocks, int64_t b);
+/* Local. Is block b kept aside to judge what was fitted on the others: each tenth, and of two to
+ * nine the last. Sequences that are not. */
+bool rp_blocks_is_kept_aside(const rp_blocks *blocks, int64_t b);
+int64_t rp_blocks_fitted_seqs(const rp_blocks *blocks);
 
 #ifdef __cplusplus
 }

@@ -18,6 +18,8 @@ void rp_attention_cpu(const rp_exec *exec, const rp_attention_shape *shape, rp_m
 void rp_silu_mul_cpu(const rp_exec *exec, rp_mat out, rp_cmat gate, rp_cmat up);
 int64_t rp_max_abs_cpu(const rp_exec *exec, rp_cmat x, float *max_abs);
 void rp_gram_add_cpu(const rp_exec *exec, rp_cmat x, const int *exponent, int shift, int64_t *sum);
+void rp_cross_add_cpu(const rp_exec *exec, rp_cmat a, rp_cmat b, const int *row_exponent,
+                      const int *col_exponent, int shift, int64_t *sum);
 void rp_token_nll_cpu(const rp_exec *exec, rp_cmat logits, const int32_t *target, double *nll);
 
 #ifdef __cplusplus

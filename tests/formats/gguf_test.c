@@ -498,15 +498,17 @@ static void encode_decode(void **state)
         assert_int_equal(rp_gguf_grid(&grid, type), RP_OK);
         assert_int_equal(rp_form_create_codes(&codes, &grid, ROWS, COLS), RP_OK);
         grid.ops->quantise(&grid, ROWS, COLS, dense.values, NULL, codes.params, codes.codes);
-        assert_int_equal(rp_gguf_encode_rows(type, &dense, 0, ROWS, from_dense), RP_OK);
-        assert_int_equal(rp_gguf_encode_rows(type, &codes, 0, 1, from_codes), RP_OK);
-        assert_int_equal(rp_gguf_encode_rows(type, &codes, 1, 2, from_codes + row_bytes), RP_OK);
+        assert_int_equal(rp_gguf_encode_rows(type, &dense, 0, ROWS, NULL, from_dense), RP_OK);
+        assert_int_equal(rp_gguf_encode_rows(type, &codes, 0, 1, NULL, from_codes), RP_OK);
+        assert_int_equal(rp_gguf_encode_rows(type, &codes, 1, 2, NULL, from_codes + row_bytes),
+                         RP_OK);
         assert_memory_equal(from_dense, from_codes, ROWS * row_bytes);
         rp_form_decode_rows(&codes, 0, ROWS, form_values);
         rp_gguf_decode_rows(type, from_codes, ROWS, COLS, file_values);
         assert_memory_equal(form_values, file_values, sizeof(form_values));
         /* a float type takes the decoded values of any form */
-        assert_int_equal(rp_gguf_encode_rows(type_of("F32"), &codes, 0, ROWS, file_values), RP_OK);
+        assert_int_equal(rp_gguf_encode_rows(type_of("F32"), &codes, 0, ROWS, NULL, file_values),
+                         RP_OK);
         assert_memory_equal(form_values, file_values, sizeof(form_values));
         rp_form_destroy(&codes);
     }
@@ -524,20 +526,20 @@ static void encode_refuses(void **state)
     assert_int_equal(rp_form_create_dense(&form, 1, 32), RP_OK);
     memset(form.values, 0, 32 * sizeof(float));
     form.values[7] = 1e6f; /* above fp16's range */
-    assert_int_equal(rp_gguf_encode_rows(type_of("F16"), &form, 0, 1, out), RP_ERR_FORMAT);
+    assert_int_equal(rp_gguf_encode_rows(type_of("F16"), &form, 0, 1, NULL, out), RP_ERR_FORMAT);
     assert_non_null(strstr(rp_error_message(), "column 7"));
-    assert_int_equal(rp_gguf_encode_rows(type_of("F32"), &form, 0, 1, out), RP_OK);
+    assert_int_equal(rp_gguf_encode_rows(type_of("F32"), &form, 0, 1, NULL, out), RP_OK);
     form.values[7] = 1e8f;
-    assert_int_equal(rp_gguf_encode_rows(type_of("Q8_0"), &form, 0, 1, out), RP_ERR_FORMAT);
+    assert_int_equal(rp_gguf_encode_rows(type_of("Q8_0"), &form, 0, 1, NULL, out), RP_ERR_FORMAT);
     form.values[7] = NAN;
-    assert_int_equal(rp_gguf_encode_rows(type_of("Q4_0"), &form, 0, 1, out), RP_ERR_FORMAT);
-    assert_int_equal(rp_gguf_encode_rows(type_of("Q6_K"), &form, 0, 1, out), RP_ERR_CONFIG);
+    assert_int_equal(rp_gguf_encode_rows(type_of("Q4_0"), &form, 0, 1, NULL, out), RP_ERR_FORMAT);
+    assert_int_equal(rp_gguf_encode_rows(type_of("IQ2_S"), &form, 0, 1, NULL, out), RP_ERR_CONFIG);
     form.cols = 31;
-    assert_int_equal(rp_gguf_encode_rows(type_of("Q4_0"), &form, 0, 1, out), RP_ERR_CONFIG);
+    assert_int_equal(rp_gguf_encode_rows(type_of("Q4_0"), &form, 0, 1, NULL, out), RP_ERR_CONFIG);
     rp_form_destroy(&form);
     assert_int_equal(rp_gguf_grid(&grid, type_of("Q4_1")), RP_OK);
     assert_int_equal(rp_form_create_codes(&codes, &grid, 1, 32), RP_OK);
-    assert_int_equal(rp_gguf_encode_rows(type_of("Q4_0"), &codes, 0, 1, out), RP_ERR_CONFIG);
+    assert_int_equal(rp_gguf_encode_rows(type_of("Q4_0"), &codes, 0, 1, NULL, out), RP_ERR_CONFIG);
     assert_non_null(strstr(rp_error_message(), "cannot hold codes of Q4_1"));
     rp_form_destroy(&codes);
     assert_int_equal(rp_gguf_grid(&grid, type_of("F16")), RP_ERR_CONFIG);

@@ -5,6 +5,8 @@
  *        gguf_driver values FILE.gguf TENSOR      f32 little-endian to stdout, Hugging Face order
  *        gguf_driver ids FILE.gguf                stdin: text; stdout: i32 ids, with special tokens
  *        gguf_driver logits FILE.gguf             stdin: i32 ids; stdout: f32 logits [ids, vocab]
+ *        gguf_driver decode TYPE                  stdin: blocks; stdout: their f32 values
+ *        gguf_driver encode TYPE COLS             stdin: f32 rows; stdout: their blocks
  */
 #include "model/gguf_map.h"
 #include "model/lm.h"
@@ -82,7 +84,7 @@ static rp_status put_tensor(job *j, int64_t index)
     RP_TRY(rp_form_create_dense(&form, info->shape[0], cols));
     RP_TRY(rp_weights_read_f32(j->weights, info, 0, info->shape[0], form.values));
     for (int64_t row = 0; row < info->shape[0]; row++) {
-        RP_TRY(rp_gguf_encode_rows(t->type, &form, rp_gguf_row_to_hf(order, row), 1,
+        RP_TRY(rp_gguf_encode_rows(t->type, &form, rp_gguf_row_to_hf(order, row), 1, NULL,
                                    j->file + t->offset + (size_t)row * row_bytes));
     }
 out:
@@ -95,7 +97,7 @@ static rp_status write_file(const char *folder, const char *type, const char *ou
     rp_status st = RP_OK;
     job j = {.folder = folder, .out_path = out_path, .type = rp_gguf_block_type_find(type)};
 
-    if (j.type == NULL || !rp_gguf_is_supported(j.type)) {
+    if (j.type == NULL || !rp_gguf_can_encode(j.type)) {
         st = RP_FAIL(RP_ERR_USAGE, "%s: no type of this program", type);
         goto out;
     }
@@ -209,6 +211,66 @@ out:
     return st;
 }
 
+static rp_status read_items(void **items, size_t *n, size_t item_bytes)
+{
+    rp_status st = RP_OK;
+    uint8_t *bytes = NULL;
+
+    RP_TRY(rp_alloc(&bytes, MAX_TEXT_BYTES));
+    *n = fread(bytes, 1, MAX_TEXT_BYTES, stdin) / item_bytes;
+    *items = bytes;
+out:
+    return st;
+}
+
+static rp_status print_decoded(const char *name)
+{
+    rp_status st = RP_OK;
+    const rp_gguf_block_type *type = rp_gguf_block_type_find(name);
+    void *blocks = NULL;
+    float *values = NULL;
+    size_t n = 0;
+
+    if (type == NULL || !rp_gguf_can_decode(type)) {
+        st = RP_FAIL(RP_ERR_USAGE, "%s: no type that is read here", name);
+        goto out;
+    }
+    RP_TRY(read_items(&blocks, &n, type->block_bytes));
+    n *= (size_t)type->block_elems;
+    RP_TRY(rp_alloc_array(&values, n, sizeof(*values)));
+    rp_gguf_decode_rows(type, blocks, 1, (int64_t)n, values);
+    RP_TRY(print_items(values, n, sizeof(*values)));
+out:
+    free(values);
+    free(blocks);
+    return st;
+}
+
+static rp_status print_encoded(const char *name, int64_t cols)
+{
+    rp_status st = RP_OK;
+    const rp_gguf_block_type *type = rp_gguf_block_type_find(name);
+    rp_form form = {.kind = RP_FORM_DENSE, .cols = cols};
+    void *values = NULL;
+    uint8_t *blocks = NULL;
+    size_t n = 0;
+
+    if (type == NULL || cols < 1) {
+        st = RP_FAIL(RP_ERR_USAGE, "%s: no type that is written here", name);
+        goto out;
+    }
+    RP_TRY(read_items(&values, &n, sizeof(float)));
+    form.rows = (int64_t)n / cols;
+    form.values = values;
+    RP_TRY(rp_alloc(&blocks, (size_t)form.rows * rp_gguf_row_bytes(type, cols)));
+    RP_TRY(rp_gguf_encode_rows(type, &form, 0, form.rows, NULL, blocks));
+    RP_TRY(print_items(blocks, (size_t)form.rows, rp_gguf_row_bytes(type, cols)));
+out:
+    free(blocks);
+    free(values);
+    return st;
+}
+
 int main(int argc, char **argv)
 {
     rp_status st = RP_OK;
@@ -221,9 +283,13 @@ int main(int argc, char **argv)
         st = print_ids(argv[2]);
     } else if (argc == 3 && strcmp(argv[1], "logits") == 0) {
         st = print_logits(argv[2]);
+    } else if (argc == 3 && strcmp(argv[1], "decode") == 0) {
+        st = print_decoded(argv[2]);
+    } else if (argc == 4 && strcmp(argv[1], "encode") == 0) {
+        st = print_encoded(argv[2], atoll(argv[3]));
     } else {
         st = RP_FAIL(RP_ERR_USAGE, "usage: gguf_driver write FOLDER TYPE OUT | values FILE TENSOR "
-                                   "| ids FILE | logits FILE");
+                                   "| ids FILE | logits FILE | decode TYPE | encode TYPE COLS");
     }
     if (st != RP_OK) {
         (void)fprintf(stderr, "gguf_driver: %s\n", rp_error_message());

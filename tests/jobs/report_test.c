@@ -27,6 +27,7 @@ static const char job_text[] =
 static const char facts_text[] =
     "[[{\"tensor\": \"model.layers.0.self_attn.q_proj\", \"form\": 0, \"method\": \"gptq\","
     "   \"grid\": \"int4 symmetric group 128\", \"loss\": 0.5, \"damping_tried\": [0.01],"
+    " \"drift\": {\"kept_aside_before\": 2.5, \"kept_aside_after\": 1.5, \"taken\": true},"
     "   \"fallback\": false},"
     "  {\"tensor\": \"model.layers.0.mlp.down_proj\", \"form\": 0, \"method\": \"gptq\","
     "   \"grid\": \"int4 symmetric group 128\", \"loss\": 0, \"damping_tried\": [0.01, 0.1],"

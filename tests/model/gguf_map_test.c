@@ -505,7 +505,7 @@ static const char *weights_file(const rp_model_config *config)
         }
     }
     assert_int_equal(
-        rp_gguf_encode_rows(q8, &form, 0, Q_ROWS, file + rp_gguf_writer_tensor(w, 1)->offset),
+        rp_gguf_encode_rows(q8, &form, 0, Q_ROWS, NULL, file + rp_gguf_writer_tensor(w, 1)->offset),
         RP_OK);
     rp_form_destroy(&form);
     assert_int_equal(rp_fs_write_file(path, file, rp_gguf_writer_file_bytes(w)), RP_OK);

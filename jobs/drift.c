@@ -1,0 +1,357 @@
+/* Block by block the output's drift is formed and its product with the input summed; each rank then
+ * solves a share of the rows, and all gather them. */
+#include "jobs/drift.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "jobs/calibration_text.h"
+#include "methods/solver.h"
+#include "sharding/cross.h"
+
+struct rp_drift {
+    rp_session *session;
+    rp_cross cross;
+    double *bound;       /* [widest rows] */
+    float *input_bound;  /* [widest cols] largest |x - x_f| */
+    float *stream_bound; /* [hidden] largest |h - h_f| */
+    float *input_drift;  /* [block tokens, widest cols] x - x_f */
+    float *output_drift; /* [block tokens, widest rows] a */
+    rp_range *rows_of;   /* [nranks] */
+    size_t *nbytes;      /* [nranks] */
+    double *kept[2];     /* [n_blocks] squared errors with W and with W* */
+    rp_site_input input; /* of the site in hand */
+    int64_t cols;
+    /* Of the linear in hand. */
+    const rp_site_factor *factor;
+    float *target;
+};
+
+typedef struct sizes {
+    int64_t rows, cols, elems, block_tokens;
+} sizes;
+
+static bool has_drift(const rp_linear *linear)
+{
+    return linear->n_forms > 0 && linear->choice.drift != RP_DRIFT_NONE;
+}
+
+/* Does the drift of the residual stream count as this linear's to repair. */
+static bool corrects_stream(const rp_linear *linear)
+{
+    const rp_site site = rp_slot_info_of(linear->slot)->site;
+
+    return linear->choice.drift == RP_DRIFT_FULL && (site == RP_SITE_O || site == RP_SITE_DOWN);
+}
+
+static sizes sizes_of(const rp_session *s)
+{
+    const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
+    sizes most = {.block_tokens = RP_MIN(blocks.seqs_per_block, blocks.n_seqs) * blocks.seq_len};
+
+    for (int64_t i = 0; i < s->linears.n; i++) {
+        const rp_linear *linear = &s->linears.items[i];
+        if (has_drift(linear)) {
+            most.rows = RP_MAX(most.rows, RP_MAX(linear->rows, s->config->hidden_size));
+            most.cols = RP_MAX(most.cols, linear->cols);
+            most.elems = RP_MAX(most.elems, linear->rows * linear->cols);
+        }
+    }
+    return most;
+}
+
+size_t rp_drift_bytes(const rp_session *session)
+{
+    const sizes n = sizes_of(session);
+
+    return n.rows == 0 ? 0
+                       : rp_cross_bytes(n.rows, n.elems) +
+                             (size_t)(n.block_tokens * (n.rows + n.cols)) * sizeof(float);
+}
+
+static rp_status allocate(rp_drift *d, const sizes *n)
+{
+    rp_status st = RP_OK;
+    const rp_session *s = d->session;
+    const size_t nranks = (size_t)rp_comm_nranks(s->comm);
+    const size_t tokens = (size_t)n->block_tokens;
+    const size_t n_blocks = (size_t)rp_calibration_blocks(s->job, s->config).n_blocks;
+
+    RP_TRY(rp_cross_create(&d->cross, n->rows, n->elems));
+    RP_TRY(rp_alloc_array(&d->bound, (size_t)n->rows, sizeof(*d->bound)));
+    RP_TRY(rp_alloc_array(&d->input_bound, (size_t)n->cols, sizeof(float)));
+    RP_TRY(rp_alloc_array(&d->stream_bound, (size_t)s->config->hidden_size, sizeof(float)));
+    RP_TRY(rp_alloc_array(&d->input_drift, tokens * (size_t)n->cols, sizeof(float)));
+    RP_TRY(rp_alloc_array(&d->output_drift, tokens * (size_t)n->rows, sizeof(float)));
+    RP_TRY(rp_alloc_array(&d->rows_of, nranks, sizeof(*d->rows_of)));
+    RP_TRY(rp_alloc_array(&d->nbytes, nranks, sizeof(*d->nbytes)));
+    RP_TRY(rp_alloc_array(&d->kept[0], n_blocks, sizeof(double)));
+    RP_TRY(rp_alloc_array(&d->kept[1], n_blocks, sizeof(double)));
+out:
+    return st;
+}
+
+rp_status rp_drift_create(rp_drift **out, rp_session *session)
+{
+    rp_status st = RP_OK;
+    rp_drift *d = NULL;
+    const sizes n = sizes_of(session);
+
+    *out = NULL;
+    if (n.rows == 0) {
+        return RP_OK;
+    }
+    RP_TRY(rp_calloc(&d, 1, sizeof(*d)));
+    d->session = session;
+    RP_TRY(allocate(d, &n));
+    *out = d;
+    d = NULL;
+out:
+    rp_drift_destroy(&d);
+    return st;
+}
+
+void rp_drift_destroy(rp_drift **drift)
+{
+    rp_drift *d = *drift;
+
+    if (d == NULL) {
+        return;
+    }
+    rp_cross_destroy(&d->cross);
+    free(d->bound);
+    free(d->input_bound);
+    free(d->stream_bound);
+    free(d->input_drift);
+    free(d->output_drift);
+    free(d->rows_of);
+    free(d->nbytes);
+    free(d->kept[0]);
+    free(d->kept[1]);
+    free(d);
+    *drift = NULL;
+}
+
+/* out [rows, cols] contiguous := a - b. */
+static rp_cmat subtract(float *out, rp_cmat a, rp_cmat b)
+{
+    for (int64_t r = 0; r < a.rows; r++) {
+        for (int64_t c = 0; c < a.cols; c++) {
+            out[r * a.cols + c] = a.data[r * a.ld + c] - b.data[r * b.ld + c];
+        }
+    }
+    return rp_cmat_of(out, a.rows, a.cols, a.cols);
+}
+
+static rp_cmat input_drift(rp_drift *d, int64_t b)
+{
+    const rp_site_input *in = &d->input;
+
+    return subtract(d->input_drift, rp_site_block(in, in->rows, b, d->cols, in->ld),
+                    rp_site_block(in, in->full_rows, b, d->cols, in->ld));
+}
+
+static rp_cmat stream_drift(const rp_drift *d, int64_t b, float *out)
+{
+    const rp_site_input *in = &d->input;
+
+    return subtract(out, rp_site_block(in, in->h, b, in->hidden, in->hidden),
+                    rp_site_block(in, in->full_h, b, in->hidden, in->hidden));
+}
+
+void rp_drift_begin_site(rp_drift *d, const rp_site_input *input, int64_t cols)
+{
+    const rp_session *s = d->session;
+    const int64_t hidden = input->hidden;
+
+    d->input = *input;
+    d->cols = cols;
+    memset(d->input_bound, 0, (size_t)cols * sizeof(float));
+    memset(d->stream_bound, 0, (size_t)hidden * sizeof(float));
+    for (int64_t b = input->mine.first; b < input->mine.first + input->mine.count; b++) {
+        (void)s->ops->max_abs(s->exec, input_drift(d, b), d->input_bound);
+        (void)s->ops->max_abs(s->exec, stream_drift(d, b, d->output_drift), d->stream_bound);
+    }
+    rp_comm_allreduce_max_f32(s->comm, d->input_bound, cols);
+    rp_comm_allreduce_max_f32(s->comm, d->stream_bound, hidden);
+}
+
+/* a = W (x - x_f) + (h - h_f) of one block. */
+static rp_cmat output_drift(rp_drift *d, const rp_linear *linear, const float *w, int64_t b)
+{
+    const rp_session *s = d->session;
+    const rp_cmat in = input_drift(d, b);
+    const rp_mat out = rp_mat_of(d->output_drift, in.rows, linear->rows, linear->rows);
+    const bool has_stream = corrects_stream(linear);
+
+    if (has_stream) {
+        (void)stream_drift(d, b, d->output_drift);
+    }
+    s->ops->linear(s->exec, out, in, rp_cmat_of(w, linear->rows, linear->cols, linear->cols), NULL,
+                   has_stream);
+    return rp_cmat_of(out.data, out.rows, out.cols, out.ld);
+}
+
+/* No |a| of a row is larger. Returns whether any is larger than 0. */
+static bool bound_rows(rp_drift *d, const rp_linear *linear, const float *w)
+{
+    const bool has_stream = corrects_stream(linear);
+    bool is_drifting = false;
+
+    for (int64_t i = 0; i < linear->rows; i++) {
+        double sum = has_stream ? (double)d->stream_bound[i] : 0;
+        for (int64_t j = 0; j < linear->cols; j++) {
+            sum += fabs((double)w[i * linear->cols + j]) * (double)d->input_bound[j];
+        }
+        d->bound[i] = sum;
+        is_drifting = is_drifting || sum > 0;
+    }
+    return is_drifting;
+}
+
+static void sum_products(rp_drift *d, const rp_linear *linear, const float *w)
+{
+    const rp_session *s = d->session;
+    const rp_site_input *in = &d->input;
+
+    for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count; b++) {
+        if (!rp_blocks_is_kept_aside(&in->blocks, b)) {
+            rp_cross_add(&d->cross, s->ops, s->exec, output_drift(d, linear, w, b),
+                         rp_site_block(in, in->rows, b, d->cols, in->ld));
+        }
+    }
+}
+
+/* Rows of a tile: target := -[sum a x^T] (H + lambda I)^-1 / n. */
+static void solve_tile(void *ctx, int64_t index, int thread)
+{
+    const rp_drift *d = ctx;
+    const rp_range mine = d->rows_of[rp_comm_rank(d->session->comm)];
+    const int64_t step = rp_solver_tile_rows(d->cross.rows);
+    const int64_t row0 = mine.first + index * step;
+    const int64_t nrows = RP_MIN(step, mine.first + mine.count - row0);
+    float *rows = d->target + row0 * d->cols;
+
+    (void)thread;
+    for (int64_t i = 0; i < nrows; i++) {
+        rp_cross_row(&d->cross, row0 + i, rows + i * d->cols);
+        for (int64_t j = 0; j < d->cols; j++) {
+            rows[i * d->cols + j] = -rows[i * d->cols + j];
+        }
+    }
+    rp_site_factor_solve_right(d->factor, nrows, d->cols, rows);
+}
+
+/* Whole tiles to ranks, so that a tile's shape does not depend on them. */
+static void deal_rows(rp_drift *d, int64_t rows)
+{
+    const int64_t step = rp_solver_tile_rows(rows);
+    const int nranks = rp_comm_nranks(d->session->comm);
+
+    for (int r = 0; r < nranks; r++) {
+        const rp_range tiles = rp_partition(RP_DIV_UP(rows, step), nranks, r);
+        d->rows_of[r].first = RP_MIN(tiles.first * step, rows);
+        d->rows_of[r].count =
+            RP_MIN((tiles.first + tiles.count) * step, rows) - d->rows_of[r].first;
+        d->nbytes[r] = (size_t)(d->rows_of[r].count * d->cols) * sizeof(float);
+    }
+}
+
+/* Collective. target := W* - W on every rank. */
+static void solve_rows(rp_drift *d, int64_t rows)
+{
+    rp_session *s = d->session;
+    const int rank = rp_comm_rank(s->comm);
+    double start = rp_clock_seconds();
+
+    deal_rows(d, rows);
+    rp_cross_scatter(&d->cross, s->comm, d->rows_of);
+    rp_session_lap(s, RP_PHASE_REDUCE, &start);
+    rp_pool_run(s->exec->pool, RP_DIV_UP(d->rows_of[rank].count, rp_solver_tile_rows(rows)),
+                solve_tile, d);
+    rp_session_lap(s, RP_PHASE_SOLVE, &start);
+    if (rp_comm_nranks(s->comm) > 1) {
+        float *send = (float *)(void *)d->cross.sum; /* done with */
+        memcpy(send, d->target + d->rows_of[rank].first * d->cols, d->nbytes[rank]);
+        rp_comm_allgatherv(s->comm, send, d->target, d->nbytes);
+        rp_session_lap(s, RP_PHASE_EXCHANGE, &start);
+    }
+}
+
+static double sum_squares(rp_cmat a)
+{
+    double sum = 0;
+
+    for (int64_t r = 0; r < a.rows; r++) {
+        double row = 0;
+        for (int64_t c = 0; c < a.cols; c++) {
+            row += (double)a.data[r * a.ld + c] * (double)a.data[r * a.ld + c];
+        }
+        sum += row;
+    }
+    return sum;
+}
+
+/* Collective. Squared errors a token on the blocks kept aside; target is W* - W. */
+static void judge(rp_drift *d, const rp_linear *linear, const float *w, rp_drift_result *result)
+{
+    const rp_session *s = d->session;
+    const rp_site_input *in = &d->input;
+    const int64_t n_blocks = in->blocks.n_blocks;
+    const int64_t n_kept = in->blocks.n_seqs - rp_blocks_fitted_seqs(&in->blocks);
+
+    for (int k = 0; k < 2; k++) {
+        memset(d->kept[k], 0, (size_t)n_blocks * sizeof(double));
+    }
+    for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count; b++) {
+        if (rp_blocks_is_kept_aside(&in->blocks, b)) {
+            const rp_cmat a = output_drift(d, linear, w, b);
+            const rp_mat corrected = rp_mat_of(d->output_drift, a.rows, a.cols, a.ld);
+            d->kept[0][b] = sum_squares(a);
+            s->ops->linear(s->exec, corrected, rp_site_block(in, in->rows, b, d->cols, in->ld),
+                           rp_cmat_of(d->target, linear->rows, linear->cols, linear->cols), NULL,
+                           true);
+            d->kept[1][b] = sum_squares(a);
+        }
+    }
+    for (int k = 0; k < 2; k++) {
+        rp_comm_allreduce_max_f64(s->comm, d->kept[k], n_blocks);
+    }
+    for (int64_t b = 0; b < n_blocks && n_kept > 0; b++) {
+        const double share = 1.0 / (double)(n_kept * in->blocks.seq_len);
+        result->before += d->kept[0][b] * share;
+        result->after += d->kept[1][b] * share;
+    }
+    result->is_measured = n_kept > 0;
+    result->is_taken = n_kept > 0 && result->after < result->before;
+}
+
+void rp_drift_target(rp_drift *d, const rp_linear *linear, const float *w, const rp_gram *gram,
+                     const rp_site_factor *factor, float *target, rp_drift_result *result)
+{
+    const int64_t n = linear->rows * linear->cols;
+    double start = rp_clock_seconds();
+
+    memset(result, 0, sizeof(*result));
+    d->factor = factor;
+    d->target = target;
+    if (bound_rows(d, linear, w)) {
+        rp_cross_begin(&d->cross, gram, linear->rows, d->bound);
+        sum_products(d, linear, w);
+        rp_session_lap(d->session, RP_PHASE_GRAM, &start);
+        solve_rows(d, linear->rows);
+        start = rp_clock_seconds();
+        judge(d, linear, w, result);
+        rp_session_lap(d->session, RP_PHASE_FORWARD, &start);
+    }
+    if (!result->is_taken) {
+        memcpy(target, w, (size_t)n * sizeof(float));
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        target[i] += w[i];
+    }
+}

@@ -1,0 +1,47 @@
+/* The drift-corrected target of a linear: the matrix that makes the compressed model's output, from
+ * the inputs that earlier compression has changed, nearest to the uncompressed model's output.
+ *
+ *   W* = W - [sum over tokens of a x^T] (H + lambda I)^-1 / n,   a = W (x - x_f) + (h - h_f)
+ *
+ * with x the input in the compressed model, x_f in the uncompressed one, h and h_f their residual
+ * streams, for linears that write to it (`full`; left out with `asymmetric` and for others). The
+ * first part is GPTAQ's idea (arXiv 2504.02692). Any solver can be asked for W* in place of W.
+ *
+ * A part of the calibration blocks is kept aside (rp_blocks_is_kept_aside): a linear keeps W where
+ * the error sum |W* x - (W x_f + h_f - h)|^2 over them is not below that of W. */
+#ifndef RP_JOBS_DRIFT_H
+#define RP_JOBS_DRIFT_H
+
+#include "jobs/session.h"
+#include "jobs/site_input.h"
+#include "methods/site_factor.h"
+#include "sharding/gram.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rp_drift rp_drift;
+
+/* What became of one linear. */
+typedef struct rp_drift_result {
+    bool is_measured;     /* the streams differ and there are blocks kept aside */
+    bool is_taken;        /* W* is the target */
+    double before, after; /* squared error on the blocks kept aside, a token */
+} rp_drift_result;
+
+/* Local. For the session's linears; NULL in *out when none asks for it. */
+RP_CHECKED rp_status rp_drift_create(rp_drift **out, rp_session *session);
+void rp_drift_destroy(rp_drift **drift);
+size_t rp_drift_bytes(const rp_session *session);
+/* Collective. Starts a site: how far the streams are apart. */
+void rp_drift_begin_site(rp_drift *drift, const rp_site_input *input, int64_t cols);
+/* Collective. target [rows, cols] := W*, or W where the result says that it is not taken. w: the
+ * linear's weights; gram: the site's, with its exponents; factor: the linear's. */
+void rp_drift_target(rp_drift *drift, const rp_linear *linear, const float *w, const rp_gram *gram,
+                     const rp_site_factor *factor, float *target, rp_drift_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,81 @@
+/* Integer sums of products with a site's input. */
+#include "sharding/cross.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+/* What the f32 (or bf16) products of a drift may exceed its bound by. */
+#define BOUND_MARGIN 1.05
+
+rp_status rp_cross_create(rp_cross *out, int64_t max_rows, int64_t max_elems)
+{
+    rp_status st = RP_OK;
+    rp_cross cross = {.max_rows = max_rows, .max_elems = max_elems};
+
+    memset(out, 0, sizeof(*out));
+    RP_TRY(rp_alloc_array(&cross.row_exponent, (size_t)max_rows, sizeof(*cross.row_exponent)));
+    RP_TRY(rp_alloc_array(&cross.sum, (size_t)max_elems, sizeof(*cross.sum)));
+    *out = cross;
+    memset(&cross, 0, sizeof(cross));
+out:
+    rp_cross_destroy(&cross);
+    return st;
+}
+
+void rp_cross_destroy(rp_cross *cross)
+{
+    free(cross->row_exponent);
+    free(cross->sum);
+    memset(cross, 0, sizeof(*cross));
+}
+
+size_t rp_cross_bytes(int64_t max_rows, int64_t max_elems)
+{
+    return (size_t)max_rows * sizeof(int) + (size_t)max_elems * sizeof(int64_t);
+}
+
+void rp_cross_begin(rp_cross *cross, const rp_gram *gram, int64_t rows, const double *bound)
+{
+    RP_ASSERT(rows <= cross->max_rows && rows * gram->cols <= cross->max_elems);
+    cross->gram = gram;
+    cross->rows = rows;
+    for (int64_t i = 0; i < rows; i++) {
+        cross->row_exponent[i] = 0;
+        if (bound[i] > 0) {
+            (void)frexp(bound[i] * BOUND_MARGIN, &cross->row_exponent[i]);
+        }
+    }
+    memset(cross->sum, 0, (size_t)(rows * gram->cols) * sizeof(*cross->sum));
+}
+
+void rp_cross_add(rp_cross *cross, const rp_kernel_ops *ops, const rp_exec *exec, rp_cmat a,
+                  rp_cmat x)
+{
+    ops->cross_add(exec, a, x, cross->row_exponent, cross->gram->exponent, cross->gram->shift,
+                   cross->sum);
+}
+
+void rp_cross_scatter(rp_cross *cross, rp_comm *comm, const rp_range *rows_of)
+{
+    const int64_t cols = cross->gram->cols;
+
+    for (int r = 0; r < rp_comm_nranks(comm) && rp_comm_nranks(comm) > 1; r++) {
+        rp_comm_reduce_sum_i64(comm, cross->sum + rows_of[r].first * cols, rows_of[r].count * cols,
+                               r);
+    }
+}
+
+void rp_cross_row(const rp_cross *cross, int64_t row, float *out)
+{
+    const rp_gram *gram = cross->gram;
+    const int64_t *sum = cross->sum + row * gram->cols;
+
+    for (int64_t j = 0; j < gram->cols; j++) {
+        out[j] = (float)(ldexp((double)sum[j],
+                               cross->row_exponent[row] + gram->exponent[j] - gram->shift) /
+                         (double)gram->n_tokens);
+    }
+}

@@ -1,0 +1,269 @@
+/* The drift-corrected target equals the textbook formula in double precision, has the same bits on
+ * any number of ranks, and is not taken where it does not help on the blocks kept aside. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "jobs/drift.h"
+#include "rank_check.h"
+
+enum { COLS = 48, ROWS = 40, SEQ = 64, N_SEQS = 24, TOKENS = SEQ * N_SEQS };
+#define DAMPENING 0.01
+
+typedef struct streams {
+    float x[TOKENS * COLS], x_full[TOKENS * COLS];
+    float h[TOKENS * ROWS], h_full[TOKENS * ROWS];
+    float w[ROWS * COLS];
+} streams;
+
+static double noise(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(int64_t)(*state >> 11) / 9007199254740992.0 * 2 - 1;
+}
+
+/* x is a linear image of x_full and some noise, so that there is something to correct; with
+ * `only_noise` there is nothing. */
+static void fill(streams *s, bool only_noise)
+{
+    uint64_t seed = 5;
+
+    for (int i = 0; i < ROWS * COLS; i++) {
+        s->w[i] = (float)noise(&seed);
+    }
+    for (int t = 0; t < TOKENS; t++) {
+        for (int c = 0; c < COLS; c++) {
+            s->x_full[t * COLS + c] = (float)(noise(&seed) * (1 + c % 5));
+        }
+        for (int c = 0; c < COLS; c++) {
+            const double other = only_noise ? noise(&seed) : s->x_full[t * COLS + (c + 1) % COLS];
+            s->x[t * COLS + c] =
+                (float)(s->x_full[t * COLS + c] + 0.1 * other + 0.02 * noise(&seed));
+        }
+        for (int r = 0; r < ROWS; r++) {
+            s->h_full[t * ROWS + r] = (float)noise(&seed);
+            s->h[t * ROWS + r] = (float)(s->h_full[t * ROWS + r] + 0.2 * noise(&seed) +
+                                         (only_noise ? 0 : 0.1 * s->x_full[t * COLS + r % COLS]));
+        }
+    }
+}
+
+/* One linear that writes to the stream, as the calibration pass would have it. */
+static void make_session(rp_session *s, rp_job *job, rp_model_config *config, rp_linear *linear,
+                         rp_drift_mode mode)
+{
+    memset(job, 0, sizeof(*job));
+    memset(config, 0, sizeof(*config));
+    memset(linear, 0, sizeof(*linear));
+    job->calibration.num_samples = N_SEQS;
+    job->calibration.max_seq_length = SEQ;
+    job->calibration.block_tokens = SEQ;
+    config->hidden_size = ROWS;
+    config->max_position = SEQ;
+    linear->slot = RP_SLOT_DOWN;
+    linear->rows = ROWS;
+    linear->cols = COLS;
+    linear->n_forms = 1;
+    linear->choice.drift = mode;
+    s->job = job;
+    s->config = config;
+    s->ops = rp_kernels_cpu();
+    s->linears.items = linear;
+    s->linears.n = 1;
+}
+
+static rp_site_input input_of(const streams *s, rp_comm *comm)
+{
+    const rp_blocks blocks = rp_blocks_make(N_SEQS, SEQ, SEQ);
+    const rp_range mine = rp_partition(blocks.n_blocks, rp_comm_nranks(comm), rp_comm_rank(comm));
+    const int64_t row0 = mine.first * SEQ;
+    const rp_site_input input = {blocks,
+                                 mine,
+                                 s->x + row0 * COLS,
+                                 s->x_full + row0 * COLS,
+                                 COLS,
+                                 s->h + row0 * ROWS,
+                                 s->h_full + row0 * ROWS,
+                                 ROWS};
+
+    return input;
+}
+
+/* The site's statistics of the fitted blocks and their factor, on every rank. */
+static void factor_of(rp_gram *gram, rp_site_factor *factor, const rp_session *s,
+                      const rp_site_input *in)
+{
+    const rp_range all = {0, in->blocks.n_blocks};
+    rp_site_input whole = *in;
+    rp_damping_log log;
+
+    whole.rows -= in->mine.first * SEQ * COLS;
+    whole.mine = all;
+    CHECK(rp_gram_create(gram, COLS) == RP_OK);
+    rp_gram_begin(gram, COLS, rp_blocks_fitted_seqs(&in->blocks) * SEQ, SEQ);
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t b = 0; b < in->blocks.n_blocks; b++) {
+            const rp_cmat block = rp_site_block(&whole, whole.rows, b, COLS, COLS);
+            if (rp_blocks_is_kept_aside(&in->blocks, b)) {
+                continue;
+            }
+            if (pass == 0) {
+                CHECK(rp_gram_observe(gram, s->ops, s->exec, block) == RP_OK);
+            } else {
+                rp_gram_add(gram, s->ops, s->exec, block);
+            }
+        }
+        if (pass == 0) {
+            rp_gram_fix_exponents(gram, s->comm);
+        }
+    }
+    const rp_gram_view view = {COLS,           gram->n_tokens, gram->sum,
+                               gram->exponent, gram->shift,    gram->max_abs};
+    CHECK(rp_site_factor_build(factor, &log, s->exec, &view, DAMPENING, false) == RP_OK);
+    CHECK(!log.is_fallback);
+}
+
+/* Solves a z = b for one row by elimination; a [COLS * COLS] is destroyed, b becomes z. */
+static void eliminate(double *a, double *b)
+{
+    for (int k = 0; k < COLS; k++) {
+        for (int i = k + 1; i < COLS; i++) {
+            const double f = a[i * COLS + k] / a[k * COLS + k];
+            for (int j = k; j < COLS; j++) {
+                a[i * COLS + j] -= f * a[k * COLS + j];
+            }
+            b[i] -= f * b[k];
+        }
+    }
+    for (int k = COLS - 1; k >= 0; k--) {
+        for (int j = k + 1; j < COLS; j++) {
+            b[k] -= a[k * COLS + j] * b[j];
+        }
+        b[k] /= a[k * COLS + k];
+    }
+}
+
+/* W* of row r, in double precision from the definition. */
+static void textbook_row(double *want, const streams *s, int r, bool with_stream)
+{
+    static double h[COLS * COLS];
+    const rp_blocks blocks = rp_blocks_make(N_SEQS, SEQ, SEQ);
+    double mean = 0;
+
+    memset(h, 0, sizeof(h));
+    memset(want, 0, COLS * sizeof(*want));
+    for (int t = 0; t < TOKENS; t++) {
+        double a = with_stream ? (double)s->h[t * ROWS + r] - (double)s->h_full[t * ROWS + r] : 0;
+        if (rp_blocks_is_kept_aside(&blocks, t / SEQ)) {
+            continue;
+        }
+        for (int c = 0; c < COLS; c++) {
+            a += (double)s->w[r * COLS + c] *
+                 ((double)s->x[t * COLS + c] - (double)s->x_full[t * COLS + c]);
+        }
+        for (int i = 0; i < COLS; i++) {
+            want[i] -= a * (double)s->x[t * COLS + i];
+            for (int j = 0; j < COLS; j++) {
+                h[i * COLS + j] += (double)s->x[t * COLS + i] * (double)s->x[t * COLS + j];
+            }
+        }
+    }
+    for (int i = 0; i < COLS; i++) {
+        mean += h[i * COLS + i] / COLS;
+    }
+    for (int i = 0; i < COLS; i++) {
+        h[i * COLS + i] += DAMPENING * mean;
+    }
+    eliminate(h, want);
+    for (int c = 0; c < COLS; c++) {
+        want[c] += (double)s->w[r * COLS + c];
+    }
+}
+
+static void target_of(float *target, rp_drift_result *result, const streams *s, rp_session *session,
+                      rp_comm *comm)
+{
+    const rp_site_input input = input_of(s, comm);
+    rp_drift *drift = NULL;
+    rp_site_factor factor;
+    rp_gram gram;
+
+    session->comm = comm;
+    factor_of(&gram, &factor, session, &input);
+    CHECK(rp_drift_create(&drift, session) == RP_OK && drift != NULL);
+    rp_drift_begin_site(drift, &input, COLS);
+    rp_drift_target(drift, &session->linears.items[0], s->w, &gram, &factor, target, result);
+    rp_drift_destroy(&drift);
+    rp_site_factor_destroy(&factor);
+    rp_gram_destroy(&gram);
+}
+
+static void check_mode(rp_session *session, rp_drift_mode mode, const streams *s, rp_comm *world,
+                       rp_comm *alone)
+{
+    static float shared[ROWS * COLS];
+    static float serial[ROWS * COLS];
+    rp_model_config config;
+    rp_linear linear;
+    rp_job job;
+    rp_drift_result result;
+    double want[COLS];
+
+    make_session(session, &job, &config, &linear, mode);
+    target_of(serial, &result, s, session, alone);
+    target_of(shared, &result, s, session, world);
+    CHECK(memcmp(shared, serial, sizeof(serial)) == 0);
+    CHECK(result.is_measured && result.is_taken && result.after < 0.9 * result.before);
+    for (int r = 0; r < ROWS; r++) {
+        textbook_row(want, s, r, mode == RP_DRIFT_FULL);
+        for (int c = 0; c < COLS; c++) {
+            CHECK(fabs(want[c] - (double)serial[r * COLS + c]) < 2e-5);
+        }
+    }
+}
+
+static void check_refusal(rp_session *session, streams *s, rp_comm *world)
+{
+    static float target[ROWS * COLS];
+    rp_model_config config;
+    rp_linear linear;
+    rp_job job;
+    rp_drift_result result;
+
+    /* Noise alone: what was fitted to it does not carry over. */
+    fill(s, true);
+    make_session(session, &job, &config, &linear, RP_DRIFT_FULL);
+    target_of(target, &result, s, session, world);
+    CHECK(result.is_measured && !result.is_taken && result.after >= result.before);
+    CHECK(memcmp(target, s->w, sizeof(target)) == 0);
+    /* The same streams: nothing to correct. */
+    memcpy(s->x, s->x_full, sizeof(s->x));
+    memcpy(s->h, s->h_full, sizeof(s->h));
+    target_of(target, &result, s, session, world);
+    CHECK(!result.is_measured && !result.is_taken);
+    CHECK(memcmp(target, s->w, sizeof(target)) == 0);
+}
+
+int main(void)
+{
+    rp_session session = {0};
+    rp_comm *world = NULL;
+    rp_comm *alone = NULL;
+    rp_exec *exec = NULL;
+    streams *s = calloc(1, sizeof(*s));
+
+    CHECK(s != NULL);
+    CHECK(rp_comm_create_world(&world) == RP_OK && rp_comm_create_serial(&alone) == RP_OK);
+    CHECK(rp_exec_create(&exec, 1 + rp_comm_rank(world) % 2, RP_PRODUCTS_F32) == RP_OK);
+    session.exec = exec;
+    fill(s, false);
+    check_mode(&session, RP_DRIFT_ASYMMETRIC, s, world, alone);
+    check_mode(&session, RP_DRIFT_FULL, s, world, alone);
+    check_refusal(&session, s, world);
+    rp_exec_destroy(&exec);
+    rp_comm_destroy(&alone);
+    rp_comm_destroy(&world);
+    free(s);
+    return 0;
+}
