@@ -38,6 +38,7 @@ typedef struct rp_grid_ops {
     const float *levels;                 /* [2^fixed_bits]; NULL: affine */
     int top_code;                        /* the largest that a writer may use; 0: 2^bits - 1 */
     bool has_min;                        /* m, or dmin and m[..] */
+    bool is_power_scale;                 /* d is a power of two, not any fp16 */
     int n_sub;                           /* sub-groups of a group; 0: one level */
     int scale_lo, scale_hi;              /* bounds of s[k] */
     int min_hi;                          /* bounds of m[k]: 0 .. min_hi */

@@ -212,6 +212,7 @@ const rp_grid_ops rp_grid_mxfp4 = {
     .fixed_group = MXFP4_BLOCK,
     .fixed_bits = 4,
     .levels = mxfp4_levels,
+    .is_power_scale = true,
     .quantise = mxfp4_quantise,
     .fit = mxfp4_fit,
     .round_column = mxfp4_round_column,

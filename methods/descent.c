@@ -379,7 +379,7 @@ double rp_descent_run(const rp_descent_tile *tile, int64_t sweeps, void *scratch
     double before = -1;
 
     s.t = *tile;
-    s.has_lines = s.ops->levels != NULL && !tile->factor->is_actorder;
+    s.has_lines = s.ops->levels != NULL && !s.ops->is_power_scale && !tile->factor->is_actorder;
     memset(scratch, 0, carve(&s, scratch));
     for (int64_t sweep = 0; sweep < sweeps && s.gain > before; sweep++) {
         before = s.gain;

@@ -23,9 +23,6 @@
 #include "methods/descent.h"
 #include "methods/solver.h"
 
-#define ROOM 1.05f
-#define ROOM_FROM 63
-
 typedef struct tile {
     const rp_grid *grid;
     const rp_site_factor *f;
@@ -128,16 +125,6 @@ static void load_params(const tile *t, int64_t g, int64_t r, float *params)
     }
 }
 
-/* d and dmin are frozen before the sub-groups' integers are fitted again, to columns that feedback
- * has made larger: without room 1 to 4 % of the integers of six bits end at their bound. */
-static void leave_room(const rp_grid *grid, float *params)
-{
-    if (grid->ops->has_min && grid->ops->min_hi >= ROOM_FROM) {
-        params[0] = rp_round_to_dtype(params[0] * ROOM, RP_F16);
-        params[1] = rp_round_to_dtype(params[1] * ROOM, RP_F16);
-    }
-}
-
 /* Static groups: from the original weights, dead columns as 0. */
 static void fit_all_groups(tile *t, const float *w)
 {
@@ -207,7 +194,6 @@ static void fit_group_at(tile *t, int64_t k, int64_t a, int64_t b)
     for (int64_t r = 0; r < t->rows; r++) {
         take_row(t, n, r);
         t->grid->ops->fit(t->grid, n, t->row, t->weight, params);
-        leave_room(t->grid, params);
         store_params(t, c0 / t->group, r, params);
     }
 }

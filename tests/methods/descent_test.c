@@ -215,7 +215,8 @@ static void sweep_plainly(const site_problem *p, rp_form *form, int sweeps)
             decode_group(&s, c0);
         }
         for (int sweep = 0; sweep < sweeps; sweep++) {
-            sweep_row(&s, grid->ops->levels != NULL && !p->factor.is_actorder);
+            sweep_row(&s, grid->ops->levels != NULL && !grid->ops->is_power_scale &&
+                              !p->factor.is_actorder);
         }
     }
     free(s.w);
@@ -258,6 +259,39 @@ static void check_equals_plain(const descent_case *c)
     site_problem_destroy(&p);
 }
 
+static bool is_integer_in(float v, int lo, int hi)
+{
+    return v == nearbyintf(v) && v >= (float)lo && v <= (float)hi;
+}
+
+/* Every parameter is a value that its container stores, every code one that a writer may use. */
+static void check_stored(const rp_form *form)
+{
+    const rp_grid_ops *ops = form->grid.ops;
+    const int first = ops->has_min ? 2 : 1;
+    const int top = ops->top_code != 0 ? ops->top_code : (1 << form->grid.bits) - 1;
+    const int64_t n = form->rows * rp_form_params_per_row(form);
+
+    for (int64_t i = 0; i < form->rows * form->cols; i++) {
+        assert_true(form->codes[i] <= top);
+    }
+    for (int64_t i = 0; i < n && ops->levels != NULL; i += ops->n_params) {
+        const float *params = form->params + i;
+        int exponent = 0;
+        for (int k = 0; k < first; k++) {
+            assert_true(isfinite(params[k]));
+            assert_true(params[k] == rp_round_to_dtype(params[k], RP_F16) || ops->is_power_scale);
+        }
+        assert_true(!ops->is_power_scale || frexpf(params[0], &exponent) == 0.5f);
+        assert_true(ops->n_sub == 0 || !ops->has_min || params[1] >= 0);
+        for (int k = 0; k < ops->n_sub; k++) {
+            assert_true(is_integer_in(params[first + k], ops->scale_lo, ops->scale_hi));
+            assert_true(!ops->has_min ||
+                        is_integer_in(params[first + ops->n_sub + k], 0, ops->min_hi));
+        }
+    }
+}
+
 static void check_never_rises(const descent_case *c)
 {
     const rp_grid grid = grid_of(c);
@@ -271,6 +305,7 @@ static void check_never_rises(const descent_case *c)
         solve(&p, &grid, sweeps, 0, &form, &own);
         const double loss = site_problem_loss(&p, &form);
         assert_true(loss <= last * (1 + 1e-6));
+        check_stored(&form);
         last = loss;
         rp_form_destroy(&form);
     }
@@ -302,6 +337,13 @@ static void check_same_bits(const descent_case *c)
 static const descent_case cases[] = {
     {MILD, 256, false, "Q4_0", 0, 0},     {SPREAD, 288, false, "Q4_1", 0, 0},
     {MILD, 256, true, "Q5_0", 0, 0},      {RANK_DEFICIENT, 256, false, "Q8_0", 0, 0},
+    {MILD, 512, false, "Q2_K", 0, 0},     {SPREAD, 512, false, "Q3_K", 0, 0},
+    {MILD, 256, false, "Q4_K", 0, 0},     {MILD, 512, true, "Q4_K", 0, 0},
+    {GAPS, 512, false, "Q2_K", 0, 0},     {GAPS, 512, false, "Q3_K", 0, 0},
+    {GAPS, 256, false, "Q4_1", 0, 0},     {GAPS, 512, false, "IQ4_XS", 0, 0},
+    {MASSIVE, 256, false, "Q5_K", 0, 0},  {RANK_DEFICIENT, 512, false, "Q6_K", 0, 0},
+    {MILD, 256, false, "IQ4_NL", 0, 0},   {MILD, 512, false, "IQ4_XS", 0, 0},
+    {MILD, 256, false, "TQ2_0", 0, 0},    {MILD, 256, false, "MXFP4", 0, 0},
     {MILD, 300, false, "affine", 4, 128}, {SPREAD, 300, true, "affine", 3, 0},
 };
 

@@ -148,14 +148,8 @@ static void take_columns(book *b, int64_t r, int64_t c0, int64_t n)
 static void fit_group(book *b, int64_t r, int64_t c0)
 {
     const int64_t n = RP_MIN(rp_grid_group_cols(b->grid, b->p->cols), b->p->cols - c0);
-    float *params = params_of(b, r, c0);
-
     take_columns(b, r, c0, n);
-    b->grid->ops->fit(b->grid, n, b->row, b->weight, params);
-    if (!b->is_actorder && b->grid->ops->has_min && b->grid->ops->min_hi == 63) {
-        params[0] = rp_round_to_dtype(params[0] * 1.05f, RP_F16);
-        params[1] = rp_round_to_dtype(params[1] * 1.05f, RP_F16);
-    }
+    b->grid->ops->fit(b->grid, n, b->row, b->weight, params_of(b, r, c0));
 }
 
 /* Before column c0 in processing order without act-order. */
@@ -279,6 +273,19 @@ static void test_gguf_equals_textbook(void **state)
         {MILD, 256, false, "Q4_0", 0, 0, false, false},
         {SPREAD, 288, false, "Q4_1", 0, 0, false, false},
         {MILD, 256, true, "Q5_1", 0, 0, false, false},
+        {MILD, 512, false, "Q2_K", 0, 0, false, false},
+        {SPREAD, 512, false, "Q3_K", 0, 0, false, false},
+        {MILD, 256, false, "Q4_K", 0, 0, false, false},
+        {MILD, 512, true, "Q4_K", 0, 0, false, false},
+        {MASSIVE, 256, false, "Q5_K", 0, 0, false, false},
+        {RANK_DEFICIENT, 512, false, "Q6_K", 0, 0, false, false},
+        {MILD, 256, false, "IQ4_NL", 0, 0, false, false},
+        {MILD, 512, false, "IQ4_XS", 0, 0, false, false},
+        {MILD, 256, false, "TQ2_0", 0, 0, false, false},
+        {MILD, 256, false, "MXFP4", 0, 0, false, false},
+        {GAPS, 512, false, "Q5_K", 0, 0, false, false},
+        {GAPS, 512, false, "Q6_K", 0, 0, false, false},
+        {GAPS, 512, false, "Q4_0", 0, 0, false, false},
     };
 
     (void)state;

@@ -39,6 +39,9 @@ static void make_inputs(site_problem *p, h_kind kind)
     for (int64_t i = 0; i < PROBLEM_ROWS * n; i++) {
         p->w[i] = (float)(0.02 * site_problem_normal(&state));
     }
+    if (kind == GAPS) {
+        memset(p->w, 0, (size_t)(n + 256) * sizeof(float));
+    }
     for (int64_t t = 0; t < PROBLEM_TOKENS; t++) {
         double carried = 0;
         if (kind == RANK_DEFICIENT && t >= n / 4) {
@@ -53,6 +56,9 @@ static void make_inputs(site_problem *p, h_kind kind)
             }
         }
         p->x[t * n + PROBLEM_DEAD] = 0;
+        if (kind == GAPS) {
+            memset(p->x + t * n + 32, 0, 32 * sizeof(float));
+        }
         if (kind == MASSIVE) {
             p->x[t * n + 7] *= 1000;
         }

@@ -5,8 +5,9 @@
 #include "kernels/form.h"
 #include "methods/site_factor.h"
 
-/* RANK_DEFICIENT: a quarter as many tokens as columns, and far fewer than needed. */
-typedef enum h_kind { MILD, MASSIVE, SPREAD, RANK_DEFICIENT } h_kind;
+/* RANK_DEFICIENT: a quarter as many tokens as columns. GAPS: columns 32 .. 63 are dead, row 0 is
+ * zero, and so are the first 256 columns of row 1. */
+typedef enum h_kind { MILD, MASSIVE, SPREAD, RANK_DEFICIENT, GAPS } h_kind;
 
 enum { PROBLEM_ROWS = 48, PROBLEM_TOKENS = 1024, PROBLEM_DEAD = 11 };
 
