@@ -16,6 +16,7 @@
  * values are the same bits. */
 #include "formats/gguf_decode_iq.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "formats/gguf_codebooks.h"
@@ -24,21 +25,24 @@
 
 enum { GROUPS = 32, GROUP = 8, BLOCK = GROUPS * GROUP };
 
-#define IQ1_SHIFT 0.125F
-
 /* The 32 groups of a block. */
 typedef struct groups {
     uint32_t digits[GROUPS]; /* of eight elements, the first lowest */
     uint8_t sign[GROUPS];    /* bit j: element j is negative */
-    float scale[GROUPS], shift[GROUPS];
+    uint8_t scale[GROUPS];
+    uint8_t is_below[GROUPS]; /* the shift is negative */
 } groups;
 
-/* value = scale * (sign * (base + step * digit + (digit == top ? extra : 0)) + shift) */
+/* value = d * (scale_base + scale_step * scale) * factor
+ *         * (sign * (base + step * digit + (digit == top ? extra : 0)) +- shift) */
 struct rp_gguf_codebook_type {
-    void (*get)(const uint8_t *src, groups *out);
+    float (*get)(const uint8_t *src, groups *out); /* gives d */
     size_t bytes;
     int bits; /* of a digit */
     int base, step, extra;
+    bool has_even_signs; /* seven are stored; the eighth makes the number of negatives even */
+    float scale_base, scale_step, factor;
+    float shift;
 };
 
 static unsigned get16(const uint8_t *src)
@@ -56,134 +60,143 @@ static float get_half(const uint8_t *src)
     return rp_f16_to_f32((uint16_t)get16(src));
 }
 
-/* Seven signs; the eighth makes their number even. */
-static uint8_t even_signs(unsigned seven)
+static uint8_t nibble(const uint8_t *src, size_t index)
 {
-    const unsigned folded = seven ^ seven >> 4;
-
-    return (uint8_t)(seven | ((0x6996U >> (folded & 15)) & 1U) << 7);
+    return src[index / 2] >> (index % 2 * 4) & 15;
 }
 
-static float iq2_scale(float d, unsigned s)
+/* Four signs of seven bits and a scale, of groups g .. g + 3. */
+static void get_signs(uint32_t word, size_t g, groups *out)
 {
-    return d * (0.5F + (float)s) * 0.25F;
-}
-
-static unsigned nibble(const uint8_t *src, size_t index)
-{
-    return src[index / 2] >> (index % 2 * 4) & 15U;
-}
-
-static void get_iq2_xxs(const uint8_t *src, groups *out)
-{
-    const float d = get_half(src);
-
-    for (size_t g = 0; g < GROUPS; g++) {
-        const uint8_t *part = src + 2 + g / 4 * 8;
-        const uint32_t rest = get32(part + 4);
-        out->digits[g] = rp_gguf_codebook_iq2_xxs[part[g % 4]];
-        out->sign[g] = even_signs(rest >> (7 * (g % 4)) & 127);
-        out->scale[g] = iq2_scale(d, rest >> 28);
+    for (size_t l = 0; l < 4; l++) {
+        out->sign[g + l] = (uint8_t)(word >> (7 * l) & 127);
+        out->scale[g + l] = (uint8_t)(word >> 28);
     }
 }
 
-static void get_iq2_xs(const uint8_t *src, groups *out)
+static float get_iq2_xxs(const uint8_t *src, groups *out)
 {
-    const float d = get_half(src);
+    for (size_t g = 0; g < GROUPS; g++) {
+        out->digits[g] = rp_gguf_codebook_iq2_xxs[src[2 + g / 4 * 8 + g % 4]];
+    }
+    for (size_t g = 0; g < GROUPS; g += 4) {
+        get_signs(get32(src + 6 + g * 2), g, out);
+    }
+    return get_half(src);
+}
 
+static float get_iq2_xs(const uint8_t *src, groups *out)
+{
     for (size_t g = 0; g < GROUPS; g++) {
         const unsigned word = get16(src + 2 + g * 2);
         out->digits[g] = rp_gguf_codebook_iq2_xs[word & 511];
-        out->sign[g] = even_signs(word >> 9);
-        out->scale[g] = iq2_scale(d, nibble(src + 66, g / 2));
+        out->sign[g] = (uint8_t)(word >> 9);
+        out->scale[g] = nibble(src + 66, g / 2);
     }
+    return get_half(src);
 }
 
-static void get_iq2_s(const uint8_t *src, groups *out)
+static float get_iq2_s(const uint8_t *src, groups *out)
 {
-    const float d = get_half(src);
-
     for (size_t g = 0; g < GROUPS; g++) {
         const unsigned high = src[66 + g / 4] >> (g % 4 * 2) & 3U;
         out->digits[g] = rp_gguf_codebook_iq2_s[src[2 + g] | high << 8];
         out->sign[g] = src[34 + g];
-        out->scale[g] = iq2_scale(d, nibble(src + 74, g / 2));
+        out->scale[g] = nibble(src + 74, g / 2);
     }
+    return get_half(src);
 }
 
-static uint32_t two_of_four(unsigned first, unsigned second)
+static float get_iq3_xxs(const uint8_t *src, groups *out)
 {
-    return first | second << 12;
-}
-
-static void get_iq3_xxs(const uint8_t *src, groups *out)
-{
-    const float d = get_half(src);
-
     for (size_t g = 0; g < GROUPS; g++) {
-        const uint8_t *entry = src + 2 + g * 2;
-        const uint32_t rest = get32(src + 66 + g / 4 * 4);
-        out->digits[g] =
-            two_of_four(rp_gguf_codebook_iq3_xxs[entry[0]], rp_gguf_codebook_iq3_xxs[entry[1]]);
-        out->sign[g] = even_signs(rest >> (7 * (g % 4)) & 127);
-        out->scale[g] = d * (0.5F + (float)(rest >> 28)) * 0.5F;
+        const unsigned first = rp_gguf_codebook_iq3_xxs[src[2 + g * 2]];
+        const unsigned second = rp_gguf_codebook_iq3_xxs[src[3 + g * 2]];
+        out->digits[g] = first | second << 12;
     }
+    for (size_t g = 0; g < GROUPS; g += 4) {
+        get_signs(get32(src + 66 + g), g, out);
+    }
+    return get_half(src);
 }
 
-static void get_iq3_s(const uint8_t *src, groups *out)
+static float get_iq3_s(const uint8_t *src, groups *out)
 {
-    const float d = get_half(src);
-
     for (size_t g = 0; g < GROUPS; g++) {
-        const uint8_t *entry = src + 2 + g * 2;
         const unsigned high = src[66 + g / 4] >> (g % 4 * 2);
-        out->digits[g] = two_of_four(rp_gguf_codebook_iq3_s[entry[0] | (high & 1) << 8],
-                                     rp_gguf_codebook_iq3_s[entry[1] | (high & 2) << 7]);
+        const unsigned first = rp_gguf_codebook_iq3_s[src[2 + g * 2] | (high & 1) << 8];
+        const unsigned second = rp_gguf_codebook_iq3_s[src[3 + g * 2] | (high & 2) << 7];
+        out->digits[g] = first | second << 12;
         out->sign[g] = src[74 + g];
-        out->scale[g] = d * (float)(1 + 2 * nibble(src + 106, g / 4));
+        out->scale[g] = nibble(src + 106, g / 4);
     }
+    return get_half(src);
 }
 
-static void get_iq1_s(const uint8_t *src, groups *out)
+static float get_iq1_s(const uint8_t *src, groups *out)
 {
-    const float d = get_half(src);
-
     for (size_t g = 0; g < GROUPS; g++) {
         const unsigned word = get16(src + 34 + g / 4 * 2);
         const unsigned high = word >> (g % 4 * 3) & 7;
         out->digits[g] = rp_gguf_codebook_iq1[src[2 + g] | high << 8];
-        out->scale[g] = d * (float)(2 * (word >> 12 & 7) + 1);
-        out->shift[g] = word >> 15 ? -IQ1_SHIFT : IQ1_SHIFT;
+        out->scale[g] = (uint8_t)(word >> 12 & 7);
+        out->is_below[g] = (uint8_t)(word >> 15);
     }
+    return get_half(src);
 }
 
-static void get_iq1_m(const uint8_t *src, groups *out)
+static float get_iq1_m(const uint8_t *src, groups *out)
 {
-    unsigned bits = 0;
+    unsigned d = 0;
 
-    for (size_t i = 0; i < 4; i++) {
-        bits |= get16(src + 48 + i * 2) >> 12 << (4 * i);
-    }
-    const float d = rp_f16_to_f32((uint16_t)bits);
     for (size_t g = 0; g < GROUPS; g++) {
         const unsigned high = nibble(src + 32, g);
-        const unsigned scale = get16(src + 48 + g / 8 * 2) >> (g / 2 % 4 * 3) & 7;
+        const unsigned scales = get16(src + 48 + g / 8 * 2);
         out->digits[g] = rp_gguf_codebook_iq1[src[g] | (high & 7) << 8];
-        out->scale[g] = d * (float)(2 * scale + 1);
-        out->shift[g] = high >> 3 ? -IQ1_SHIFT : IQ1_SHIFT;
+        out->scale[g] = (uint8_t)(scales >> (g / 2 % 4 * 3) & 7);
+        out->is_below[g] = (uint8_t)(high >> 3);
+        d |= scales >> 12 << (g / 8 * 4);
     }
+    return rp_f16_to_f32((uint16_t)d);
 }
 
-const rp_gguf_codebook_type rp_gguf_iq1_s = {get_iq1_s, 50, 2, -1, 1, 0};
-const rp_gguf_codebook_type rp_gguf_iq1_m = {get_iq1_m, 56, 2, -1, 1, 0};
-const rp_gguf_codebook_type rp_gguf_iq2_xxs = {get_iq2_xxs, 66, 2, 8, 17, 1};
-const rp_gguf_codebook_type rp_gguf_iq2_xs = {get_iq2_xs, 74, 2, 8, 17, 1};
-const rp_gguf_codebook_type rp_gguf_iq2_s = {get_iq2_s, 82, 2, 8, 17, 1};
-const rp_gguf_codebook_type rp_gguf_iq3_xxs = {get_iq3_xxs, 98, 3, 4, 8, 2};
-const rp_gguf_codebook_type rp_gguf_iq3_s = {get_iq3_s, 110, 3, 1, 2, 0};
+#define IQ1(how, nbytes)                                                                           \
+    {                                                                                              \
+        .get = (how), .bytes = (nbytes), .bits = 2, .base = -1, .step = 1, .scale_base = 1.0F,     \
+        .scale_step = 2.0F, .factor = 1.0F, .shift = 0.125F,                                       \
+    }
+#define IQ2(how, nbytes, even)                                                                     \
+    {                                                                                              \
+        .get = (how), .bytes = (nbytes), .bits = 2, .base = 8, .step = 17, .extra = 1,             \
+        .has_even_signs = (even), .scale_base = 0.5F, .scale_step = 1.0F, .factor = 0.25F,         \
+    }
+
+const rp_gguf_codebook_type rp_gguf_iq1_s = IQ1(get_iq1_s, 50);
+const rp_gguf_codebook_type rp_gguf_iq1_m = IQ1(get_iq1_m, 56);
+const rp_gguf_codebook_type rp_gguf_iq2_xxs = IQ2(get_iq2_xxs, 66, true);
+const rp_gguf_codebook_type rp_gguf_iq2_xs = IQ2(get_iq2_xs, 74, true);
+const rp_gguf_codebook_type rp_gguf_iq2_s = IQ2(get_iq2_s, 82, false);
+const rp_gguf_codebook_type rp_gguf_iq3_xxs = {.get = get_iq3_xxs,
+                                               .bytes = 98,
+                                               .bits = 3,
+                                               .base = 4,
+                                               .step = 8,
+                                               .extra = 2,
+                                               .has_even_signs = true,
+                                               .scale_base = 0.5F,
+                                               .scale_step = 1.0F,
+                                               .factor = 0.5F};
+const rp_gguf_codebook_type rp_gguf_iq3_s = {.get = get_iq3_s,
+                                             .bytes = 110,
+                                             .bits = 3,
+                                             .base = 1,
+                                             .step = 2,
+                                             .scale_base = 1.0F,
+                                             .scale_step = 2.0F,
+                                             .factor = 1.0F};
 
 RP_INLINE void emit(const rp_gguf_codebook_type *type, int bits, const groups *from,
-                    float *restrict dst)
+                    const float *scale, const float *shift, float *restrict dst)
 {
     const int top = bits == 2 ? 2 : 7;
     const int base = type->base;
@@ -195,17 +208,30 @@ RP_INLINE void emit(const rp_gguf_codebook_type *type, int bits, const groups *f
             const int digit = (int)(from->digits[g] >> (bits * j)) & ((1 << bits) - 1);
             const int size = base + step * digit + (digit == top ? extra : 0);
             const int value = from->sign[g] >> j & 1 ? -size : size;
-            dst[j] = from->scale[g] * ((float)value + from->shift[g]);
+            dst[j] = scale[g] * ((float)value + shift[g]);
         }
     }
 }
 
-RP_CLONES static void emit_block(const rp_gguf_codebook_type *type, const groups *from, float *dst)
+RP_CLONES static void emit_block(const rp_gguf_codebook_type *type, float d, groups *from,
+                                 float *dst)
 {
+    float scale[GROUPS];
+    float shift[GROUPS];
+
+    for (int g = 0; g < GROUPS; g++) {
+        const unsigned sign = from->sign[g];
+        const unsigned two = sign ^ sign >> 1;
+        const unsigned four = two ^ two >> 2;
+        const unsigned parity = (four ^ four >> 4) & 1;
+        from->sign[g] = (uint8_t)(sign | (type->has_even_signs ? parity << 7 : 0));
+        scale[g] = d * (type->scale_base + type->scale_step * (float)from->scale[g]) * type->factor;
+        shift[g] = from->is_below[g] != 0 ? -type->shift : type->shift;
+    }
     if (type->bits == 2) {
-        emit(type, 2, from, dst);
+        emit(type, 2, from, scale, shift, dst);
     } else {
-        emit(type, 3, from, dst);
+        emit(type, 3, from, scale, shift, dst);
     }
 }
 
@@ -214,9 +240,9 @@ void rp_gguf_decode_codebook(const rp_gguf_codebook_type *type, int64_t nblocks,
 {
     groups from;
 
-    memset(&from, 0, sizeof(from)); /* some types have no signs, most no shifts */
+    memset(&from, 0, sizeof(from)); /* IQ1 has no signs, the others no shifts */
     for (int64_t b = 0; b < nblocks; b++, src += type->bytes, dst += BLOCK) {
-        type->get(src, &from);
-        emit_block(type, &from, dst);
+        const float d = type->get(src, &from);
+        emit_block(type, d, &from, dst);
     }
 }
