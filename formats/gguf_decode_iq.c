@@ -24,6 +24,7 @@
 #include "kernels/dtype.h"
 
 enum { GROUPS = 32, GROUP = 8, BLOCK = GROUPS * GROUP };
+enum { QUAD = 4 }; /* groups that share words */
 
 /* The 32 groups of a block. */
 typedef struct groups {
@@ -60,15 +61,15 @@ static float get_half(const uint8_t *src)
     return rp_f16_to_f32((uint16_t)get16(src));
 }
 
-static uint8_t nibble(const uint8_t *src, size_t index)
+static uint8_t nibble(uint8_t byte, size_t index)
 {
-    return src[index / 2] >> (index % 2 * 4) & 15;
+    return index == 0 ? byte & 15 : byte >> 4;
 }
 
-/* Four signs of seven bits and a scale, of groups g .. g + 3. */
+/* Four signs of seven bits and a scale. */
 static void get_signs(uint32_t word, size_t g, groups *out)
 {
-    for (size_t l = 0; l < 4; l++) {
+    for (size_t l = 0; l < QUAD; l++) {
         out->sign[g + l] = (uint8_t)(word >> (7 * l) & 127);
         out->scale[g + l] = (uint8_t)(word >> 28);
     }
@@ -76,45 +77,54 @@ static void get_signs(uint32_t word, size_t g, groups *out)
 
 static float get_iq2_xxs(const uint8_t *src, groups *out)
 {
-    for (size_t g = 0; g < GROUPS; g++) {
-        out->digits[g] = rp_gguf_codebook_iq2_xxs[src[2 + g / 4 * 8 + g % 4]];
-    }
-    for (size_t g = 0; g < GROUPS; g += 4) {
-        get_signs(get32(src + 6 + g * 2), g, out);
+    for (size_t g = 0; g < GROUPS; g += QUAD) {
+        const uint8_t *entry = src + 2 + g * 2;
+        for (size_t l = 0; l < QUAD; l++) {
+            out->digits[g + l] = rp_gguf_codebook_iq2_xxs[entry[l]];
+        }
+        get_signs(get32(entry + 4), g, out);
     }
     return get_half(src);
 }
 
 static float get_iq2_xs(const uint8_t *src, groups *out)
 {
-    for (size_t g = 0; g < GROUPS; g++) {
-        const unsigned word = get16(src + 2 + g * 2);
-        out->digits[g] = rp_gguf_codebook_iq2_xs[word & 511];
-        out->sign[g] = (uint8_t)(word >> 9);
-        out->scale[g] = nibble(src + 66, g / 2);
+    for (size_t g = 0; g < GROUPS; g += QUAD) {
+        const uint8_t scales = src[66 + g / QUAD];
+        for (size_t l = 0; l < QUAD; l++) {
+            const unsigned word = get16(src + 2 + (g + l) * 2);
+            out->digits[g + l] = rp_gguf_codebook_iq2_xs[word & 511];
+            out->sign[g + l] = (uint8_t)(word >> 9);
+            out->scale[g + l] = nibble(scales, l / 2);
+        }
     }
     return get_half(src);
 }
 
 static float get_iq2_s(const uint8_t *src, groups *out)
 {
-    for (size_t g = 0; g < GROUPS; g++) {
-        const unsigned high = src[66 + g / 4] >> (g % 4 * 2) & 3U;
-        out->digits[g] = rp_gguf_codebook_iq2_s[src[2 + g] | high << 8];
-        out->sign[g] = src[34 + g];
-        out->scale[g] = nibble(src + 74, g / 2);
+    memcpy(out->sign, src + 34, GROUPS);
+    for (size_t g = 0; g < GROUPS; g += QUAD) {
+        const unsigned high = src[66 + g / QUAD];
+        const uint8_t scales = src[74 + g / QUAD];
+        for (size_t l = 0; l < QUAD; l++) {
+            const unsigned entry = src[2 + g + l] | (high >> (2 * l) & 3) << 8;
+            out->digits[g + l] = rp_gguf_codebook_iq2_s[entry];
+            out->scale[g + l] = nibble(scales, l / 2);
+        }
     }
     return get_half(src);
 }
 
 static float get_iq3_xxs(const uint8_t *src, groups *out)
 {
-    for (size_t g = 0; g < GROUPS; g++) {
-        const unsigned first = rp_gguf_codebook_iq3_xxs[src[2 + g * 2]];
-        const unsigned second = rp_gguf_codebook_iq3_xxs[src[3 + g * 2]];
-        out->digits[g] = first | second << 12;
-    }
-    for (size_t g = 0; g < GROUPS; g += 4) {
+    for (size_t g = 0; g < GROUPS; g += QUAD) {
+        const uint8_t *entry = src + 2 + g * 2;
+        for (size_t l = 0; l < QUAD; l++) {
+            const unsigned first = rp_gguf_codebook_iq3_xxs[entry[2 * l]];
+            const unsigned second = rp_gguf_codebook_iq3_xxs[entry[2 * l + 1]];
+            out->digits[g + l] = first | second << 12;
+        }
         get_signs(get32(src + 66 + g), g, out);
     }
     return get_half(src);
@@ -122,25 +132,33 @@ static float get_iq3_xxs(const uint8_t *src, groups *out)
 
 static float get_iq3_s(const uint8_t *src, groups *out)
 {
-    for (size_t g = 0; g < GROUPS; g++) {
-        const unsigned high = src[66 + g / 4] >> (g % 4 * 2);
-        const unsigned first = rp_gguf_codebook_iq3_s[src[2 + g * 2] | (high & 1) << 8];
-        const unsigned second = rp_gguf_codebook_iq3_s[src[3 + g * 2] | (high & 2) << 7];
-        out->digits[g] = first | second << 12;
-        out->sign[g] = src[74 + g];
-        out->scale[g] = nibble(src + 106, g / 4);
+    memcpy(out->sign, src + 74, GROUPS);
+    for (size_t g = 0; g < GROUPS; g += QUAD) {
+        const uint8_t *entry = src + 2 + g * 2;
+        const unsigned high = (unsigned)src[66 + g / QUAD] << 8;
+        const uint8_t scale = nibble(src[106 + g / QUAD / 2], g / QUAD % 2);
+        for (size_t l = 0; l < QUAD; l++) {
+            const unsigned bit = 2 * (unsigned)l;
+            const unsigned first = rp_gguf_codebook_iq3_s[entry[bit] | (high >> bit & 256)];
+            const unsigned second =
+                rp_gguf_codebook_iq3_s[entry[bit + 1] | (high >> (bit + 1) & 256)];
+            out->digits[g + l] = first | second << 12;
+            out->scale[g + l] = scale;
+        }
     }
     return get_half(src);
 }
 
 static float get_iq1_s(const uint8_t *src, groups *out)
 {
-    for (size_t g = 0; g < GROUPS; g++) {
-        const unsigned word = get16(src + 34 + g / 4 * 2);
-        const unsigned high = word >> (g % 4 * 3) & 7;
-        out->digits[g] = rp_gguf_codebook_iq1[src[2 + g] | high << 8];
-        out->scale[g] = (uint8_t)(word >> 12 & 7);
-        out->is_below[g] = (uint8_t)(word >> 15);
+    for (size_t g = 0; g < GROUPS; g += QUAD) {
+        const unsigned word = get16(src + 34 + g / QUAD * 2);
+        for (size_t l = 0; l < QUAD; l++) {
+            const unsigned entry = src[2 + g + l] | (word >> (3 * l) & 7) << 8;
+            out->digits[g + l] = rp_gguf_codebook_iq1[entry];
+            out->scale[g + l] = (uint8_t)(word >> 12 & 7);
+            out->is_below[g + l] = (uint8_t)(word >> 15);
+        }
     }
     return get_half(src);
 }
@@ -149,13 +167,17 @@ static float get_iq1_m(const uint8_t *src, groups *out)
 {
     unsigned d = 0;
 
-    for (size_t g = 0; g < GROUPS; g++) {
-        const unsigned high = nibble(src + 32, g);
-        const unsigned scales = get16(src + 48 + g / 8 * 2);
-        out->digits[g] = rp_gguf_codebook_iq1[src[g] | (high & 7) << 8];
-        out->scale[g] = (uint8_t)(scales >> (g / 2 % 4 * 3) & 7);
-        out->is_below[g] = (uint8_t)(high >> 3);
-        d |= scales >> 12 << (g / 8 * 4);
+    for (size_t g = 0; g < GROUPS; g += QUAD) {
+        const unsigned high = get16(src + 32 + g / 2);
+        const unsigned scales = get16(src + 48 + g / QUAD / 2 * 2);
+        const unsigned own = scales >> (g / QUAD % 2 * 6);
+        for (size_t l = 0; l < QUAD; l++) {
+            const unsigned entry = src[g + l] | (high >> (4 * l) & 7) << 8;
+            out->digits[g + l] = rp_gguf_codebook_iq1[entry];
+            out->scale[g + l] = (uint8_t)(own >> (l / 2 * 3) & 7);
+            out->is_below[g + l] = (uint8_t)(high >> (4 * l + 3) & 1);
+        }
+        d |= scales >> 12 << (g / QUAD / 2 * 4);
     }
     return rp_f16_to_f32((uint16_t)d);
 }
@@ -195,21 +217,25 @@ const rp_gguf_codebook_type rp_gguf_iq3_s = {.get = get_iq3_s,
                                              .scale_step = 2.0F,
                                              .factor = 1.0F};
 
+/* The eight elements of a group, side by side. */
+typedef int32_t int_lanes __attribute__((vector_size(GROUP * sizeof(int32_t))));
+typedef float float_lanes __attribute__((vector_size(GROUP * sizeof(float))));
+
 RP_INLINE void emit(const rp_gguf_codebook_type *type, int bits, const groups *from,
                     const float *scale, const float *shift, float *restrict dst)
 {
-    const int top = bits == 2 ? 2 : 7;
-    const int base = type->base;
-    const int step = type->step;
-    const int extra = type->extra;
+    const int_lanes at = {0, 1, 2, 3, 4, 5, 6, 7};
+    const int_lanes none = {0};
+    const int32_t top = bits == 2 ? 2 : 7;
 
     for (int g = 0; g < GROUPS; g++, dst += GROUP) {
-        for (int j = 0; j < GROUP; j++) {
-            const int digit = (int)(from->digits[g] >> (bits * j)) & ((1 << bits) - 1);
-            const int size = base + step * digit + (digit == top ? extra : 0);
-            const int value = from->sign[g] >> j & 1 ? -size : size;
-            dst[j] = scale[g] * ((float)value + shift[g]);
-        }
+        const int_lanes digit =
+            (none + (int32_t)from->digits[g]) >> (at * bits) & ((1 << bits) - 1);
+        const int_lanes size = type->base + type->step * digit + ((digit == top) & type->extra);
+        const int_lanes minus = -((none + from->sign[g]) >> at & 1);
+        const int_lanes value = (size ^ minus) - minus;
+        const float_lanes out = scale[g] * (__builtin_convertvector(value, float_lanes) + shift[g]);
+        memcpy(dst, &out, sizeof(out));
     }
 }
 
