@@ -11,6 +11,7 @@
 enum {
     RUN_ELEMS = 2048,
     MIN_BLOCK = 32, /* elements */
+    MAX_BLOCK = 256,
     MIN_SUB = 16,
     RUN_BLOCKS = RUN_ELEMS / MIN_BLOCK,
     RUN_SUBS = RUN_ELEMS / MIN_SUB,
@@ -37,15 +38,15 @@ typedef struct run {
 
 #define SHAPE(bits, span) ((bits) << 8 | (span))
 
-RP_INLINE void get_plane(int bits, int span, int shift, const run *r, const uint8_t *restrict src,
-                         uint8_t *restrict codes)
+RP_INLINE void get_plane(int elems, int bits, int span, int shift, const run *r,
+                         const uint8_t *restrict src, uint8_t *restrict codes)
 {
     const int mask = (1 << bits) - 1;
     const int per_byte = 8 / bits;
 
     for (int64_t b = 0; b < r->nblocks; b++, src += r->bytes) {
         const uint8_t *from = src;
-        for (int i = 0; i < r->elems; i += span * per_byte, from += span) {
+        for (int i = 0; i < elems; i += span * per_byte, from += span) {
             for (int n = 0; n < per_byte; n++, codes += span) {
                 for (int m = 0; m < span; m++) {
                     const uint8_t field = (uint8_t)((from[m] >> (bits * n) & mask) << shift);
@@ -56,15 +57,15 @@ RP_INLINE void get_plane(int bits, int span, int shift, const run *r, const uint
     }
 }
 
-RP_INLINE void put_plane(int bits, int span, int shift, const run *r, uint8_t *restrict dst,
-                         const uint8_t *restrict codes)
+RP_INLINE void put_plane(int elems, int bits, int span, int shift, const run *r,
+                         uint8_t *restrict dst, const uint8_t *restrict codes)
 {
     const int mask = (1 << bits) - 1;
     const int per_byte = 8 / bits;
 
     for (int64_t b = 0; b < r->nblocks; b++, dst += r->bytes) {
         uint8_t *to = dst;
-        for (int i = 0; i < r->elems; i += span * per_byte, to += span) {
+        for (int i = 0; i < elems; i += span * per_byte, to += span) {
             for (int m = 0; m < span; m++) {
                 int byte = 0;
                 for (int n = 0; n < per_byte; n++) {
@@ -73,7 +74,7 @@ RP_INLINE void put_plane(int bits, int span, int shift, const run *r, uint8_t *r
                 to[m] = (uint8_t)byte;
             }
         }
-        codes += r->elems;
+        codes += elems;
     }
 }
 
@@ -96,18 +97,17 @@ RP_INLINE void put_bytes(const run *r, uint8_t *restrict dst, const uint8_t *res
     }
 }
 
-/* Eight single bits of a byte, for one byte of each of eight codes: the product puts the byte into
- * all, the mask keeps bit j in byte j, and the sum moves it to the top. */
+/* Single bits in the order of their elements, read 32 at a time. */
 RP_INLINE void get_bits(int shift, const run *r, const uint8_t *restrict src,
                         uint8_t *restrict codes)
 {
     for (int64_t b = 0; b < r->nblocks; b++, src += r->bytes) {
-        for (int i = 0; i < r->elems / 8; i++, codes += 8) {
-            const uint64_t own = src[i] * ONES & UINT64_C(0x8040201008040201);
-            uint64_t eight = 0;
-            memcpy(&eight, codes, sizeof(eight));
-            eight |= ((own + 0x7f * ONES) >> 7 & ONES) << shift;
-            memcpy(codes, &eight, sizeof(eight));
+        for (int i = 0; i < r->elems / 32; i++, codes += 32) {
+            uint32_t bits = 0;
+            memcpy(&bits, src + 4 * i, sizeof(bits));
+            for (int j = 0; j < 32; j++) {
+                codes[j] = (uint8_t)(codes[j] | (bits >> j & 1) << shift);
+            }
         }
     }
 }
@@ -126,29 +126,43 @@ RP_INLINE void put_bits(int shift, const run *r, uint8_t *restrict dst,
     }
 }
 
-/* Shapes of the types that are written have loops of their own; the rest are only read. */
+/* Every shape has a loop of its own. */
 RP_CLONES static void get_low(const rp_gguf_plane *plane, const run *r, const uint8_t *src,
                               uint8_t *codes)
 {
     src += plane->at;
     switch (SHAPE(plane->bits, plane->span)) {
     case SHAPE(4, 16):
-        get_plane(4, 16, 0, r, src, codes);
+        if (r->elems == MIN_BLOCK) {
+            get_plane(MIN_BLOCK, 4, 16, 0, r, src, codes);
+        } else {
+            get_plane(MAX_BLOCK, 4, 16, 0, r, src, codes);
+        }
         break;
     case SHAPE(4, 32):
-        get_plane(4, 32, 0, r, src, codes);
+        get_plane(MAX_BLOCK, 4, 32, 0, r, src, codes);
         break;
     case SHAPE(4, 64):
-        get_plane(4, 64, 0, r, src, codes);
+        get_plane(MAX_BLOCK, 4, 64, 0, r, src, codes);
         break;
     case SHAPE(2, 32):
-        get_plane(2, 32, 0, r, src, codes);
+        get_plane(MAX_BLOCK, 2, 32, 0, r, src, codes);
         break;
     case SHAPE(8, 32):
         get_bytes(r, src, codes);
         break;
+    case SHAPE(4, 8):
+        get_plane(64, 4, 8, 0, r, src, codes);
+        break;
+    case SHAPE(2, 1):
+        get_plane(64, 2, 1, 0, r, src, codes);
+        break;
+    case SHAPE(1, 1):
+        memset(codes, 0, (size_t)(r->nblocks * r->elems));
+        get_bits(0, r, src, codes);
+        break;
     default:
-        get_plane(plane->bits, plane->span, 0, r, src, codes);
+        RP_ASSERT(false);
         break;
     }
 }
@@ -159,16 +173,20 @@ RP_CLONES static void put_low(const rp_gguf_plane *plane, const run *r, uint8_t 
     dst += plane->at;
     switch (SHAPE(plane->bits, plane->span)) {
     case SHAPE(4, 16):
-        put_plane(4, 16, 0, r, dst, codes);
+        if (r->elems == MIN_BLOCK) {
+            put_plane(MIN_BLOCK, 4, 16, 0, r, dst, codes);
+        } else {
+            put_plane(MAX_BLOCK, 4, 16, 0, r, dst, codes);
+        }
         break;
     case SHAPE(4, 32):
-        put_plane(4, 32, 0, r, dst, codes);
+        put_plane(MAX_BLOCK, 4, 32, 0, r, dst, codes);
         break;
     case SHAPE(4, 64):
-        put_plane(4, 64, 0, r, dst, codes);
+        put_plane(MAX_BLOCK, 4, 64, 0, r, dst, codes);
         break;
     case SHAPE(2, 32):
-        put_plane(2, 32, 0, r, dst, codes);
+        put_plane(MAX_BLOCK, 2, 32, 0, r, dst, codes);
         break;
     case SHAPE(8, 32):
         put_bytes(r, dst, codes);
@@ -187,11 +205,11 @@ RP_CLONES static void get_high(const rp_gguf_plane *plane, int shift, const run 
     if (plane->span == 1) {
         get_bits(shift, r, src, codes);
     } else if (plane->bits == 2) {
-        get_plane(2, 32, 4, r, src, codes);
+        get_plane(MAX_BLOCK, 2, 32, 4, r, src, codes);
     } else if (shift == 2) {
-        get_plane(1, 32, 2, r, src, codes);
+        get_plane(MAX_BLOCK, 1, 32, 2, r, src, codes);
     } else {
-        get_plane(1, 32, 4, r, src, codes);
+        get_plane(MAX_BLOCK, 1, 32, 4, r, src, codes);
     }
 }
 
@@ -202,11 +220,11 @@ RP_CLONES static void put_high(const rp_gguf_plane *plane, int shift, const run 
     if (plane->span == 1) {
         put_bits(shift, r, dst, codes);
     } else if (plane->bits == 2) {
-        put_plane(2, 32, 4, r, dst, codes);
+        put_plane(MAX_BLOCK, 2, 32, 4, r, dst, codes);
     } else if (shift == 2) {
-        put_plane(1, 32, 2, r, dst, codes);
+        put_plane(MAX_BLOCK, 1, 32, 2, r, dst, codes);
     } else {
-        put_plane(1, 32, 4, r, dst, codes);
+        put_plane(MAX_BLOCK, 1, 32, 4, r, dst, codes);
     }
 }
 
@@ -222,20 +240,27 @@ static const struct {
     int count;
 } trit_pieces[TRIT_PIECES] = {{0, 32, 5}, {32, 16, 5}, {48, 4, 4}};
 
-RP_CLONES static void get_trits(const run *r, const uint8_t *src, uint8_t *restrict codes)
+RP_INLINE void get_trit_piece(size_t span, int count, const uint8_t *restrict src,
+                              uint8_t *restrict codes)
 {
-    for (int64_t b = 0; b < r->nblocks; b++, src += r->bytes) {
-        for (int p = 0; p < TRIT_PIECES; p++) {
-            const uint8_t *restrict from = src + trit_pieces[p].at;
-            unsigned power = 1;
-            for (int n = 0; n < trit_pieces[p].count; n++, power *= 3) {
-                for (size_t m = 0; m < trit_pieces[p].span; m++) {
-                    const uint16_t rest = (uint16_t)(from[m] * power & 255U);
-                    codes[m] = (uint8_t)(rest * 3U >> 8);
-                }
-                codes += trit_pieces[p].span;
-            }
+    uint8_t rest[MAX_SPAN];
+
+    memcpy(rest, src, span);
+    for (int n = 0; n < count; n++, codes += span) {
+        for (size_t m = 0; m < span; m++) {
+            const uint16_t tripled = (uint16_t)(rest[m] * 3);
+            codes[m] = (uint8_t)(tripled >> 8);
+            rest[m] = (uint8_t)tripled;
         }
+    }
+}
+
+RP_CLONES static void get_trits(const run *r, const uint8_t *src, uint8_t *codes)
+{
+    for (int64_t b = 0; b < r->nblocks; b++, src += r->bytes, codes += r->elems) {
+        get_trit_piece(32, 5, src, codes);
+        get_trit_piece(16, 5, src + 32, codes + 160);
+        get_trit_piece(4, 4, src + 48, codes + 240);
     }
 }
 
@@ -318,25 +343,22 @@ static void get_params(const rp_gguf_layout *layout, int64_t nblocks, const uint
 {
     const size_t bytes = (size_t)layout->bytes;
     const int stride = rp_gguf_layout_params(layout);
-    const int first = layout->min == RP_GGUF_NONE ? 1 : 2;
+    const bool has_min = layout->min != RP_GGUF_NONE;
+    const rp_gguf_scales *scales = layout->scales;
 
-    if (layout->d != RP_GGUF_NONE && !layout->is_power) {
+    if (layout->is_power || layout->d == RP_GGUF_NONE) {
+        for (int64_t b = 0; b < nblocks; b++) {
+            params[b * stride] = layout->is_power ? get_power(src[b * bytes]) : 1.0F;
+        }
+    } else {
         get_halves(src + layout->d, bytes, nblocks, params, stride);
     }
-    if (layout->min != RP_GGUF_NONE) {
+    if (has_min) {
         get_halves(src + layout->min, bytes, nblocks, params + 1, stride);
     }
-    for (int64_t b = 0; b < nblocks; b++, src += bytes, params += stride) {
-        if (layout->is_power) {
-            params[0] = get_power(src[layout->d]);
-        } else if (layout->d == RP_GGUF_NONE) {
-            params[0] = 1.0F;
-        }
-        if (layout->scales != NULL) {
-            float *s = params + first;
-            layout->scales->get(src + layout->scales_at, s,
-                                layout->min == RP_GGUF_NONE ? NULL : s + layout->scales->n);
-        }
+    for (int64_t b = 0; scales != NULL && b < nblocks; b++, src += bytes, params += stride) {
+        float *s = params + 1 + has_min;
+        scales->get(src + layout->scales_at, s, has_min ? s + scales->n : NULL);
     }
 }
 
@@ -346,23 +368,23 @@ static int64_t put_params(const rp_gguf_layout *layout, int64_t nblocks, const f
 {
     const size_t bytes = (size_t)layout->bytes;
     const int stride = rp_gguf_layout_params(layout);
-    const int first = layout->min == RP_GGUF_NONE ? 1 : 2;
+    const bool has_min = layout->min != RP_GGUF_NONE;
+    const rp_gguf_scales *scales = layout->scales;
     int64_t bad = nblocks;
 
-    if (!layout->is_power) {
+    if (layout->is_power) {
+        for (int64_t b = nblocks - 1; b >= 0; b--) {
+            bad = put_power(dst + b * bytes, params[b * stride]) ? bad : b;
+        }
+    } else {
         bad = put_halves(dst + layout->d, bytes, nblocks, params, stride);
     }
-    if (layout->min != RP_GGUF_NONE) {
+    if (has_min) {
         bad = RP_MIN(bad, put_halves(dst + layout->min, bytes, nblocks, params + 1, stride));
     }
-    for (int64_t b = 0; b < nblocks; b++, dst += bytes, params += stride) {
-        if (layout->is_power && !put_power(dst + layout->d, params[0])) {
-            bad = RP_MIN(bad, b);
-        }
-        if (layout->scales != NULL) {
-            const float *s = params + first;
-            layout->scales->put(dst + layout->scales_at, s, s + layout->scales->n);
-        }
+    for (int64_t b = 0; scales != NULL && b < nblocks; b++, dst += bytes, params += stride) {
+        const float *s = params + 1 + has_min;
+        scales->put(dst + layout->scales_at, s, has_min ? s + scales->n : NULL);
     }
     return bad;
 }
@@ -374,63 +396,83 @@ typedef struct lines {
     float scale[RUN_SUBS], offset[RUN_SUBS];
 } lines;
 
-static void find_lines(const rp_gguf_layout *layout, int64_t nblocks, const float *params,
-                       lines *out)
+RP_CLONES static void find_lines(const rp_gguf_layout *layout, int64_t nblocks,
+                                 const float *restrict params, lines *restrict out)
 {
     const int stride = rp_gguf_layout_params(layout);
     const bool has_min = layout->min != RP_GGUF_NONE;
-    float *scale = out->scale;
-    float *offset = out->offset;
+    const int n = layout->scales == NULL ? 0 : layout->scales->n;
 
-    for (int64_t b = 0; b < nblocks; b++, params += stride) {
-        if (layout->scales == NULL) {
-            *scale++ = params[0];
-            *offset++ = has_min ? -params[1] : 0.0F;
-            continue;
-        }
-        const int n = layout->scales->n;
+    for (int64_t b = 0; n == 0 && b < nblocks; b++) {
+        out->scale[b] = params[b * stride];
+        out->offset[b] = has_min ? -params[b * stride + 1] : 0.0F;
+    }
+    for (int64_t b = 0; n > 0 && b < nblocks; b++, params += stride) {
         const float *s = params + 1 + has_min;
         for (int k = 0; k < n; k++) {
-            scale[k] = params[0] * s[k];
-            offset[k] = has_min ? params[1] * s[n + k] : 0.0F;
+            out->scale[b * n + k] = params[0] * s[k];
+            out->offset[b * n + k] = has_min ? params[1] * s[n + k] : 0.0F;
         }
-        scale += n;
-        offset += n;
     }
 }
 
-RP_INLINE void line_values(int sub, int64_t nsubs, const lines *line, float zero,
-                           const uint8_t *restrict codes, float *restrict out)
+/* Sixteen elements side by side, what every sub-block is a multiple of. */
+enum { LANES = 16 };
+typedef int8_t byte_lanes __attribute__((vector_size(LANES)));
+typedef int32_t int_lanes __attribute__((vector_size(LANES * sizeof(int32_t))));
+typedef float float_lanes __attribute__((vector_size(LANES * sizeof(float))));
+
+/* Entries of a table of 16. GCC makes one byte shuffle of it where there is one. */
+RP_INLINE void look_up(const int8_t *levels, byte_lanes *code)
 {
-    for (int64_t k = 0; k < nsubs; k++, codes += sub, out += sub) {
+#if defined(__GNUC__) && !defined(__clang__)
+    byte_lanes table;
+
+    memcpy(&table, levels, sizeof(table));
+    *code = __builtin_shuffle(table, *code);
+#else
+    for (int i = 0; i < LANES; i++) {
+        (*code)[i] = levels[(*code)[i]];
+    }
+#endif
+}
+
+/* Bytes widen to integers quickly when they have a sign, so those that use all eight bits get one.
+ */
+RP_INLINE void emit_values(bool has_levels, const rp_gguf_layout *layout, int64_t nsubs, int sub,
+                           const lines *line, const uint8_t *restrict codes, float *restrict out)
+{
+    const int8_t flip = layout->low.bits == 8 ? INT8_MIN : 0;
+    const int zero = layout->zero + flip;
+
+    for (int64_t k = 0; k < nsubs; k++) {
         const float scale = line->scale[k];
         const float offset = line->offset[k];
-        for (int i = 0; i < sub; i++) {
-            out[i] = scale * ((float)codes[i] - zero) - offset;
+        for (int i = 0; i < sub; i += LANES, codes += LANES, out += LANES) {
+            byte_lanes code;
+            memcpy(&code, codes, sizeof(code));
+            if (has_levels) {
+                look_up(layout->levels, &code);
+            } else {
+                code ^= flip;
+            }
+            const int_lanes level = __builtin_convertvector(code, int_lanes) - zero;
+            const float_lanes value = __builtin_convertvector(level, float_lanes) * scale - offset;
+            memcpy(out, &value, sizeof(value));
         }
     }
 }
 
-RP_CLONES static void emit_line(int sub, int64_t nsubs, const lines *line, float zero,
-                                const uint8_t *codes, float *out)
+RP_CLONES static void emit_run(const rp_gguf_layout *layout, int64_t nblocks, const lines *line,
+                               const uint8_t *codes, float *out)
 {
-    if (sub == 16) {
-        line_values(16, nsubs, line, zero, codes, out);
-    } else if (sub == 32) {
-        line_values(32, nsubs, line, zero, codes, out);
+    const int nsubs = layout->scales == NULL ? 1 : layout->scales->n;
+    const int sub = layout->elems / nsubs;
+
+    if (layout->levels != NULL) {
+        emit_values(true, layout, nblocks * nsubs, sub, line, codes, out);
     } else {
-        line_values(sub, nsubs, line, zero, codes, out);
-    }
-}
-
-RP_CLONES static void emit_levels(int sub, int64_t nsubs, const lines *line, const float *levels,
-                                  const uint8_t *codes, float *restrict out)
-{
-    for (int64_t k = 0; k < nsubs; k++, codes += sub, out += sub) {
-        const float scale = line->scale[k];
-        for (int i = 0; i < sub; i++) {
-            out[i] = scale * levels[codes[i]];
-        }
+        emit_values(false, layout, nblocks * nsubs, sub, line, codes, out);
     }
 }
 
@@ -477,16 +519,9 @@ typedef struct scratch {
 static void decode_run(const rp_gguf_layout *layout, int64_t nblocks, const uint8_t *src,
                        scratch *own, float *dst)
 {
-    const int sub = layout->elems / (layout->scales == NULL ? 1 : layout->scales->n);
-    const int64_t nsubs = nblocks * layout->elems / sub;
-
     unpack_run(layout, nblocks, src, own->params, own->codes);
     find_lines(layout, nblocks, own->params, &own->line);
-    if (layout->levels != NULL) {
-        emit_levels(sub, nsubs, &own->line, layout->levels, own->codes, dst);
-    } else {
-        emit_line(sub, nsubs, &own->line, (float)layout->zero, own->codes, dst);
-    }
+    emit_run(layout, nblocks, &own->line, own->codes, dst);
 }
 
 int64_t rp_gguf_pack(const rp_gguf_layout *layout, int64_t nblocks, const float *params,

@@ -41,13 +41,13 @@ extern const rp_gguf_scales rp_gguf_scales_q2_k, rp_gguf_scales_q3_k, rp_gguf_sc
 typedef struct rp_gguf_layout {
     int elems, bytes;             /* of a block */
     int d, min;                   /* where the block's scale and minimum lie, or RP_GGUF_NONE */
-    bool is_power;                /* d is a power of two in one byte (E8M0), else fp16 */
+    bool is_power;                /* d is a power of two in the first byte (E8M0), else fp16 */
     bool is_ternary;              /* five codes a byte, in base 3, instead of planes */
     const rp_gguf_scales *scales; /* NULL: one level */
     int scales_at;
     rp_gguf_plane low, high; /* high: the bits above those of low */
     int zero;                /* value: code - zero */
-    const float *levels;     /* [2^bits]: value of a code, where it is no line */
+    const int8_t *levels;    /* [2^bits]: value of a code, where it is no line */
 } rp_gguf_layout;
 
 /* Local. Floats of a block's parameters, as in kernels/grid.h. */

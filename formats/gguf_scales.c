@@ -3,7 +3,6 @@
  * Source: ggml's dequantize_row_* of src/ggml-quants.c. */
 #include "formats/gguf_pack.h"
 
-#include <math.h>
 #include <string.h>
 
 /* Q2_K: 16 bytes, scale in the low nibble, minimum in the high one. */
@@ -115,11 +114,12 @@ static void get_nvfp4(const uint8_t *src, float *s, float *m)
 {
     (void)m;
     for (int k = 0; k < 4; k++) {
-        const int exponent = src[k] >> 3 & 15;
-        const int mantissa = src[k] & 7;
-        const int significand = exponent == 0 ? mantissa : mantissa + 8;
-        s[k] =
-            src[k] == 0x7f ? 0.0F : ldexpf((float)significand, (exponent == 0 ? 1 : exponent) - 11);
+        const uint32_t exponent = src[k] >> 3 & 15;
+        const uint32_t mantissa = src[k] & 7;
+        const uint32_t power_bits = (exponent + (exponent == 0) + 127 - 11) << 23;
+        float power = 0.0F;
+        memcpy(&power, &power_bits, sizeof(power));
+        s[k] = src[k] == 0x7f ? 0.0F : power * (float)(exponent == 0 ? mantissa : mantissa + 8);
     }
 }
 

@@ -85,8 +85,8 @@ static void plain_values(const rp_gguf_layout *layout, const float *params, cons
     const int n = layout->scales == NULL ? 0 : layout->scales->n;
 
     for (int i = 0; i < layout->elems; i++) {
-        const float level =
-            layout->levels != NULL ? layout->levels[code[i]] : (float)(code[i] - layout->zero);
+        const float level = layout->levels != NULL ? (float)layout->levels[code[i]]
+                                                   : (float)(code[i] - layout->zero);
         if (n == 0) {
             out[i] = params[0] * level;
             out[i] = has_min ? out[i] + params[1] : out[i];
