@@ -116,58 +116,58 @@ static const rp_gguf_layout q2_0 = {
 
 /* ---- Types ---- */
 
-#define FLOATS(title, number, element, nbytes, ftype)                                              \
+#define FLOATS(title, number, element, nbytes)                                                     \
     {                                                                                              \
         .name = (title), .id = (number), .block_elems = 1, .block_bytes = (nbytes),                \
-        .is_float = true, .dtype = (element), .file_type = (ftype),                                \
+        .is_float = true, .dtype = (element),                                                      \
     }
-#define BLOCKS(title, number, elems, nbytes, ftype, how)                                           \
+#define BLOCKS(title, number, elems, nbytes, how)                                                  \
     {                                                                                              \
         .name = (title), .id = (number), .block_elems = (elems), .block_bytes = (nbytes),          \
-        .file_type = (ftype), .layout = (how),                                                     \
+        .layout = (how),                                                                           \
     }
-#define CODEBOOK(title, number, nbytes, ftype, how)                                                \
+#define CODEBOOK(title, number, nbytes, how)                                                       \
     {                                                                                              \
         .name = (title), .id = (number), .block_elems = 256, .block_bytes = (nbytes),              \
-        .file_type = (ftype), .codebook = (how),                                                   \
+        .codebook = (how),                                                                         \
     }
 
 static const rp_gguf_block_type block_types[] = {
-    FLOATS("F32", 0, RP_F32, 4, 0),
-    FLOATS("F16", 1, RP_F16, 2, 1),
-    FLOATS("BF16", 30, RP_BF16, 2, 32),
-    BLOCKS("Q4_0", 2, 32, 18, 2, &q4_0),
-    BLOCKS("Q4_1", 3, 32, 20, 3, &q4_1),
-    BLOCKS("Q5_0", 6, 32, 22, 8, &q5_0),
-    BLOCKS("Q5_1", 7, 32, 24, 9, &q5_1),
-    BLOCKS("Q8_0", 8, 32, 34, 7, &q8_0),
-    BLOCKS("Q8_1", 9, 32, 36, -1, NULL), /* of llama.cpp's activations, not of files */
-    BLOCKS("Q2_K", 10, 256, 84, 10, &q2_k),
-    BLOCKS("Q3_K", 11, 256, 110, 12, &q3_k),
-    BLOCKS("Q4_K", 12, 256, 144, 15, &q4_k),
-    BLOCKS("Q5_K", 13, 256, 176, 17, &q5_k),
-    BLOCKS("Q6_K", 14, 256, 210, 18, &q6_k),
-    BLOCKS("Q8_K", 15, 256, 292, -1, NULL), /* of llama.cpp's activations, not of files */
-    CODEBOOK("IQ2_XXS", 16, 66, 19, &rp_gguf_iq2_xxs),
-    CODEBOOK("IQ2_XS", 17, 74, 20, &rp_gguf_iq2_xs),
-    CODEBOOK("IQ3_XXS", 18, 98, 23, &rp_gguf_iq3_xxs),
-    CODEBOOK("IQ1_S", 19, 50, 24, &rp_gguf_iq1_s),
-    BLOCKS("IQ4_NL", 20, 32, 18, 25, &iq4_nl),
-    CODEBOOK("IQ3_S", 21, 110, 26, &rp_gguf_iq3_s),
-    CODEBOOK("IQ2_S", 22, 82, 28, &rp_gguf_iq2_s),
-    BLOCKS("IQ4_XS", 23, 256, 136, 30, &iq4_xs),
-    BLOCKS("I8", 24, 1, 1, -1, NULL),
-    BLOCKS("I16", 25, 1, 2, -1, NULL),
-    BLOCKS("I32", 26, 1, 4, -1, NULL),
-    BLOCKS("I64", 27, 1, 8, -1, NULL),
-    BLOCKS("F64", 28, 1, 8, -1, NULL),
-    CODEBOOK("IQ1_M", 29, 56, 31, &rp_gguf_iq1_m),
-    BLOCKS("TQ1_0", 34, 256, 54, 36, &tq1_0),
-    BLOCKS("TQ2_0", 35, 256, 66, 37, &tq2_0),
-    BLOCKS("MXFP4", 39, 32, 17, 38, &mxfp4),
-    BLOCKS("NVFP4", 40, 64, 36, 39, &nvfp4),
-    BLOCKS("Q1_0", 41, 128, 18, 40, &q1_0),
-    BLOCKS("Q2_0", 42, 64, 18, 41, &q2_0),
+    FLOATS("F32", 0, RP_F32, 4),
+    FLOATS("F16", 1, RP_F16, 2),
+    FLOATS("BF16", 30, RP_BF16, 2),
+    BLOCKS("Q4_0", 2, 32, 18, &q4_0),
+    BLOCKS("Q4_1", 3, 32, 20, &q4_1),
+    BLOCKS("Q5_0", 6, 32, 22, &q5_0),
+    BLOCKS("Q5_1", 7, 32, 24, &q5_1),
+    BLOCKS("Q8_0", 8, 32, 34, &q8_0),
+    BLOCKS("Q8_1", 9, 32, 36, NULL), /* of llama.cpp's activations, not of files */
+    BLOCKS("Q2_K", 10, 256, 84, &q2_k),
+    BLOCKS("Q3_K", 11, 256, 110, &q3_k),
+    BLOCKS("Q4_K", 12, 256, 144, &q4_k),
+    BLOCKS("Q5_K", 13, 256, 176, &q5_k),
+    BLOCKS("Q6_K", 14, 256, 210, &q6_k),
+    BLOCKS("Q8_K", 15, 256, 292, NULL), /* of llama.cpp's activations, not of files */
+    CODEBOOK("IQ2_XXS", 16, 66, &rp_gguf_iq2_xxs),
+    CODEBOOK("IQ2_XS", 17, 74, &rp_gguf_iq2_xs),
+    CODEBOOK("IQ3_XXS", 18, 98, &rp_gguf_iq3_xxs),
+    CODEBOOK("IQ1_S", 19, 50, &rp_gguf_iq1_s),
+    BLOCKS("IQ4_NL", 20, 32, 18, &iq4_nl),
+    CODEBOOK("IQ3_S", 21, 110, &rp_gguf_iq3_s),
+    CODEBOOK("IQ2_S", 22, 82, &rp_gguf_iq2_s),
+    BLOCKS("IQ4_XS", 23, 256, 136, &iq4_xs),
+    BLOCKS("I8", 24, 1, 1, NULL),
+    BLOCKS("I16", 25, 1, 2, NULL),
+    BLOCKS("I32", 26, 1, 4, NULL),
+    BLOCKS("I64", 27, 1, 8, NULL),
+    BLOCKS("F64", 28, 1, 8, NULL),
+    CODEBOOK("IQ1_M", 29, 56, &rp_gguf_iq1_m),
+    BLOCKS("TQ1_0", 34, 256, 54, &tq1_0),
+    BLOCKS("TQ2_0", 35, 256, 66, &tq2_0),
+    BLOCKS("MXFP4", 39, 32, 17, &mxfp4),
+    BLOCKS("NVFP4", 40, 64, 36, &nvfp4),
+    BLOCKS("Q1_0", 41, 128, 18, &q1_0),
+    BLOCKS("Q2_0", 42, 64, 18, &q2_0),
     {.block_elems = 1},
 };
 

@@ -21,7 +21,6 @@ typedef struct rp_gguf_block_type {
     size_t block_bytes;  /* bytes of a block */
     bool is_float;       /* F32, F16, BF16 */
     rp_dtype dtype;      /* of a float type */
-    int32_t file_type;   /* general.file_type of a file of mainly this type; -1: none */
     const struct rp_gguf_layout *layout;          /* private: how codes lie in a block */
     const struct rp_gguf_codebook_type *codebook; /* private: types that are only read */
 } rp_gguf_block_type;
