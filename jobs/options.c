@@ -369,7 +369,7 @@ static rp_status check_string(const char **out, const rp_option *row, const char
     if (*text == '\0') {
         return RP_FAIL(RP_ERR_USAGE, "want %s, got an empty one", type_names[row->type]);
     }
-    if (row->words != NULL && word == NULL) {
+    if (row->type != RP_OPTION_PATH && row->words != NULL && word == NULL) {
         return fail_value(row, text);
     }
     *out = word != NULL ? word->word : text;
