@@ -279,6 +279,11 @@ void rp_option_describe(const rp_option *row, char *out, size_t out_bytes)
     out[n] = '\0';
 }
 
+bool rp_option_is_word(const rp_option *row, const char *text)
+{
+    return find_word(row->words, text) != NULL;
+}
+
 static rp_status fail_value(const rp_option *row, const char *text)
 {
     const char *near = rp_words_suggest(row->words, text);
