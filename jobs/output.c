@@ -184,7 +184,7 @@ static void reorder_rows(char *dst, const char *src, int64_t rows, rp_gguf_row_o
     }
 }
 
-static rp_status make_gguf(unit *u, const rp_weights *weights, void *dst)
+static rp_status make_gguf(unit *u, const rp_session *s, void *dst)
 {
     rp_status st = RP_OK;
     const rp_store_item *item = u->item;
@@ -195,7 +195,7 @@ static rp_status make_gguf(unit *u, const rp_weights *weights, void *dst)
 
     if (item->info->ndim < 2) { /* vectors are F32 */
         RP_TRY(rp_alloc(&rows, (size_t)item_rows(item) * sizeof(float)));
-        RP_TRY(make_dense(u, weights, RP_F32, item->order.head_rows > 0 ? (void *)rows : dst));
+        RP_TRY(make_dense(u, s->weights, RP_F32, item->order.head_rows > 0 ? (void *)rows : dst));
         if (item->order.head_rows > 0) {
             reorder_rows(dst, rows, item_rows(item), item->order, sizeof(float));
         }
@@ -207,8 +207,10 @@ static rp_status make_gguf(unit *u, const rp_weights *weights, void *dst)
     }
     if (item->form == RP_FORM_NONE) {
         RP_TRY(rp_form_create_dense(&dense, u->nrows, item_cols(item)));
-        RP_TRY(rp_weights_read_f32(weights, item->info, u->row0, u->nrows, dense.values));
-        RP_TRY(rp_gguf_encode_rows(item->block, &dense, 0, u->nrows, NULL, target));
+        RP_TRY(rp_weights_read_f32(s->weights, item->info, u->row0, u->nrows, dense.values));
+        RP_TRY(rp_gguf_encode_rows(item->block, &dense, 0, u->nrows,
+                                   rp_importance_of_tensor(s->importance, item->info->name),
+                                   target));
     } else {
         RP_TRY(rp_gguf_encode_rows(item->block, &u->form, 0, u->nrows, NULL, target));
     }
@@ -243,7 +245,7 @@ static rp_status make_unit(const writer *w, unit *u)
             RP_TRY(
                 w->store->container->encode(&w->store->container_opts, &u->form, p, u->bytes[p]));
         } else if (item->block != NULL) {
-            RP_TRY(make_gguf(u, w->s->weights, u->bytes[p]));
+            RP_TRY(make_gguf(u, w->s, u->bytes[p]));
         } else if (item->form == RP_FORM_NONE && item->dtype == item->info->dtype &&
                    item->info->is_dense) {
             RP_TRY(rp_weights_read_rows(w->s->weights, item->info, u->row0, u->nrows, u->bytes[p]));
