@@ -4,16 +4,17 @@ _rankpress()
     local current=${COMP_WORDS[COMP_CWORD]} words
     COMPREPLY=()
     if [ "$COMP_CWORD" = 1 ]; then
-        words='plan run resume status eval verify inspect tokenize bench-gemm --help --version --man --completion'
+        words='plan run resume status eval verify inspect imatrix tokenize bench-gemm --help --version --man --completion'
     else
         case ${COMP_WORDS[1]} in
-            plan) words='--ranks --json --help model= output.dir= calibration.text= calibration.num_calibration_samples= calibration.max_seq_length= calibration.seed= calibration.block_tokens= calibration.add_bos= evaluate.text= evaluate.context= evaluate.metrics= evaluate.max_windows= evaluate.add_bos= evaluate.variant= cluster.mode= cluster.threads= cluster.memory_per_rank= cluster.products= cluster.walltime= cluster.checkpoint.every_layers= cluster.checkpoint.keep= cluster.checkpoint.remove_when_done= cluster.log=' ;;
-            run) words='--quiet --help model= output.dir= calibration.text= calibration.num_calibration_samples= calibration.max_seq_length= calibration.seed= calibration.block_tokens= calibration.add_bos= evaluate.text= evaluate.context= evaluate.metrics= evaluate.max_windows= evaluate.add_bos= evaluate.variant= cluster.mode= cluster.threads= cluster.memory_per_rank= cluster.products= cluster.walltime= cluster.checkpoint.every_layers= cluster.checkpoint.keep= cluster.checkpoint.remove_when_done= cluster.log=' ;;
+            plan) words='--ranks --json --help model= output.dir= output.imatrix= calibration.text= calibration.num_calibration_samples= calibration.max_seq_length= calibration.seed= calibration.block_tokens= calibration.add_bos= evaluate.text= evaluate.context= evaluate.metrics= evaluate.max_windows= evaluate.add_bos= evaluate.variant= cluster.mode= cluster.threads= cluster.memory_per_rank= cluster.products= cluster.walltime= cluster.checkpoint.every_layers= cluster.checkpoint.keep= cluster.checkpoint.remove_when_done= cluster.log=' ;;
+            run) words='--quiet --help model= output.dir= output.imatrix= calibration.text= calibration.num_calibration_samples= calibration.max_seq_length= calibration.seed= calibration.block_tokens= calibration.add_bos= evaluate.text= evaluate.context= evaluate.metrics= evaluate.max_windows= evaluate.add_bos= evaluate.variant= cluster.mode= cluster.threads= cluster.memory_per_rank= cluster.products= cluster.walltime= cluster.checkpoint.every_layers= cluster.checkpoint.keep= cluster.checkpoint.remove_when_done= cluster.log=' ;;
             resume) words='--quiet --help' ;;
             status) words='--json --help' ;;
             eval) words='--text --base --context --max-windows --variant --add-bos --tokenizer --threads --quiet --json --help' ;;
             verify) words='--json --help' ;;
             inspect) words='--json --help' ;;
+            imatrix) words='--json --help' ;;
             tokenize) words='--model --text --decode --special --json --help' ;;
             bench-gemm) words='--m --n --k --threads --products --json --help' ;;
             --completion) words=bash ;;

@@ -13,6 +13,7 @@
 #include "base/progress.h"
 #include "jobs/activations.h"
 #include "jobs/calibration_text.h"
+#include "jobs/importance.h"
 #include "jobs/site_solve.h"
 #include "model/executor.h"
 #include "sharding/layer_loader.h"
@@ -40,7 +41,7 @@ int64_t rp_calibrate_layers_done(const rp_session *session)
 
     for (int64_t layer = 0; layer < session->config->n_layers; layer++) {
         facts_unit(unit, sizeof(unit), layer);
-        if (!rp_checkpoint_has(session->checkpoint, unit)) {
+        if (!rp_checkpoint_has(session->checkpoint, unit) || !rp_importance_has(session, layer)) {
             return layer;
         }
         for (int s = 0; s < RP_SLOT_LINEARS; s++) {
@@ -234,6 +235,7 @@ static rp_status solve_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT]
     }
     for (int site = 0; site < RP_SITE_COUNT; site++) {
         const bool is_active = rp_site_is_active(s, layer, (rp_site)site);
+        RP_TRY(rp_importance_collect(s->importance, s, layer, (rp_site)site, &input));
         if (is_active) {
             RP_TRY(rp_site_solve(p->solver, layer, (rp_site)site, &input, slots, facts));
         }
@@ -312,6 +314,17 @@ static rp_status put_facts(pass *p, int64_t layer, const json_t *facts)
     return st;
 }
 
+/* What a solved layer leaves beside its forms. */
+static rp_status put_layer(pass *p, int64_t layer, const json_t *facts)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(put_facts(p, layer, facts));
+    RP_TRY(rp_importance_put(p->s->importance, p->s, layer));
+out:
+    return st;
+}
+
 static rp_status run_layers(pass *p)
 {
     rp_status st = RP_OK;
@@ -329,7 +342,7 @@ static rp_status run_layers(pass *p)
         facts = json_array();
         RP_TRY(run_layer(p, layer, facts));
         if (is_new) {
-            local = put_facts(p, layer, facts);
+            local = put_layer(p, layer, facts);
         }
         json_decref(facts);
         facts = NULL;

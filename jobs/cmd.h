@@ -55,6 +55,7 @@ rp_status rp_cmd_run(const rp_cli *cli);
 rp_status rp_cmd_resume(const rp_cli *cli);
 rp_status rp_cmd_status(const rp_cli *cli);
 rp_status rp_cmd_eval(const rp_cli *cli);
+rp_status rp_cmd_imatrix(const rp_cli *cli);
 rp_status rp_cmd_inspect(const rp_cli *cli);
 rp_status rp_cmd_verify(const rp_cli *cli);
 rp_status rp_cmd_tokenize(const rp_cli *cli);

@@ -91,6 +91,8 @@ static const rp_option eval_options[] = {
 
 static const rp_option verify_options[] = {JSON_ROW, HELP_ROW, END_ROW};
 
+static const rp_option imatrix_options[] = {JSON_ROW, HELP_ROW, END_ROW};
+
 static const rp_option inspect_options[] = {JSON_ROW, HELP_ROW, END_ROW};
 
 static const rp_option tokenize_options[] = {
@@ -230,6 +232,18 @@ static const rp_command commands[] = {
      .run = rp_cmd_inspect,
      .description = "Reads headers alone and checks them: tensors with type, shape and size, "
                     "metadata, totals."},
+    {.name = "imatrix",
+     .summary = "statistics of an importance matrix, or several merged into one",
+     .operands = "show FILE | merge OUT IN...",
+     .min_args = 2,
+     .max_args = 1 << 20,
+     .is_local = true,
+     .options = imatrix_options,
+     .run = rp_cmd_imatrix,
+     .description = "Reads the files of llama-imatrix, GGUF or the older .dat, and those that a "
+                    "job's output.imatrix names. show prints a line a tensor; merge adds the sums "
+                    "and counts of all IN into the new file OUT, a .dat when its name ends so, "
+                    "which llama-quantize --imatrix takes."},
     {.name = "tokenize",
      .summary = "token ids of a text, or the text of ids",
      .operands = "[TEXT]...",

@@ -280,6 +280,19 @@ static rp_status check_types(const rp_job *job, const rp_output_format *format)
     return RP_OK;
 }
 
+/* The importance matrix stands beside the outputs. */
+static rp_status check_imatrix_name(const rp_job *job)
+{
+    for (int64_t i = 0; job->output.imatrix != NULL && i < job->output.formats.n; i++) {
+        if (strcmp(job->output.imatrix, job->output.formats.items[i].name) == 0) {
+            return RP_FAIL(RP_ERR_CONFIG,
+                           "%s: output.imatrix: entry %d of formats is called \"%s\", too",
+                           job->origin, (int)i, job->output.imatrix);
+        }
+    }
+    return RP_OK;
+}
+
 static rp_status resolve_formats(rp_job *job)
 {
     rp_status st = RP_OK;
@@ -333,13 +346,32 @@ out:
     return st;
 }
 
+/* What needs calibration.text, as "recipe.%d.gptq"; into out. */
+static bool find_calibrated(const rp_job *job, char *out, size_t out_bytes)
+{
+    if (job->output.imatrix != NULL) {
+        (void)snprintf(out, out_bytes, "output.imatrix");
+        return true;
+    }
+    for (int64_t i = 0; i < job->recipe.n; i++) {
+        const rp_recipe_step *step = &job->recipe.items[i];
+        const bool is_own =
+            step->imatrix != NULL && strcmp(step->imatrix, RP_IMATRIX_CALIBRATION) == 0;
+        if (step->method == RP_METHOD_GPTQ || is_own) {
+            (void)snprintf(out, out_bytes, "recipe.%d.%s%s", (int)i, rp_method_name(step->method),
+                           is_own ? ".imatrix" : "");
+            return true;
+        }
+    }
+    return false;
+}
+
 static rp_status check_needs(const rp_job *job)
 {
-    for (int64_t i = 0; i < job->recipe.n; i++) {
-        if (job->recipe.items[i].method == RP_METHOD_GPTQ && job->calibration.text == NULL) {
-            return RP_FAIL(RP_ERR_CONFIG, "%s: recipe.%d.gptq needs calibration.text", job->origin,
-                           (int)i);
-        }
+    char what[64];
+
+    if (job->calibration.text == NULL && find_calibrated(job, what, sizeof(what))) {
+        return RP_FAIL(RP_ERR_CONFIG, "%s: %s needs calibration.text", job->origin, what);
     }
     for (int64_t i = 0; i < job->gates.n; i++) {
         const int64_t kind = job->gates.items[i].kind;
@@ -363,6 +395,7 @@ static rp_status resolve(rp_job *job)
     }
     job->evaluate.metrics = rp_metrics_of(&job->evaluate.metric_names);
     RP_TRY(resolve_formats(job));
+    RP_TRY(check_imatrix_name(job));
     RP_TRY(resolve_gates(job));
     RP_TRY(check_needs(job));
 out:

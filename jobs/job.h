@@ -65,6 +65,10 @@ typedef enum rp_actorder { RP_ACTORDER_NONE = 0, RP_ACTORDER_STATIC, RP_ACTORDER
 /* recipe_step.sweeps: 4 on GGUF's grids, 0 on integer ones. */
 #define RP_SWEEPS_AUTO (-1)
 
+/* Words of a step's imatrix that are no paths. */
+#define RP_IMATRIX_NONE "none"
+#define RP_IMATRIX_CALIBRATION "calibration"
+
 /* Part of a step that overrides may change; after parsing everything is resolved (scheme, step). */
 typedef struct rp_step_scheme {
     int64_t bits;          /* 2..8 */
@@ -91,6 +95,7 @@ typedef struct rp_recipe_step {
     int64_t preset; /* the scheme's name, a word of job_keys.c: "W4A16" */
     rp_step_scheme scheme;
     int64_t drift;      /* rp_drift_mode */
+    char *imatrix;      /* rtn: RP_IMATRIX_NONE, _CALIBRATION or a path; NULL for others */
     int64_t block_size; /* columns of a lazy block, gptq */
     int64_t sweeps;     /* of coordinate descent after it, or RP_SWEEPS_AUTO */
     rp_recipe_overrides overrides;
@@ -131,6 +136,7 @@ typedef struct rp_gates {
 typedef struct rp_job_output {
     char *dir;
     rp_output_formats formats; /* at least one; the first drives what later layers see */
+    char *imatrix;             /* name of the importance matrix to write; NULL: none */
 } rp_job_output;
 
 typedef struct rp_job_calibration {
@@ -214,6 +220,8 @@ typedef struct rp_linear_choice {
     rp_actorder actorder; /* in rp_linear never AUTO */
     double dampening_frac;
     rp_drift_mode drift;
+    const char *imatrix;     /* path of an importance matrix, borrowed; NULL: none */
+    bool weighs_by_own_sums; /* with the importance that this job's calibration shows */
     int64_t block_size;
     int64_t sweeps; /* or RP_SWEEPS_AUTO: rp_linear_sweeps */
 } rp_linear_choice;

@@ -151,6 +151,13 @@ static const rp_option output_rows[] = {
      .item_bytes = sizeof(rp_output_format),
      .is_required = true,
      .help = "what to write; the first decides what later layers see"},
+    {.name = "imatrix",
+     .type = RP_OPTION_STRING,
+     AT(imatrix),
+     .check = check_output_name,
+     .is_local = true,
+     .help = "name below output.dir of an importance matrix to write for llama-quantize: sums of "
+             "squares of the linears' calibration inputs; .dat: the older kind; none: not written"},
     END_ROW,
 };
 #undef STRUCT
@@ -229,6 +236,8 @@ static const rp_option_word actorder_words[] = {{"none", RP_ACTORDER_NONE},
                                                 {"auto", RP_ACTORDER_AUTO},
                                                 {NULL, 0}};
 static const rp_option_word sweeps_words[] = {{"auto", RP_SWEEPS_AUTO}, {NULL, 0}};
+static const rp_option_word imatrix_words[] = {
+    {RP_IMATRIX_NONE, 0}, {RP_IMATRIX_CALIBRATION, 0}, {NULL, 0}};
 /* In an override the word for "as the step has it" is "step". */
 static const rp_option_word step_bits_words[] = {{"step", RP_FROM_ABOVE}, {NULL, 0}};
 static const rp_option_word step_bool_words[] = {
@@ -343,6 +352,13 @@ static const rp_option rtn_rows[] = {
     MSE_ROW(bool_words, "false"),
     DAMPENING_ROW(NULL, "0.01"),
     DRIFT_ROW("none"),
+    {.name = "imatrix",
+     .type = RP_OPTION_PATH,
+     AT(imatrix),
+     .fallback = RP_IMATRIX_NONE,
+     .words = imatrix_words,
+     .help = "importance of the columns: a file of llama-imatrix or of output.imatrix, or what "
+             "this job's calibration shows"},
     OVERRIDES_ROW(rtn_override_rows),
     END_ROW,
 };

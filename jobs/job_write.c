@@ -38,7 +38,7 @@ static rp_status add_scalar(const writer *w, rp_yaml *parent, const rp_option *r
     if (text == NULL) {
         goto out;
     }
-    if (row->type == RP_OPTION_PATH && *text != '/') {
+    if (row->type == RP_OPTION_PATH && *text != '/' && !rp_option_is_word(row, text)) {
         folder = getcwd(NULL, 0);
         if (folder == NULL) {
             st = RP_FAIL(RP_ERR_IO, "cannot find the working folder");

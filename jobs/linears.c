@@ -156,7 +156,8 @@ static bool needs_statistics(const rp_linear *linear)
     const rp_solver *solver = rp_solver_find(rp_method_name(linear->choice.method));
 
     return !linear->choice.is_dense &&
-           ((solver != NULL && solver->needs_gram) || linear->choice.drift != RP_DRIFT_NONE);
+           ((solver != NULL && solver->needs_gram) || linear->choice.drift != RP_DRIFT_NONE ||
+            linear->choice.weighs_by_own_sums);
 }
 
 /* The types of all GGUF outputs. Statistics say how much each column matters, as an imatrix does.
@@ -172,7 +173,8 @@ static rp_status choose_types(rp_linears *linears, const rp_job *job, const rp_w
     for (int64_t i = 0; i < n; i++) {
         const rp_linear *linear = rp_linears_find(linears, rp_weights_at(weights, i)->name);
         is_kept[i] = linear != NULL && linear->choice.is_dense;
-        has_imatrix = has_imatrix || (linear != NULL && needs_statistics(linear));
+        has_imatrix = has_imatrix || (linear != NULL &&
+                                      (needs_statistics(linear) || linear->choice.imatrix != NULL));
     }
     for (int64_t k = 0; k < job->output.formats.n; k++) {
         const rp_output_format *format = &job->output.formats.items[k];
@@ -218,6 +220,7 @@ rp_status rp_linears_create(rp_linears *out, const rp_job *job, const rp_weights
         return RP_FAIL(RP_ERR_CONFIG, "output.formats: at most %d, got %lld", RP_MAX_OUTPUTS,
                        (long long)job->output.formats.n);
     }
+    linears.needs_calibration = job->output.imatrix != NULL;
     RP_TRY(rp_calloc(&linears.items, (size_t)linears.n, sizeof(*linears.items)));
     for (int64_t i = 0; i < linears.n; i++) {
         RP_TRY(fill(&linears.items[i], job, config, i / RP_SLOT_LINEARS,

@@ -279,6 +279,11 @@ void rp_option_describe(const rp_option *row, char *out, size_t out_bytes)
     out[n] = '\0';
 }
 
+bool rp_option_is_word(const rp_option *row, const char *text)
+{
+    return find_word(row->words, text) != NULL;
+}
+
 static rp_status fail_value(const rp_option *row, const char *text)
 {
     const char *near = rp_words_suggest(row->words, text);
@@ -369,7 +374,7 @@ static rp_status check_string(const char **out, const rp_option *row, const char
     if (*text == '\0') {
         return RP_FAIL(RP_ERR_USAGE, "want %s, got an empty one", type_names[row->type]);
     }
-    if (row->words != NULL && word == NULL) {
+    if (row->type != RP_OPTION_PATH && row->words != NULL && word == NULL) {
         return fail_value(row, text);
     }
     *out = word != NULL ? word->word : text;

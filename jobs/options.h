@@ -28,8 +28,8 @@ typedef enum rp_option_type {
     RP_OPTION_SECONDS,  /* double: 90, 45m, 1h30m, 01:30:00, 2-12:00:00 */
     RP_OPTION_WORD,     /* int64_t: the value of one of `words` */
     RP_OPTION_STRING,   /* char *, NULL when not given; with `words` one of them */
-    RP_OPTION_PATH,     /* char *: a file or folder, relative to the working folder */
-    RP_OPTION_STRINGS,  /* rp_string_list; with `words` each one of them */
+    RP_OPTION_PATH,    /* char *: a file or folder, relative to the working folder; or of `words` */
+    RP_OPTION_STRINGS, /* rp_string_list; with `words` each one of them */
     /* Job files only: */
     RP_OPTION_SECTION,  /* a struct, described by `rows` */
     RP_OPTION_ITEMS,    /* {T *items; int64_t n}: a list of mappings, each described by `rows` */
@@ -74,6 +74,8 @@ RP_CHECKED rp_status rp_options_set_defaults(const rp_option *rows, void *object
 /* Local. The field as text that rp_option_set reads back to the same value; caller frees; NULL when
  * there is none. */
 RP_CHECKED rp_status rp_option_format(char **out, const rp_option *row, const void *object);
+/* Local. Is the text one of the row's words. */
+bool rp_option_is_word(const rp_option *row, const char *text);
 /* Local. The row by name, or NULL. */
 const rp_option *rp_options_find(const rp_option *rows, const char *name);
 /* Local. The name of a row (or the word of a list) most like `name`, or NULL when none is near. */

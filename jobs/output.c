@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "jobs/importance.h"
 #include "methods/solver.h"
 #include "mpi/file.h"
 
@@ -92,7 +93,7 @@ out:
 }
 
 /* Rows are taken a few at a time, so that they stay in the cache from the file to their codes. */
-static rp_status solve_rtn(const rp_store_item *item, const rp_weights *weights, int64_t row0,
+static rp_status solve_rtn(const rp_store_item *item, const rp_session *s, int64_t row0,
                            int64_t nrows, rp_form *out)
 {
     rp_status st = RP_OK;
@@ -100,13 +101,14 @@ static rp_status solve_rtn(const rp_store_item *item, const rp_weights *weights,
     const int64_t step = RP_MAX(CACHED_ELEMS / cols, 1);
     float *w = NULL;
     rp_form form = {0};
-    rp_solver_task task = {.grid = &item->linear->grid[item->form]};
+    rp_solver_task task = {.grid = &item->linear->grid[item->form],
+                           .importance = rp_importance_of_linear(s->importance, item->linear)};
 
     RP_TRY(rp_alloc_array(&w, (size_t)(RP_MIN(step, nrows) * cols), sizeof(*w)));
     RP_TRY(rp_form_create_codes(&form, task.grid, nrows, cols));
     for (int64_t r = 0; r < nrows; r += step) {
         rp_form rows = rp_form_view_rows(&form, r, RP_MIN(step, nrows - r));
-        RP_TRY(rp_weights_read_f32(weights, item->info, row0 + r, rows.rows, w));
+        RP_TRY(rp_weights_read_f32(s->weights, item->info, row0 + r, rows.rows, w));
         task.w = w;
         task.out = &rows;
         rp_solver_rtn.solve(&task);
@@ -125,7 +127,7 @@ rp_status rp_store_get_form(const rp_store_item *item, rp_session *session, int6
     char name[160];
 
     if (session->checkpoint == NULL) {
-        return solve_rtn(item, session->weights, row0, nrows, out);
+        return solve_rtn(item, session, row0, nrows, out);
     }
     rp_linear_unit(name, sizeof(name), item->linear, item->form);
     return rp_checkpoint_get_form(session->checkpoint, name, row0, nrows, out);
@@ -182,7 +184,7 @@ static void reorder_rows(char *dst, const char *src, int64_t rows, rp_gguf_row_o
     }
 }
 
-static rp_status make_gguf(unit *u, const rp_weights *weights, void *dst)
+static rp_status make_gguf(unit *u, const rp_session *s, void *dst)
 {
     rp_status st = RP_OK;
     const rp_store_item *item = u->item;
@@ -193,7 +195,7 @@ static rp_status make_gguf(unit *u, const rp_weights *weights, void *dst)
 
     if (item->info->ndim < 2) { /* vectors are F32 */
         RP_TRY(rp_alloc(&rows, (size_t)item_rows(item) * sizeof(float)));
-        RP_TRY(make_dense(u, weights, RP_F32, item->order.head_rows > 0 ? (void *)rows : dst));
+        RP_TRY(make_dense(u, s->weights, RP_F32, item->order.head_rows > 0 ? (void *)rows : dst));
         if (item->order.head_rows > 0) {
             reorder_rows(dst, rows, item_rows(item), item->order, sizeof(float));
         }
@@ -205,8 +207,10 @@ static rp_status make_gguf(unit *u, const rp_weights *weights, void *dst)
     }
     if (item->form == RP_FORM_NONE) {
         RP_TRY(rp_form_create_dense(&dense, u->nrows, item_cols(item)));
-        RP_TRY(rp_weights_read_f32(weights, item->info, u->row0, u->nrows, dense.values));
-        RP_TRY(rp_gguf_encode_rows(item->block, &dense, 0, u->nrows, NULL, target));
+        RP_TRY(rp_weights_read_f32(s->weights, item->info, u->row0, u->nrows, dense.values));
+        RP_TRY(rp_gguf_encode_rows(item->block, &dense, 0, u->nrows,
+                                   rp_importance_of_tensor(s->importance, item->info->name),
+                                   target));
     } else {
         RP_TRY(rp_gguf_encode_rows(item->block, &u->form, 0, u->nrows, NULL, target));
     }
@@ -241,7 +245,7 @@ static rp_status make_unit(const writer *w, unit *u)
             RP_TRY(
                 w->store->container->encode(&w->store->container_opts, &u->form, p, u->bytes[p]));
         } else if (item->block != NULL) {
-            RP_TRY(make_gguf(u, w->s->weights, u->bytes[p]));
+            RP_TRY(make_gguf(u, w->s, u->bytes[p]));
         } else if (item->form == RP_FORM_NONE && item->dtype == item->info->dtype &&
                    item->info->is_dense) {
             RP_TRY(rp_weights_read_rows(w->s->weights, item->info, u->row0, u->nrows, u->bytes[p]));

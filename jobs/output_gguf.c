@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "formats/gguf.h"
+#include "jobs/importance.h"
 #include "jobs/output.h"
 
 static const char *base_name(const char *path)
@@ -12,6 +13,26 @@ static const char *base_name(const char *path)
     const char *slash = strrchr(path, '/');
 
     return slash == NULL || slash[1] == '\0' ? path : slash + 1;
+}
+
+/* Where the importance of columns came from, as llama-quantize says it. */
+static rp_status put_imatrix_keys(rp_gguf_writer *writer, const rp_session *s)
+{
+    rp_status st = RP_OK;
+    const char *path = NULL;
+    const rp_imatrix *file = rp_importance_file(s->importance, &path);
+
+    if (file == NULL) {
+        return RP_OK;
+    }
+    RP_TRY(rp_gguf_put_string(writer, "quantize.imatrix.file", base_name(path)));
+    if (file->n_datasets > 0) {
+        RP_TRY(rp_gguf_put_string(writer, "quantize.imatrix.dataset", file->datasets[0]));
+    }
+    RP_TRY(rp_gguf_put_u32(writer, "quantize.imatrix.entries_count", (uint32_t)file->n));
+    RP_TRY(rp_gguf_put_u32(writer, "quantize.imatrix.chunks_count", (uint32_t)file->chunk_count));
+out:
+    return st;
 }
 
 static rp_status put_keys(rp_gguf_writer *writer, const rp_session *s, int32_t file_type)
@@ -25,6 +46,7 @@ static rp_status put_keys(rp_gguf_writer *writer, const rp_session *s, int32_t f
     RP_TRY(rp_tokenizer_open(&tokenizer, dir));
     RP_TRY(rp_gguf_load_tokenizer_config(&tokenizer_config, dir));
     RP_TRY(rp_gguf_put_tokenizer(writer, s->config, tokenizer, tokenizer_config));
+    RP_TRY(put_imatrix_keys(writer, s));
 out:
     json_decref(tokenizer_config);
     rp_tokenizer_destroy(&tokenizer);

@@ -6,14 +6,15 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "jobs/importance.h"
 #include "jobs/output.h"
 
 /* Values compared at a time: half of a second-level cache each. */
 #define CHUNK_ELEMS ((int64_t)128 << 10)
 
 /* Values as a dense tensor of the file's type holds them. */
-static rp_status store_and_read(const rp_store_item *item, int64_t nrows, int64_t cols,
-                                float *values)
+static rp_status store_and_read(const rp_store_item *item, const rp_session *s, int64_t nrows,
+                                int64_t cols, float *values)
 {
     rp_status st = RP_OK;
     const rp_dtype dtype = item->block != NULL ? RP_F32 : item->dtype;
@@ -22,7 +23,9 @@ static rp_status store_and_read(const rp_store_item *item, int64_t nrows, int64_
 
     if (item->block != NULL && item->info->ndim > 1) {
         RP_TRY(rp_alloc(&stored, (size_t)nrows * rp_gguf_row_bytes(item->block, cols)));
-        RP_TRY(rp_gguf_encode_rows(item->block, &form, 0, nrows, NULL, stored));
+        RP_TRY(rp_gguf_encode_rows(item->block, &form, 0, nrows,
+                                   rp_importance_of_tensor(s->importance, item->info->name),
+                                   stored));
         rp_gguf_decode_rows(item->block, stored, nrows, cols, values);
     } else if (dtype != RP_F32) {
         RP_TRY(rp_alloc(&stored, (size_t)(nrows * cols) * rp_dtype_bytes(dtype)));
@@ -44,13 +47,13 @@ static rp_status expected_rows(const rp_store_item *item, rp_session *s, int64_t
 
     if (item->form == RP_FORM_NONE) {
         RP_TRY(rp_weights_read_f32(s->weights, item->info, row0, nrows, out));
-        RP_TRY(store_and_read(item, nrows, cols, out));
+        RP_TRY(store_and_read(item, s, nrows, cols, out));
         return RP_OK;
     }
     RP_TRY(rp_store_get_form(item, s, row0, nrows, &form));
     rp_form_decode_rows(&form, 0, nrows, out);
     if (!item->is_container && (item->block == NULL || rp_gguf_grid_ops(item->block) == NULL)) {
-        RP_TRY(store_and_read(item, nrows, cols, out)); /* a dense tensor of decoded values */
+        RP_TRY(store_and_read(item, s, nrows, cols, out)); /* a dense tensor of decoded values */
     }
 out:
     rp_form_destroy(&form);

@@ -105,6 +105,12 @@ static void fill_choice(rp_linear_choice *out, const rp_recipe_step *step,
     out->drift = (rp_drift_mode)step->drift;
     out->block_size = step->block_size;
     out->sweeps = step->sweeps;
+    out->weighs_by_own_sums =
+        step->imatrix != NULL && strcmp(step->imatrix, RP_IMATRIX_CALIBRATION) == 0;
+    if (step->imatrix != NULL && strcmp(step->imatrix, RP_IMATRIX_NONE) != 0 &&
+        !out->weighs_by_own_sums) {
+        out->imatrix = step->imatrix;
+    }
 }
 
 rp_status rp_recipe_match(rp_linear_choice *out, const rp_job *job, const char *module)

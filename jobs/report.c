@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "formats/json.h"
+#include "jobs/importance.h"
 #include "jobs/model_card.h"
 #include "jobs/print.h"
 #include "jobs/report_html.h"
@@ -291,7 +292,7 @@ static rp_status make_report(json_t **out, const rp_session *s, const rp_results
     RP_TRY(model_name(&name, job->model));
     *out = json_pack("{s:i, s:s, s:s, s:o, s:s?, s:s?, s:i, s:i, s:s, s:f, s:I, s:I, s:I, s:I, "
                      "s:I, s:I, s:o, s:o, "
-                     "s:o, s:o, s:o}",
+                     "s:o, s:o, s:o, s:o}",
                      "version", REPORT_VERSION, "program", "rankpress " RP_VERSION, "model",
                      job->model, "model_name", name, "calibration_text", job->calibration.text,
                      "evaluation_text", job->evaluate.text, "ranks", rp_comm_nranks(s->comm),
@@ -300,7 +301,8 @@ static rp_status make_report(json_t **out, const rp_session *s, const rp_results
                      "planned_bytes_per_rank", (json_int_t)results->planned_bytes, "fallbacks",
                      (json_int_t)results->n_fallbacks, "damped", (json_int_t)results->n_damped,
                      "drift_kept", (json_int_t)results->n_drift_kept, "kept_dense",
-                     (json_int_t)results->n_kept_dense, "source", source_json(results), "outputs",
+                     (json_int_t)results->n_kept_dense, "imatrix",
+                     rp_importance_report(s->importance), "source", source_json(results), "outputs",
                      outputs_json(s, results), "gates", gates_json(s, results), "phases",
                      phases_json(c), "layers", json_deep_copy(facts));
     RP_TRY(rp_json_made(*out));

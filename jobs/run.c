@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "jobs/calibrate.h"
 #include "jobs/evaluate.h"
+#include "jobs/importance.h"
 #include "jobs/out_folder.h"
 #include "jobs/output.h"
 #include "jobs/plan.h"
@@ -228,12 +229,14 @@ static rp_status run_stages(run *r)
     RP_TRY(prepare_evaluation(r));
     RP_TRY(rp_stop_install());
     RP_TRY(rp_out_folder_open(s, plan.disk_bytes));
+    rp_importance_warn(s->importance);
     RP_TRY(is_done_before(&is_done, s));
     if (is_done) {
         return rp_agree(s->comm, rp_report_judge_again(s));
     }
     if (s->checkpoint != NULL) {
         RP_TRY(rp_calibrate(s));
+        RP_TRY(rp_importance_write(s));
     }
     RP_TRY(write_outputs(r));
     RP_TRY(evaluate_all(r));

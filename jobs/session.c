@@ -2,6 +2,7 @@
 #include "jobs/session.h"
 
 #include "jobs/environ.h"
+#include "jobs/importance.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -61,6 +62,7 @@ static rp_status open_local(rp_session *s)
     RP_TRY(rp_weights_open(&s->weights, job->model));
     s->config = rp_weights_config(s->weights);
     RP_TRY(rp_linears_create(&s->linears, job, s->weights));
+    RP_TRY(rp_importance_create(&s->importance, s));
     if (job->evaluate.text != NULL || s->linears.needs_calibration) {
         RP_TRY(rp_tokenizer_open(&s->tokenizer, job->model));
     }
@@ -86,6 +88,7 @@ void rp_session_close(rp_session *session)
 {
     rp_checkpoint_close(&session->checkpoint);
     rp_lock_release(&session->lock);
+    rp_importance_destroy(&session->importance);
     rp_linears_destroy(&session->linears);
     rp_exec_destroy(&session->exec);
     rp_tokenizer_destroy(&session->tokenizer);

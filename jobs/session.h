@@ -44,6 +44,7 @@ typedef struct rp_session {
     const rp_model_config *config;
     rp_tokenizer *tokenizer;
     rp_linears linears;
+    struct rp_importance *importance; /* of the linears' columns */
     rp_lock *lock;
     rp_checkpoint *checkpoint; /* NULL: the job needs none */
     rp_walltime walltime;

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "jobs/drift.h"
+#include "jobs/importance.h"
 #include "methods/solver.h"
 #include "sharding/gram.h"
 
@@ -351,6 +352,7 @@ static void solve_queued(void *ctx, int64_t index, int thread)
     rp_solver_task task = {
         .grid = &a->linear->grid[tile->form],
         .factor = a->solver->needs_gram ? &solver->factor : NULL,
+        .importance = rp_importance_of_linear(solver->session->importance, a->linear),
         .block_cols = a->linear->choice.block_size,
         .sweeps = rp_linear_sweeps(a->linear, tile->form),
         .w = (a->target != NULL ? a->target : solver->slots[a->linear->slot]) +

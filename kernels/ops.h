@@ -72,6 +72,8 @@ typedef struct rp_kernel_ops {
     /* max_abs [cols] = max(max_abs, max over rows of |x|). Returns the row of the first non-finite
      * value, or -1. */
     int64_t (*max_abs)(const rp_exec *exec, rp_cmat x, float *max_abs);
+    /* sum [cols] = sum over rows of x^2, in f64, row by row. */
+    void (*square_sums)(const rp_exec *exec, rp_cmat x, double *sum);
     /* sum [cols * cols] i64, lower triangle: += llrint((x^T x)_ij * 2^(shift - e_i - e_j)), held
      * within +-2^51. The f32 product is over exactly these rows (one calibration block).
      * sharding/gram.h has the bound that keeps it from overflowing. */

@@ -17,6 +17,7 @@ void rp_attention_cpu(const rp_exec *exec, const rp_attention_shape *shape, rp_m
                       rp_cmat k, rp_cmat v);
 void rp_silu_mul_cpu(const rp_exec *exec, rp_mat out, rp_cmat gate, rp_cmat up);
 int64_t rp_max_abs_cpu(const rp_exec *exec, rp_cmat x, float *max_abs);
+void rp_square_sums_cpu(const rp_exec *exec, rp_cmat x, double *sum);
 void rp_gram_add_cpu(const rp_exec *exec, rp_cmat x, const int *exponent, int shift, int64_t *sum);
 void rp_cross_add_cpu(const rp_exec *exec, rp_cmat a, rp_cmat b, const int *row_exponent,
                       const int *col_exponent, int shift, int64_t *sum);

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdatomic.h>
 
-enum { ROW_TILE = 32, LOSS_ROW_TILE = 4, MAX_ABS_TILE = 128 };
+enum { ROW_TILE = 32, LOSS_ROW_TILE = 4, MAX_ABS_TILE = 128, SQUARES_TILE = 128 };
 
 typedef struct norm_ctx {
     rp_mat y;
@@ -204,6 +204,39 @@ int64_t rp_max_abs_cpu(const rp_exec *exec, rp_cmat x, float *max_abs)
 
     rp_pool_run(exec->pool, RP_DIV_UP(x.cols, MAX_ABS_TILE), max_abs_tile, &ctx);
     return ctx.bad_row < x.rows ? ctx.bad_row : -1;
+}
+
+typedef struct square_sums_ctx {
+    rp_cmat x;
+    double *sum;
+} square_sums_ctx;
+
+RP_CLONES static void add_squares(double *sum, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        sum[i] += (double)x[i] * (double)x[i];
+    }
+}
+
+static void square_sums_tile(void *arg, int64_t tile, int thread)
+{
+    const square_sums_ctx *ctx = arg;
+    const int64_t col = tile * SQUARES_TILE;
+    const int64_t cols = RP_MIN(SQUARES_TILE, ctx->x.cols - col);
+    double acc[SQUARES_TILE] = {0};
+
+    (void)thread;
+    for (int64_t r = 0; r < ctx->x.rows; r++) {
+        add_squares(acc, ctx->x.data + r * ctx->x.ld + col, cols);
+    }
+    memcpy(ctx->sum + col, acc, (size_t)cols * sizeof(*acc));
+}
+
+void rp_square_sums_cpu(const rp_exec *exec, rp_cmat x, double *sum)
+{
+    square_sums_ctx ctx = {.x = x, .sum = sum};
+
+    rp_pool_run(exec->pool, RP_DIV_UP(x.cols, SQUARES_TILE), square_sums_tile, &ctx);
 }
 
 typedef struct loss_ctx {

@@ -114,6 +114,51 @@ PYTHON
     "$rankpress" inspect "$booklm" | grep -q 'model.norm.weight .*512 B  \[256\]'
 }
 
+# matrix FILE CHUNKS VALUE...: an importance matrix of one tensor, as llama-imatrix's older files
+matrix() {
+    python3 - "$@" <<'END'
+import struct, sys
+name = b"blk.0.attn_q.weight"
+chunks, values = int(sys.argv[2]), [float(v) for v in sys.argv[3:]]
+with open(sys.argv[1], "wb") as f:
+    f.write(struct.pack("<ii", 1, len(name)) + name + struct.pack("<ii", chunks, len(values)))
+    f.write(struct.pack(f"<{len(values)}f", *(v * chunks for v in values)))
+    f.write(struct.pack("<ii", chunks, 4) + b"text")
+END
+}
+
+@test "imatrix: merge adds sums and counts, show says what is in the file" {
+    cd "$BATS_TEST_TMPDIR"
+    matrix a.dat 1 1 2 3 4
+    matrix b.dat 3 5 2 3 8
+    "$rankpress" imatrix merge ab.gguf a.dat b.dat | grep -qF '1 tensors, 4 chunks of 512 tokens'
+    "$rankpress" imatrix merge back.dat ab.gguf
+    for file in ab.gguf back.dat; do
+        "$rankpress" imatrix show "$file" --json >show.json
+        python3 - <<'END'
+import json
+tensor = json.load(open("show.json"))["tensors"][0]
+assert tensor["tensor"] == "blk.0.attn_q.weight" and tensor["n"] == 4, tensor
+assert (tensor["min"], tensor["max"], tensor["sum"]) == (2, 7, 16), tensor
+END
+    done
+    "$rankpress" imatrix show ab.gguf | grep -qE '^ +0  attn_q +16\.0000 +2\.0000 +7\.0000 +4\.0000'
+}
+
+@test "imatrix: what is wrong is refused, and no file is replaced" {
+    cd "$BATS_TEST_TMPDIR"
+    matrix a.dat 1 1 2
+    matrix b.dat 1 1 2 3
+    refused 64 'imatrix: want show or merge, got "print"' imatrix print a.dat
+    refused 64 'imatrix show: want one FILE, got 2 operands' imatrix show a.dat b.dat
+    refused 64 'imatrix merge: want OUT and at least one IN' imatrix merge a.dat
+    refused 64 'imatrix merge: OUT comes first, and a.dat exists' imatrix merge a.dat b.dat
+    refused 65 'b.dat: entry blk.0.attn_q.weight: 3 values' imatrix merge new.gguf a.dat b.dat
+    refused 65 '/nonexistent: cannot open' imatrix show /nonexistent
+    refused 65 "$root/README.md: not an importance matrix" imatrix show "$root/README.md"
+    [ ! -e new.gguf ]
+}
+
 @test "inspect: what is no such file is refused" {
     refused 65 '/nonexistent: cannot open' inspect /nonexistent
     printf 'GGUF' >"$BATS_TEST_TMPDIR/cut.gguf"

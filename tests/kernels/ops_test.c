@@ -307,6 +307,24 @@ static void max_abs_raises_and_finds_bad_rows(void **state)
     free(x);
 }
 
+static void square_sums_are_exact_sums_in_order(void **state)
+{
+    enum { ROWS = 50, COLS = 300, LD = 310 };
+    float *x = random_floats(ROWS * LD, 16, 1.0F);
+    double sum[COLS];
+
+    (void)state;
+    rp_kernels_cpu()->square_sums(three_threads, rp_cmat_of(x, ROWS, COLS, LD), sum);
+    for (int c = 0; c < COLS; c++) {
+        double want = 0;
+        for (int r = 0; r < ROWS; r++) {
+            want += (double)x[r * LD + c] * (double)x[r * LD + c];
+        }
+        assert_true(sum[c] == want);
+    }
+    free(x);
+}
+
 static void gram_at(rp_exec *const *execs, int64_t rows, int64_t cols)
 {
     float *x = random_floats(rows * cols, 15, 1.0F);
@@ -420,6 +438,7 @@ int main(void)
         cmocka_unit_test(attention_is_causal_softmax),
         cmocka_unit_test(silu_mul_gates),
         cmocka_unit_test(max_abs_raises_and_finds_bad_rows),
+        cmocka_unit_test(square_sums_are_exact_sums_in_order),
         cmocka_unit_test(gram_adds_the_lower_triangle),
         cmocka_unit_test(bf16_gram_is_of_rounded_inputs),
         cmocka_unit_test(gram_rounds_to_nearest_even_and_holds_the_bound),
