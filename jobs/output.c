@@ -379,6 +379,7 @@ static rp_status write_files(rp_store *store, writer *w, rp_file **files)
     rp_session *s = w->s;
     rp_status local = RP_OK;
     double start = rp_clock_seconds();
+    double fsync_seconds = 0;
 
     for (int64_t f = 0; f < store->n_files && st == RP_OK; f++) {
         st = rp_file_create(&files[f], s->comm, store->files[f].path, store->files[f].total_bytes);
@@ -391,15 +392,8 @@ static rp_status write_files(rp_store *store, writer *w, rp_file **files)
         local = write_units(w, files);
     }
     rp_session_lap(s, RP_PHASE_WRITE, &start);
-    local = rp_agree(s->comm, local); /* one file's failure removes them all */
-    for (int64_t f = 0; f < store->n_files; f++) {
-        double fsync_seconds = 0;
-        if (files[f] != NULL) {
-            const rp_status finished = rp_file_finish(&files[f], local, &fsync_seconds);
-            local = local == RP_OK ? finished : local;
-        }
-        s->seconds[RP_PHASE_FSYNC] += fsync_seconds;
-    }
+    local = rp_files_finish(files, store->n_files, s->comm, local, &fsync_seconds);
+    s->seconds[RP_PHASE_FSYNC] += fsync_seconds;
     return local;
 }
 

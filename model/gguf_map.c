@@ -294,7 +294,6 @@ static rp_status read_arch(rp_model_config *out, const rp_gguf *gguf)
 {
     rp_status st = RP_OK;
     char *name = NULL;
-    int64_t split_count = 1;
 
     RP_TRY(rp_gguf_get_string(&name, gguf, "general.architecture", true));
     for (const rp_arch *arch = rp_arch_table(); arch->model_type != NULL && out->arch == NULL;
@@ -304,12 +303,6 @@ static rp_status read_arch(rp_model_config *out, const rp_gguf *gguf)
     if (out->arch == NULL) {
         st = RP_FAIL(RP_ERR_FORMAT, "%s: key general.architecture: %.64s is not supported",
                      rp_gguf_path(gguf), name);
-        goto out;
-    }
-    RP_TRY(rp_gguf_get_int(&split_count, gguf, "split.count", false));
-    if (split_count > 1) {
-        st = RP_FAIL(RP_ERR_FORMAT, "%s: one of %" PRId64 " parts of a split model: merge them",
-                     rp_gguf_path(gguf), split_count);
     }
 out:
     free(name);

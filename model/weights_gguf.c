@@ -55,7 +55,7 @@ static int64_t cols_of(const rp_gguf_tensor *t)
 static rp_status add_weight(gguf_weights *w, const rp_gguf_tensor *t, const rp_model_config *config)
 {
     gguf_weight *weight = &w->weights[w->n_weights];
-    const char *path = rp_gguf_path(w->gguf);
+    const char *path = rp_gguf_part_path(w->gguf, t->part);
 
     if (strcmp(t->name, RP_GGUF_ROPE_FREQS) == 0) {
         return RP_OK;
@@ -134,8 +134,7 @@ static const char *file_of(const void *state, int64_t index)
 {
     const gguf_weights *w = state;
 
-    (void)index;
-    return rp_gguf_path(w->gguf);
+    return rp_gguf_part_path(w->gguf, w->weights[index].tensor->part);
 }
 
 /* Rows as they lie in the file, decoded; `scratch` holds their bytes when they need decoding. */
