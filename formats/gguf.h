@@ -162,6 +162,9 @@ size_t rp_gguf_writer_file_bytes(const rp_gguf_writer *writer);
 int rp_gguf_writer_part_count(const rp_gguf_writer *writer);
 const uint8_t *rp_gguf_writer_header(const rp_gguf_writer *writer, int index, size_t *header_bytes);
 size_t rp_gguf_writer_part_bytes(const rp_gguf_writer *writer, int index);
+/* Local. Where a file that was to be written as `path` is: there, or in parts (the first's path);
+ * NULL when it is not there. Caller frees. */
+RP_CHECKED rp_status rp_gguf_find_written(char **out, const char *path);
 /* Local. "PREFIX-00001-of-00003.gguf" for part 0 of 3. Caller frees. */
 RP_CHECKED rp_status rp_gguf_split_path(char **out, const char *prefix, int part, int n);
 

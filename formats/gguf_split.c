@@ -1,6 +1,7 @@
 /* Models split over several GGUF files, as llama.cpp names and reads them: NAME-00001-of-0000N.gguf
  * and so on, each with split.no (from 0), split.count and split.tensors.count; the model's own keys
  * are those of the first. */
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,41 @@ static rp_status split_name(char **prefix, int *n, const char *path)
     }
 out:
     free(again);
+    return st;
+}
+
+rp_status rp_gguf_find_written(char **out, const char *path)
+{
+    static const char end[] = ".gguf";
+    rp_status st = RP_OK;
+    const char *slash = strrchr(path, '/');
+    const char *name = slash == NULL ? path : slash + 1;
+    const size_t length = strlen(path);
+    char *dir = NULL;
+    char *prefix = NULL;
+    DIR *stream = NULL;
+    const struct dirent *entry = NULL;
+
+    *out = NULL;
+    if (rp_fs_exists(path) || length < sizeof(end) ||
+        strcmp(path + length - sizeof(end) + 1, end) != 0) {
+        return rp_fs_exists(path) ? rp_strdup(out, path) : RP_OK;
+    }
+    RP_TRY(rp_strprintf(&prefix, "%.*s-00001-of-", (int)(strlen(name) - sizeof(end) + 1), name));
+    RP_TRY(rp_strprintf(&dir, "%.*s", (int)(name - path), path));
+    stream = opendir(*dir == '\0' ? "." : dir);
+    while (stream != NULL && *out == NULL && (entry = readdir(stream)) != NULL) {
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0 &&
+            strlen(entry->d_name) == strlen(prefix) + 5 + sizeof(end) - 1) {
+            RP_TRY(rp_strprintf(out, "%s%s", dir, entry->d_name));
+        }
+    }
+out:
+    if (stream != NULL) {
+        (void)closedir(stream);
+    }
+    free(prefix);
+    free(dir);
     return st;
 }
 

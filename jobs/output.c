@@ -191,6 +191,9 @@ static rp_status make_gguf(unit *u, const rp_weights *weights, void *dst)
     char *rows = NULL;
     void *target = dst;
 
+    if (item->is_copy) {
+        return rp_weights_read_stored(weights, item->info, u->row0, u->nrows, dst);
+    }
     if (item->info->ndim < 2) { /* vectors are F32 */
         RP_TRY(rp_alloc(&rows, (size_t)item_rows(item) * sizeof(float)));
         RP_TRY(make_dense(u, weights, RP_F32, item->order.head_rows > 0 ? (void *)rows : dst));
@@ -450,6 +453,23 @@ void rp_store_destroy(rp_store **store)
     *store = NULL;
 }
 
+/* Rounding what is rounded already costs quality twice: only on demand. */
+static rp_status check_requantized(const rp_store *store, const rp_session *s)
+{
+    for (int64_t i = 0; i < store->n_items && !s->job->allow_requantize; i++) {
+        const rp_store_item *item = &store->items[i];
+        const bool is_quantised =
+            item->form != RP_FORM_NONE || (item->block != NULL && !item->block->is_float);
+        if (!item->info->is_dense && is_quantised && !item->is_copy) {
+            return RP_FAIL(RP_ERR_CONFIG,
+                           "%s: tensor %s is quantised already (%s): set allow_requantize: true "
+                           "to quantise it again",
+                           rp_weights_path(s->weights), item->info->name, item->info->stored_as);
+        }
+    }
+    return RP_OK;
+}
+
 rp_status rp_store_create(rp_store **out, const rp_session *session, int index)
 {
     rp_status st = RP_OK;
@@ -465,6 +485,7 @@ rp_status rp_store_create(rp_store **out, const rp_session *session, int index)
     RP_TRY(rp_strprintf(&store->work_path, "%s%s", store->path, is_file ? "" : ".part"));
     RP_TRY(is_file ? rp_store_lay_out_gguf(store, session)
                    : rp_store_lay_out_safetensors(store, session));
+    RP_TRY(check_requantized(store, session));
     for (int64_t f = 0; f < store->n_files; f++) {
         store->total_bytes += store->files[f].total_bytes;
     }

@@ -401,8 +401,16 @@ static rp_status read_scaling(rp_model_config *out, const rp_gguf *gguf)
         goto out;
     }
     rope->type = types[i].type;
+    /* of older files; and a factor alone is linear scaling, for llama.cpp */
+    RP_TRY(rp_gguf_get_float(&rope->factor, gguf, arch_key(key, arch, "rope.scale_linear"), false));
     RP_TRY(rp_gguf_get_float(&rope->factor, gguf, arch_key(key, arch, "rope.scaling.factor"),
                              rope->type != RP_ROPE_DEFAULT));
+    if (name == NULL && rope->factor != 0 && rope->factor != 1) {
+        rope->type = RP_ROPE_LINEAR;
+    }
+    if (rope->type == RP_ROPE_DEFAULT || rope->factor == 0) { /* llama.cpp's 0: none */
+        rope->factor = 1;
+    }
     RP_TRY(rp_gguf_get_float(&attn_factor, gguf, arch_key(key, arch, "rope.scaling.attn_factor"),
                              false));
     RP_TRY(rp_gguf_get_float(&rope->beta_fast, gguf,
