@@ -595,8 +595,8 @@ static const rp_option job_rows[] = {
      AT(recipe),
      .rows = method_rows,
      .item_bytes = sizeof(rp_recipe_step),
-     .is_required = true,
-     .help = "methods; the first that targets a linear has it"},
+     .help = "methods; the first that targets a linear has it; none: a conversion to GGUF or "
+             "safetensors"},
     {.name = "evaluate",
      .type = RP_OPTION_SECTION,
      AT(evaluate),

@@ -36,8 +36,8 @@ out:
 static rp_status prefix_of(char **out, const char *path)
 {
     const char *dot = strrchr(path, '.');
-    const size_t length = dot != NULL && strcmp(dot, ".gguf") == 0 ? (size_t)(dot - path)
-                                                                   : strlen(path);
+    const size_t length =
+        dot != NULL && strcmp(dot, ".gguf") == 0 ? (size_t)(dot - path) : strlen(path);
 
     return rp_strprintf(out, "%.*s", (int)length, path);
 }

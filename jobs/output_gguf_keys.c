@@ -15,8 +15,7 @@ static const char *base_name(const char *path)
     return slash == NULL || slash[1] == '\0' ? path : slash + 1;
 }
 
-static rp_status put_made_keys(rp_gguf_writer *writer, const rp_session *s,
-                               int32_t file_type)
+static rp_status put_made_keys(rp_gguf_writer *writer, const rp_session *s, int32_t file_type)
 {
     rp_status st = RP_OK;
     const char *dir = rp_weights_path(s->weights);
@@ -49,8 +48,7 @@ static bool is_of_tensors(const char *key)
     return false;
 }
 
-static rp_status put_source_keys(rp_gguf_writer *writer, const char *path,
-                                 int32_t file_type)
+static rp_status put_source_keys(rp_gguf_writer *writer, const char *path, int32_t file_type)
 {
     rp_status st = RP_OK;
     rp_gguf *gguf = NULL;
