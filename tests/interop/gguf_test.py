@@ -336,4 +336,5 @@ def main():
     print("gguf: " + ", ".join(facts))
 
 
-main()
+if __name__ == "__main__":
+    main()
