@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Every GGUF type and mix that `rankpress run` writes, in llama.cpp: it loads the file, and its logits
+at every position of some windows agree with our own forward pass over the same file.
+
+usage: llama_cpp_test.py --build DIR --data DIR [--peers]
+
+llama.cpp rounds activations to fp16 beside F16 weights, to bf16 beside BF16 and to 8 bits beside
+quantised ones. So each quantised file is also compared as what it decodes to, in an F32 file, where
+nothing is rounded: that shows that both read the same values.
+"""
+import argparse
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+try:
+    import numpy as np
+    import tokenizers
+
+    import llama
+except ImportError as missing:
+    print(f"skipped: {missing}")
+    sys.exit(77)
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MAX_KL = {"F32": 1e-4, "F16": 1e-4, "BF16": 1e-4}
+MAX_KL_QUANTISED = 1e-3
+EXACT = ("F32", "F16")  # types whose most likely token is compared, too
+MIN_TOP1 = 0.999
+TIE = 1e-3  # nats between the two most likely tokens
+N_WINDOWS = 2
+
+
+class Model:
+    def __init__(self, name, folder, text):
+        self.name, self.folder = name, folder
+        tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        ids = tokenizer.encode(text.read_text(encoding="utf-8")[:40_000]).ids
+        self.windows = [ids[i * llama.N_CTX:][:llama.N_CTX] for i in range(N_WINDOWS)]
+
+
+class Distance:
+    """Of llama.cpp's distribution from ours, over positions."""
+
+    def __init__(self, ours, theirs):
+        ours, theirs = llama.log_softmax(ours), llama.log_softmax(theirs)
+        second, first = np.partition(ours, -2)[:, -2:].T
+        apart = first - second > TIE
+        agree = ours.argmax(-1) == theirs.argmax(-1)
+        self.kl = float((np.exp(ours) * (ours - theirs)).sum(-1).mean())
+        self.top1 = float(agree[apart].mean())
+
+
+def call(*words, stdin=None):
+    result = subprocess.run([*map(str, words)], input=stdin, capture_output=True)
+    if result.returncode != 0:
+        sys.exit(f"{' '.join(map(str, words))}: {result.stderr.decode()}")
+    return result.stdout
+
+
+def write_job(folder, model, kind):
+    job = {"model": str(model.folder),
+           "output": {"dir": str(folder / "out"),
+                      "formats": [{"gguf": {"type": kind, "name": "model.gguf"}}]},
+           "recipe": [{"rtn": {"targets": ["Linear"], "ignore": ["lm_head"]}}]}
+    path = folder / "job.yaml"
+    path.write_text(json.dumps(job))
+    return path
+
+
+def types_of(program, folder, model):
+    """What the program lists when it is asked for a type that there is not."""
+    result = subprocess.run([program, "run", write_job(folder, model, "none")],
+                            capture_output=True, text=True)
+    listed = re.search(r"gguf\.type: want (.*), got", result.stderr)
+    assert listed, f"no list of types: {result.stderr}"
+    return re.split(r", | or ", listed[1])
+
+
+def distance(driver, path, windows):
+    ours, theirs = [], []
+    with llama.Model(path) as model:
+        for ids in windows:
+            theirs.append(model(ids))
+            raw = call(driver, "logits", path, stdin=np.array(ids, np.int32).tobytes())
+            ours.append(np.frombuffer(raw, np.float32).reshape(len(ids), -1))
+    return Distance(np.concatenate(ours), np.concatenate(theirs))
+
+
+def check(driver, path, model, kind, label):
+    d = distance(driver, path, model.windows)
+    limit = MAX_KL.get(kind, MAX_KL_QUANTISED)
+    assert d.kl <= limit, f"{model.name}, {label}: mean KL {d.kl:.2g} of {limit:.2g}"
+    assert kind not in EXACT or d.top1 >= MIN_TOP1, f"{model.name}, {label}: top-1 {d.top1:.4f}"
+    return d
+
+
+def check_type(program, driver, folder, model, kind):
+    """Largest KL of the file and of its decoded values."""
+    call(program, "run", "--quiet", write_job(folder, model, kind))
+    path, decoded = folder / "out" / "model.gguf", folder / "decoded.gguf"
+    kl = check(driver, path, model, kind, kind).kl
+    if kind in MAX_KL:
+        return kl, 0.0
+    call(driver, "write", model.folder, "F32", decoded, path)
+    return kl, check(driver, decoded, model, "F32", f"decoded {kind}").kl
+
+
+def check_model(program, driver, scratch, model):
+    worst = worst_decoded = 0.0
+    kinds = types_of(program, scratch, model)
+    for kind in kinds:
+        folder = scratch / f"{model.name}-{kind}"
+        folder.mkdir()
+        kl, decoded = check_type(program, driver, folder, model, kind)
+        worst, worst_decoded = max(worst, kl), max(worst_decoded, decoded)
+        for path in folder.rglob("*.gguf"):
+            path.unlink()
+    return (f"{model.name}: {len(kinds)} types, mean KL up to {worst:.1e}, "
+            f"of decoded values up to {worst_decoded:.1e}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--peers", action="store_true")
+    options = parser.parse_args()
+    program = options.build / "jobs" / "rankpress"
+    driver = options.build / "tests" / "interop" / "gguf_driver"
+    booklm = ROOT / "examples" / "models" / "booklm"
+    places = [("booklm", booklm, booklm / "heldout.txt"),
+              ("stories260K", options.data / "models" / "stories260K" / "hf",
+               options.data / "text" / "tinystories-train-head.txt")]
+    facts = []
+    with tempfile.TemporaryDirectory() as scratch, llama.quiet():
+        for name, folder, text in places:
+            if not (folder.exists() and text.exists()):
+                facts.append(f"{name} skipped: no {folder} or {text}")
+                continue
+            facts.append(check_model(program, driver, pathlib.Path(scratch),
+                                     Model(name, folder, text)))
+    print("; ".join(facts))
+
+
+main()
