@@ -1,5 +1,5 @@
-"""llama.cpp in this process, by the C interface (llama.h) that the xllamacpp wheel exports: logits of
-every position of a sequence, in fp32, which its server does not give."""
+"""llama.cpp in this process, by the C interface (llama.h) that the xllamacpp wheel exports: logits
+of every position of a sequence, in fp32, which its server does not give."""
 import contextlib
 import ctypes
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Every GGUF type and mix that `rankpress run` writes, in llama.cpp: it loads the file, and its logits
-at every position of some windows agree with our own forward pass over the same file.
+"""Every GGUF type and mix that `rankpress run` writes, in llama.cpp: it loads the file, and its
+logits at every position of some windows agree with our own forward pass over the same file.
 
 usage: llama_cpp_test.py --build DIR --data DIR [--peers]
 
@@ -9,10 +9,8 @@ quantised ones. So each quantised file is also compared as what it decodes to, i
 nothing is rounded: that shows that both read the same values.
 """
 import argparse
-import json
 import pathlib
-import re
-import subprocess
+import shutil
 import sys
 import tempfile
 
@@ -21,6 +19,7 @@ try:
     import tokenizers
 
     import llama
+    from program import Program, call
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -39,7 +38,8 @@ class Model:
         self.name, self.folder = name, folder
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         ids = tokenizer.encode(text.read_text(encoding="utf-8")[:40_000]).ids
-        self.windows = [ids[i * llama.N_CTX:][:llama.N_CTX] for i in range(N_WINDOWS)]
+        self.windows = [ids[i:i + llama.N_CTX]
+                        for i in range(0, N_WINDOWS * llama.N_CTX, llama.N_CTX)]
 
 
 class Distance:
@@ -52,32 +52,6 @@ class Distance:
         agree = ours.argmax(-1) == theirs.argmax(-1)
         self.kl = float((np.exp(ours) * (ours - theirs)).sum(-1).mean())
         self.top1 = float(agree[apart].mean())
-
-
-def call(*words, stdin=None):
-    result = subprocess.run([*map(str, words)], input=stdin, capture_output=True)
-    if result.returncode != 0:
-        sys.exit(f"{' '.join(map(str, words))}: {result.stderr.decode()}")
-    return result.stdout
-
-
-def write_job(folder, model, kind):
-    job = {"model": str(model.folder),
-           "output": {"dir": str(folder / "out"),
-                      "formats": [{"gguf": {"type": kind, "name": "model.gguf"}}]},
-           "recipe": [{"rtn": {"targets": ["Linear"], "ignore": ["lm_head"]}}]}
-    path = folder / "job.yaml"
-    path.write_text(json.dumps(job))
-    return path
-
-
-def types_of(program, folder, model):
-    """What the program lists when it is asked for a type that there is not."""
-    result = subprocess.run([program, "run", write_job(folder, model, "none")],
-                            capture_output=True, text=True)
-    listed = re.search(r"gguf\.type: want (.*), got", result.stderr)
-    assert listed, f"no list of types: {result.stderr}"
-    return re.split(r", | or ", listed[1])
 
 
 def distance(driver, path, windows):
@@ -98,27 +72,25 @@ def check(driver, path, model, kind, label):
     return d
 
 
-def check_type(program, driver, folder, model, kind):
-    """Largest KL of the file and of its decoded values."""
-    call(program, "run", "--quiet", write_job(folder, model, kind))
-    path, decoded = folder / "out" / "model.gguf", folder / "decoded.gguf"
-    kl = check(driver, path, model, kind, kind).kl
+def check_type(program, folder, model, kind):
+    """KL of the file and of its decoded values."""
+    path = program.quantise(folder, model.folder, {"type": kind})
+    kl = check(program.driver, path, model, kind, kind).kl
     if kind in MAX_KL:
         return kl, 0.0
-    call(driver, "write", model.folder, "F32", decoded, path)
-    return kl, check(driver, decoded, model, "F32", f"decoded {kind}").kl
+    decoded = folder / "decoded.gguf"
+    call(program.driver, "write", model.folder, "F32", decoded, path)
+    return kl, check(program.driver, decoded, model, "F32", f"decoded {kind}").kl
 
 
-def check_model(program, driver, scratch, model):
+def check_model(program, scratch, model):
     worst = worst_decoded = 0.0
-    kinds = types_of(program, scratch, model)
+    kinds = program.gguf_types(scratch, model.folder)
     for kind in kinds:
         folder = scratch / f"{model.name}-{kind}"
-        folder.mkdir()
-        kl, decoded = check_type(program, driver, folder, model, kind)
+        kl, decoded = check_type(program, folder, model, kind)
         worst, worst_decoded = max(worst, kl), max(worst_decoded, decoded)
-        for path in folder.rglob("*.gguf"):
-            path.unlink()
+        shutil.rmtree(folder)
     return (f"{model.name}: {len(kinds)} types, mean KL up to {worst:.1e}, "
             f"of decoded values up to {worst_decoded:.1e}")
 
@@ -129,8 +101,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--peers", action="store_true")
     options = parser.parse_args()
-    program = options.build / "jobs" / "rankpress"
-    driver = options.build / "tests" / "interop" / "gguf_driver"
+    program = Program(options.build)
     booklm = ROOT / "examples" / "models" / "booklm"
     places = [("booklm", booklm, booklm / "heldout.txt"),
               ("stories260K", options.data / "models" / "stories260K" / "hf",
@@ -141,8 +112,7 @@ def main():
             if not (folder.exists() and text.exists()):
                 facts.append(f"{name} skipped: no {folder} or {text}")
                 continue
-            facts.append(check_model(program, driver, pathlib.Path(scratch),
-                                     Model(name, folder, text)))
+            facts.append(check_model(program, pathlib.Path(scratch), Model(name, folder, text)))
     print("; ".join(facts))
 
 
