@@ -42,12 +42,12 @@ documented = set(re.findall(r"^\| `([^`]+)`", open(sys.argv[2]).read(), re.M))
 def fields(value, path):
     if isinstance(value, dict):
         for key, entry in value.items():
-            key = "*" if path in ("phases", "outputs[].linears") else key
+            key = "*" if path in ("phases", "outputs[].linears", "outputs[].types") else key
             yield from fields(entry, f"{path}.{key}" if path else key)
     elif isinstance(value, list):
         for entry in value:
             yield from fields(entry, path + "[]")
-    else:
+    elif value is not None or path in documented:  # else a section that is null as a whole
         yield path
 found = set(fields(json.load(open(sys.argv[1])), ""))
 assert found <= documented, found - documented
@@ -58,7 +58,9 @@ PYTHON
 }
 
 @test "plan: text and JSON, and sizes that come true" {
-    "$RANKPRESS" plan "$DIR/job.yaml" "output.dir=$DIR/other" | grep -q '^memory of a rank'
+    "$RANKPRESS" plan "$DIR/job.yaml" "output.dir=$DIR/other" >"$DIR/plan.txt"
+    grep -q '^memory of a rank' "$DIR/plan.txt"
+    grep -q '^    F32 [0-9]*, Q4_0 [0-9]*, ' "$DIR/plan.txt"
     "$RANKPRESS" plan "$DIR/job.yaml" "output.dir=$DIR/other" --json >"$DIR/plan.json"
     [ ! -e "$DIR/other" ]
     python3 - "$DIR" <<'PYTHON'
@@ -67,6 +69,9 @@ plan = json.load(open(sys.argv[1] + "/plan.json"))
 sizes = {os.path.basename(o["path"]): o["bytes"] for o in plan["outputs"]}
 assert sizes["model-Q4_0.gguf"] == os.path.getsize(sys.argv[1] + "/out/model-Q4_0.gguf")
 assert plan["memory_per_rank_bytes"]["total"] > 0
+output = plan["outputs"][0]
+assert len(output["tensors"]) == sum(output["types"].values()) and output["types"]["Q4_0"] > 0
+assert output["tensors"][0]["name"] == "output_norm.weight" and "types" not in plan["outputs"][1]
 PYTHON
 }
 
