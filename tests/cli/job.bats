@@ -1,5 +1,7 @@
 # A small job from plan to verify, as a person types it.
 
+bats_require_minimum_version 1.5.0
+
 setup_file() {
     root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
     export RANKPRESS=${RP_BUILD:-$root/build/release}/jobs/rankpress
@@ -129,4 +131,53 @@ PYTHON
     run "$RANKPRESS" run "$DIR/job.yaml" recipe.0.gptq.bits=3 --quiet
     [ "$status" = 78 ]
     [[ $output == *bits* ]]
+}
+
+# data FILE: the bytes of all tensors, without the header
+data() {
+    tail -c 200000 "$1"
+}
+
+@test "imatrix: the job's own, from the calibration and from the file that it writes" {
+    dir=$BATS_TEST_TMPDIR
+    options=('recipe=[{rtn: {imatrix: calibration}}]' output.imatrix=own.gguf 'output.formats=[{gguf: Q4_K_M}]')
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}" "output.dir=$dir/own"
+    "$RANKPRESS" imatrix show "$dir/own/own.gguf" | grep -q '28 tensors, 8 chunks of 64 tokens'
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}" "output.dir=$dir/file" \
+        "recipe.0.rtn.imatrix=$dir/own/own.gguf" output.imatrix=own.dat
+    cmp <(data "$dir/own/model-Q4_K_M.gguf") <(data "$dir/file/model-Q4_K_M.gguf")
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}" "output.dir=$dir/none" recipe.0.rtn.imatrix=none
+    ! cmp -s <(data "$dir/own/model-Q4_K_M.gguf") <(data "$dir/none/model-Q4_K_M.gguf")
+    "$RANKPRESS" inspect "$dir/file/model-Q4_K_M.gguf" | grep -q 'quantize.imatrix.file = own.gguf'
+    "$RANKPRESS" imatrix show "$dir/file/own.dat" | grep -q '28 tensors, 8 chunks of 512 tokens'
+}
+
+@test "imatrix: a missing entry is counted, one of another length is refused" {
+    dir=$BATS_TEST_TMPDIR
+    matrix() {
+        python3 - "$dir/a.dat" "$@" <<'PYTHON'
+import struct, sys
+name, n = sys.argv[2].encode(), int(sys.argv[3])
+open(sys.argv[1], "wb").write(struct.pack("<ii", 1, len(name)) + name + struct.pack(f"<ii{n}f", 1, n, *[1.0] * n))
+PYTHON
+    }
+    width=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["hidden_size"])' "$DIR/model/config.json")
+    options=("recipe=[{rtn: {imatrix: $dir/a.dat}}]" 'output.formats=[{gguf: Q4_0}]' "output.dir=$dir/out")
+    matrix blk.0.attn_q.weight "$((width + 1))"
+    run --separate-stderr "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}"
+    [ "$status" = 65 ]
+    [[ $stderr == *"a.dat: entry blk.0.attn_q.weight: $((width + 1)) values, but the model's tensor has $width columns" ]]
+    [ ! -e "$dir/out" ]
+    matrix blk.0.attn_q.weight "$width"
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}"
+    grep -q '"event":"no_importance","file":".*","tensors":27,"first":"blk.0.attn_k.weight"' "$dir"/out/log/*
+    python3 - "$dir/out/report.json" <<'PYTHON'
+import json, sys
+imatrix = json.load(open(sys.argv[1]))["imatrix"]
+assert (imatrix["entries"], imatrix["used"], imatrix["missing"]) == (1, 1, 27), imatrix
+PYTHON
+    run --separate-stderr "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}" "output.dir=$dir/other" \
+        'calibration={}' output.imatrix=x.gguf
+    [ "$status" = 78 ]
+    [[ $stderr == *"output.imatrix needs calibration.text" ]]
 }
