@@ -9,7 +9,7 @@
  * and values are noted as offsets until the buffer has its last address. Rules and limits are those
  * of ggml's src/gguf.cpp: among them, tensors lie in the order of their infos, with no gaps but
  * padding. */
-#include "formats/gguf.h"
+#include "formats/gguf_private.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,27 +24,13 @@
 #define MIN_TENSOR_BYTES 25 /* u64 length, one character, no dims, type, offset */
 #define FIRST_READ_BYTES ((size_t)1 << 16)
 
-struct rp_gguf {
-    char *path;
-    int fd; /* -1: parsed from memory */
-    size_t file_bytes;
-    uint32_t version;
-    size_t alignment;
-    uint8_t *header; /* the first `loaded` bytes of the file */
-    size_t loaded, capacity;
-    size_t header_bytes; /* up to the end of the tensor infos */
-    int64_t n_kvs, n_tensors;
-    rp_gguf_kv *kvs;           /* [n_kvs], file order */
-    const rp_gguf_kv **by_key; /* sorted */
-    rp_gguf_tensor *tensors;   /* [n_tensors], file order */
-    const rp_gguf_tensor **by_name;
-};
-
 typedef struct cursor {
     rp_gguf *gguf;
     size_t pos;
     const char *item; /* key or tensor being read, for messages */
     size_t *value_at; /* [n_kvs] offset of each value in the file */
+    size_t kv_capacity, value_capacity, tensor_capacity;
+    int64_t n_kvs, n_tensors; /* what the head says */
 } cursor;
 
 static const struct {
@@ -258,6 +244,28 @@ static rp_status take_value(cursor *c, rp_gguf_kv *kv, size_t *value_at)
     } else { /* at most 2^30 elements of 8 bytes: no overflow */
         RP_TRY(take_bytes(c, (size_t)count * value_types[kv->elem_type].nbytes, &at));
     }
+    kv->nbytes = c->pos - *value_at;
+out:
+    return st;
+}
+
+/* The table grows with what is read: a count that lies costs no memory. */
+static rp_status take_kv(cursor *c)
+{
+    rp_status st = RP_OK;
+    rp_gguf *g = c->gguf;
+    const size_t n = (size_t)g->n_kvs + 1;
+    rp_gguf_kv *kv = NULL;
+
+    RP_TRY(rp_grow(&g->kvs, &c->kv_capacity, n, sizeof(*g->kvs)));
+    RP_TRY(rp_grow(&c->value_at, &c->value_capacity, n, sizeof(*c->value_at)));
+    kv = &g->kvs[g->n_kvs];
+    memset(kv, 0, sizeof(*kv));
+    g->n_kvs++;
+    c->item = "keys";
+    RP_TRY(take_name(c, "key", g->n_kvs - 1, MAX_STRING_BYTES, &kv->key));
+    c->item = kv->key;
+    RP_TRY(take_value(c, kv, &c->value_at[g->n_kvs - 1]));
 out:
     return st;
 }
@@ -267,13 +275,10 @@ static rp_status take_kvs(cursor *c)
     rp_status st = RP_OK;
     rp_gguf *g = c->gguf;
 
-    for (int64_t i = 0; i < g->n_kvs; i++) {
-        rp_gguf_kv *kv = &g->kvs[i];
-        c->item = "keys";
-        RP_TRY(take_name(c, "key", i, MAX_STRING_BYTES, &kv->key));
-        c->item = kv->key;
-        RP_TRY(take_value(c, kv, &c->value_at[i]));
+    while (g->n_kvs < c->n_kvs) {
+        RP_TRY(take_kv(c));
     }
+    RP_TRY(rp_alloc_array(&g->by_key, (size_t)g->n_kvs, sizeof(*g->by_key)));
     for (int64_t i = 0; i < g->n_kvs; i++) {
         g->by_key[i] = &g->kvs[i];
     }
@@ -292,9 +297,15 @@ static rp_status read_alignment(rp_gguf *g)
 {
     rp_status st = RP_OK;
     int64_t alignment = RP_GGUF_ALIGNMENT;
+    const rp_gguf_kv *kv = rp_gguf_kv_find(g, "general.alignment");
 
+    if (kv != NULL && kv->type != RP_GGUF_U32) {
+        st = RP_FAIL(RP_ERR_FORMAT, "%s: key general.alignment: want u32, found %s", g->path,
+                     rp_gguf_value_type_name(kv->type));
+        goto out;
+    }
     RP_TRY(rp_gguf_get_int(&alignment, g, "general.alignment", false));
-    if (alignment <= 0 || alignment > UINT32_MAX || (alignment & (alignment - 1)) != 0) {
+    if (alignment <= 0 || (alignment & (alignment - 1)) != 0) {
         st = RP_FAIL(RP_ERR_FORMAT, "%s: key general.alignment: %lld is no power of two", g->path,
                      (long long)alignment);
         goto out;
@@ -391,6 +402,28 @@ out:
     return st;
 }
 
+rp_status rp_gguf_index_tensors(rp_gguf *g)
+{
+    rp_status st = RP_OK;
+
+    free(g->by_name);
+    g->by_name = NULL;
+    RP_TRY(rp_alloc_array(&g->by_name, (size_t)g->n_tensors, sizeof(*g->by_name)));
+    for (int64_t i = 0; i < g->n_tensors; i++) {
+        g->by_name[i] = &g->tensors[i];
+    }
+    qsort(g->by_name, (size_t)g->n_tensors, sizeof(*g->by_name), compare_names);
+    for (int64_t i = 1; i < g->n_tensors; i++) {
+        if (compare_names(&g->by_name[i - 1], &g->by_name[i]) == 0) {
+            st =
+                RP_FAIL(RP_ERR_FORMAT, "%s: tensor %s: occurs twice", g->path, g->by_name[i]->name);
+            goto out;
+        }
+    }
+out:
+    return st;
+}
+
 /* Offsets become those in the file; all data must be there (padding behind the last need not). */
 static rp_status place_tensors(cursor *c)
 {
@@ -407,16 +440,8 @@ static rp_status place_tensors(cursor *c)
             goto out;
         }
         t->offset += data_start;
-        g->by_name[i] = t;
     }
-    qsort(g->by_name, (size_t)g->n_tensors, sizeof(*g->by_name), compare_names);
-    for (int64_t i = 1; i < g->n_tensors; i++) {
-        if (compare_names(&g->by_name[i - 1], &g->by_name[i]) == 0) {
-            st =
-                RP_FAIL(RP_ERR_FORMAT, "%s: tensor %s: occurs twice", g->path, g->by_name[i]->name);
-            goto out;
-        }
-    }
+    RP_TRY(rp_gguf_index_tensors(g));
 out:
     return st;
 }
@@ -427,13 +452,19 @@ static rp_status take_tensors(cursor *c)
     rp_gguf *g = c->gguf;
     size_t end = 0;
 
-    for (int64_t i = 0; i < g->n_tensors; i++) {
-        RP_TRY(take_tensor(c, i, &g->tensors[i], end));
+    while (g->n_tensors < c->n_tensors) {
+        rp_gguf_tensor *t = NULL;
+        RP_TRY(rp_grow(&g->tensors, &c->tensor_capacity, (size_t)g->n_tensors + 1,
+                       sizeof(*g->tensors)));
+        t = &g->tensors[g->n_tensors];
+        memset(t, 0, sizeof(*t));
+        RP_TRY(take_tensor(c, g->n_tensors, t, end));
+        g->n_tensors++;
         /* both terms are below 2^63, and the sum is compared with the next offset */
-        end = round_up(end + g->tensors[i].nbytes, g->alignment);
+        end = round_up(end + t->nbytes, g->alignment);
         if (end > g->file_bytes + g->alignment) {
             st = RP_FAIL(RP_ERR_FORMAT, "%s: tensor %s: cut file: data ends behind byte %zu",
-                         g->path, g->tensors[i].name, g->file_bytes);
+                         g->path, t->name, g->file_bytes);
             goto out;
         }
     }
@@ -477,8 +508,8 @@ static rp_status take_head(cursor *c)
                      (g->version & 0xffffu) == 0 ? " (a big-endian file)" : "");
         goto out;
     }
-    RP_TRY(take_count(c, "tensors", MIN_TENSOR_BYTES, &g->n_tensors));
-    RP_TRY(take_count(c, "keys", MIN_KV_BYTES, &g->n_kvs));
+    RP_TRY(take_count(c, "tensors", MIN_TENSOR_BYTES, &c->n_tensors));
+    RP_TRY(take_count(c, "keys", MIN_KV_BYTES, &c->n_kvs));
 out:
     return st;
 }
@@ -489,11 +520,6 @@ static rp_status parse(rp_gguf *g)
     cursor c = {.gguf = g, .item = "header"};
 
     RP_TRY(take_head(&c));
-    RP_TRY(rp_calloc(&g->kvs, (size_t)g->n_kvs, sizeof(*g->kvs)));
-    RP_TRY(rp_calloc(&g->by_key, (size_t)g->n_kvs, sizeof(*g->by_key)));
-    RP_TRY(rp_calloc(&g->tensors, (size_t)g->n_tensors, sizeof(*g->tensors)));
-    RP_TRY(rp_calloc(&g->by_name, (size_t)g->n_tensors, sizeof(*g->by_name)));
-    RP_TRY(rp_calloc(&c.value_at, (size_t)g->n_kvs, sizeof(*c.value_at)));
     RP_TRY(take_kvs(&c));
     for (int64_t i = 0; i < g->n_kvs; i++) {
         g->kvs[i].data = g->header + c.value_at[i];
@@ -509,7 +535,7 @@ out:
     return st;
 }
 
-rp_status rp_gguf_open(rp_gguf **out, const char *path)
+rp_status rp_gguf_open_file(rp_gguf **out, const char *path)
 {
     rp_status st = RP_OK;
     rp_gguf *g = NULL;
@@ -560,7 +586,11 @@ void rp_gguf_close(rp_gguf **gguf)
     if (g == NULL) {
         return;
     }
-    for (int64_t i = 0; g->kvs != NULL && i < g->n_kvs; i++) {
+    for (int i = 0; i < g->n_more; i++) {
+        rp_gguf_close(&g->more[i]);
+    }
+    free(g->more);
+    for (int64_t i = 0; i < g->n_kvs; i++) {
         free(g->kvs[i].key);
         free(g->kvs[i].string_offset);
         free(g->kvs[i].string_bytes);
@@ -584,7 +614,12 @@ const char *rp_gguf_path(const rp_gguf *gguf)
 
 size_t rp_gguf_file_bytes(const rp_gguf *gguf)
 {
-    return gguf->file_bytes;
+    size_t nbytes = gguf->file_bytes;
+
+    for (int i = 0; i < gguf->n_more; i++) {
+        nbytes += gguf->more[i]->file_bytes;
+    }
+    return nbytes;
 }
 
 const uint8_t *rp_gguf_header(const rp_gguf *gguf, size_t *nbytes)
@@ -662,6 +697,9 @@ rp_status rp_gguf_read(const rp_gguf *gguf, const rp_gguf_tensor *tensor, size_t
                        size_t nbytes, void *dst)
 {
     RP_ASSERT(offset <= tensor->nbytes && nbytes <= tensor->nbytes - offset);
+    if (tensor->part > 0) {
+        gguf = gguf->more[tensor->part - 1];
+    }
     if (gguf->fd < 0) { /* the whole file is in memory */
         memcpy(dst, gguf->header + tensor->offset + offset, nbytes);
         return RP_OK;

@@ -46,6 +46,7 @@ typedef struct rp_gguf_kv {
     rp_gguf_value_type elem_type; /* of an array, else equal to type */
     int64_t count;                /* elements of an array, else 1 */
     const uint8_t *data;          /* numbers little-endian and unaligned: use the functions below */
+    size_t nbytes;                /* of data */
     size_t *string_offset;        /* [count] of strings: from data to each one's bytes */
     size_t *string_bytes;         /* [count] */
 } rp_gguf_kv;
@@ -55,7 +56,8 @@ typedef struct rp_gguf_tensor {
     int ndim;
     int64_t ne[RP_GGUF_MAX_DIMS]; /* ne[0] runs fastest; dims beyond ndim are 1 */
     const rp_gguf_block_type *type;
-    size_t offset; /* from the start of the file */
+    int part;      /* file of a split model that holds it, from 0 */
+    size_t offset; /* from the start of its file */
     size_t nbytes;
 } rp_gguf_tensor;
 
@@ -63,14 +65,23 @@ typedef struct rp_gguf_tensor {
 
 typedef struct rp_gguf rp_gguf; /* immutable */
 
-/* Local. Reads and checks the header of a file. RP_ERR_FORMAT names path, key or tensor, cause. */
+/* Local. Reads and checks the header of a file. RP_ERR_FORMAT names path, key or tensor, cause. Any
+ * part of a split model (NAME-00001-of-0000N.gguf) opens the whole: keys of the first part, tensors
+ * of all. */
 RP_CHECKED rp_status rp_gguf_open(rp_gguf **out, const char *path);
+/* Local. One view of the parts of a split model in their order, each opened or parsed alone. Takes
+ * the parts, also on failure: parts[0] becomes *out. */
+RP_CHECKED rp_status rp_gguf_join(rp_gguf **out, rp_gguf **parts, int n);
 /* Local. The same from a whole file in memory (copied); `origin` stands for the path. */
 RP_CHECKED rp_status rp_gguf_parse(rp_gguf **out, const void *data, size_t nbytes,
                                    const char *origin);
 void rp_gguf_close(rp_gguf **gguf);
+/* Local. Of the first part. */
 const char *rp_gguf_path(const rp_gguf *gguf);
+/* Local. Number of files, their size together, the path of one. */
+int rp_gguf_part_count(const rp_gguf *gguf);
 size_t rp_gguf_file_bytes(const rp_gguf *gguf);
+const char *rp_gguf_part_path(const rp_gguf *gguf, int part);
 uint32_t rp_gguf_version(const rp_gguf *gguf);
 /* Local. The bytes of keys and tensor infos, for hashing. Borrowed. */
 const uint8_t *rp_gguf_header(const rp_gguf *gguf, size_t *nbytes);
@@ -133,6 +144,11 @@ RP_CHECKED rp_status rp_gguf_add_string(rp_gguf_writer *writer, const char *valu
 RP_CHECKED rp_status rp_gguf_add_tensor(rp_gguf_writer *writer, const char *name,
                                         const rp_gguf_block_type *type, int ndim,
                                         const int64_t *ne);
+/* Local. A key of another file as it is there. */
+RP_CHECKED rp_status rp_gguf_put_kv(rp_gguf_writer *writer, const rp_gguf_kv *kv);
+/* Local. Before finish: files with at most so many bytes of tensors each (a larger tensor has a
+ * file of its own) when all do not fit into one; 0, the default: one file. */
+void rp_gguf_writer_split(rp_gguf_writer *writer, size_t max_part_bytes);
 /* Local. After the last key and tensor: the bytes before the data, padding included. *header is
  * borrowed. */
 RP_CHECKED rp_status rp_gguf_writer_finish(rp_gguf_writer *writer, const uint8_t **header,
@@ -142,6 +158,15 @@ RP_CHECKED rp_status rp_gguf_writer_finish(rp_gguf_writer *writer, const uint8_t
 const rp_gguf_tensor *rp_gguf_writer_tensor(const rp_gguf_writer *writer, int64_t index);
 int64_t rp_gguf_writer_tensor_count(const rp_gguf_writer *writer);
 size_t rp_gguf_writer_file_bytes(const rp_gguf_writer *writer);
+/* Local. After finish, of a split model: number of files; header (borrowed) and size of each. */
+int rp_gguf_writer_part_count(const rp_gguf_writer *writer);
+const uint8_t *rp_gguf_writer_header(const rp_gguf_writer *writer, int index, size_t *header_bytes);
+size_t rp_gguf_writer_part_bytes(const rp_gguf_writer *writer, int index);
+/* Local. Where a file that was to be written as `path` is: there, or in parts (the first's path);
+ * NULL when it is not there. Caller frees. */
+RP_CHECKED rp_status rp_gguf_find_written(char **out, const char *path);
+/* Local. "PREFIX-00001-of-00003.gguf" for part 0 of 3. Caller frees. */
+RP_CHECKED rp_status rp_gguf_split_path(char **out, const char *prefix, int part, int n);
 
 #ifdef __cplusplus
 }

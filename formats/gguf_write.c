@@ -14,14 +14,22 @@ typedef struct bytes {
     size_t nbytes, capacity;
 } bytes;
 
+/* One file: a run of the tensors, and after finish its header. */
+typedef struct part {
+    size_t first, n; /* tensors */
+    bytes header;
+    size_t file_bytes;
+} part;
+
 struct rp_gguf_writer {
-    bytes keys;   /* packed key-value pairs */
-    bytes header; /* after finish */
+    bytes keys; /* packed key-value pairs */
     int64_t n_keys;
     int64_t strings_left; /* of the array of strings that is open */
     rp_gguf_tensor *tensors;
     size_t n_tensors, tensor_capacity;
-    size_t file_bytes;
+    size_t max_part_bytes; /* of tensor data; 0: one file */
+    part *parts;           /* after finish */
+    size_t n_parts, part_capacity;
 };
 
 static rp_status append(bytes *to, const void *data, size_t nbytes)
@@ -59,13 +67,17 @@ out:
     return st;
 }
 
+static size_t padded(size_t nbytes)
+{
+    return (nbytes + RP_GGUF_ALIGNMENT - 1) / RP_GGUF_ALIGNMENT * RP_GGUF_ALIGNMENT;
+}
+
 /* Zeros up to the next multiple of the alignment. */
 static rp_status append_padding(bytes *to)
 {
     const uint8_t zeros[RP_GGUF_ALIGNMENT] = {0};
 
-    return append(to, zeros,
-                  (RP_GGUF_ALIGNMENT - to->nbytes % RP_GGUF_ALIGNMENT) % RP_GGUF_ALIGNMENT);
+    return append(to, zeros, padded(to->nbytes) - to->nbytes);
 }
 
 rp_status rp_gguf_writer_create(rp_gguf_writer **out)
@@ -81,8 +93,11 @@ void rp_gguf_writer_destroy(rp_gguf_writer **writer)
     if (w == NULL) {
         return;
     }
+    for (size_t i = 0; i < w->n_parts; i++) {
+        free(w->parts[i].header.data);
+    }
+    free(w->parts);
     free(w->keys.data);
-    free(w->header.data);
     free(w->tensors);
     free(w);
 }
@@ -154,6 +169,20 @@ out:
     return st;
 }
 
+rp_status rp_gguf_put_kv(rp_gguf_writer *writer, const rp_gguf_kv *kv)
+{
+    rp_status st = RP_OK;
+
+    if (kv->type == RP_GGUF_ARRAY) {
+        RP_TRY(begin_array(writer, kv->key, kv->elem_type, kv->count));
+    } else {
+        RP_TRY(begin_key(writer, kv->key, kv->type));
+    }
+    RP_TRY(append(&writer->keys, kv->data, kv->nbytes));
+out:
+    return st;
+}
+
 rp_status rp_gguf_put_i32s(rp_gguf_writer *writer, const char *key, const int32_t *values,
                            int64_t n)
 {
@@ -199,6 +228,7 @@ rp_status rp_gguf_add_tensor(rp_gguf_writer *writer, const char *name,
 {
     rp_status st = RP_OK;
     rp_gguf_tensor t = {.ndim = ndim, .ne = {1, 1, 1, 1}, .type = type};
+    size_t padded_bytes = 0; /* must fit, too */
 
     RP_ASSERT(ndim >= 1 && ndim <= RP_GGUF_MAX_DIMS);
     if (strlen(name) >= sizeof(t.name)) {
@@ -219,6 +249,7 @@ rp_status rp_gguf_add_tensor(rp_gguf_writer *writer, const char *name,
             RP_TRY(rp_mul_size(&t.nbytes, t.nbytes, (size_t)ne[i]));
         }
     }
+    RP_TRY(rp_add_size(&padded_bytes, t.nbytes, RP_GGUF_ALIGNMENT));
     RP_TRY(rp_grow(&writer->tensors, &writer->tensor_capacity, writer->n_tensors + 1, sizeof(t)));
     writer->tensors[writer->n_tensors++] = t;
 out:
@@ -240,36 +271,112 @@ out:
     return st;
 }
 
+/* Tensors in their order, into parts of at most max_part_bytes of padded data; a tensor that is
+ * larger has a part of its own (llama-gguf-split's rule). */
+static rp_status deal_tensors(rp_gguf_writer *w)
+{
+    rp_status st = RP_OK;
+    part *p = NULL;
+
+    for (size_t i = 0; i < w->n_tensors || p == NULL; i++) { /* one part without tensors, too */
+        rp_gguf_tensor *t = i < w->n_tensors ? &w->tensors[i] : NULL;
+        const size_t nbytes = t != NULL ? padded(t->nbytes) : 0;
+        size_t end = 0;
+        RP_TRY(rp_add_size(&end, p == NULL ? 0 : p->file_bytes, nbytes));
+        if (p == NULL || (w->max_part_bytes > 0 && end > w->max_part_bytes && p->n > 0)) {
+            RP_TRY(rp_grow(&w->parts, &w->part_capacity, w->n_parts + 1, sizeof(*w->parts)));
+            p = &w->parts[w->n_parts++];
+            *p = (part){.first = i};
+            end = nbytes;
+        }
+        if (t != NULL) {
+            t->part = (int)w->n_parts - 1;
+            t->offset = p->file_bytes;
+            p->file_bytes = end;
+            p->n++;
+        }
+    }
+    if (w->n_parts > UINT16_MAX) {
+        st = RP_FAIL(RP_ERR_CONFIG, "a model split into %zu files, more than %d", w->n_parts,
+                     UINT16_MAX);
+    }
+out:
+    return st;
+}
+
+static rp_status append_u16_key(bytes *to, const char *key, size_t value)
+{
+    rp_status st = RP_OK;
+    const uint16_t half = (uint16_t)value;
+
+    RP_TRY(append_string(to, key));
+    RP_TRY(append_u32(to, RP_GGUF_U16));
+    RP_TRY(append(to, &half, sizeof(half)));
+out:
+    return st;
+}
+
+/* In the order and of the types that llama-gguf-split gives them. */
+static rp_status append_split_keys(bytes *to, const rp_gguf_writer *w, size_t index)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(append_u16_key(to, "split.no", index));
+    RP_TRY(append_u16_key(to, "split.count", w->n_parts));
+    RP_TRY(append_string(to, "split.tensors.count"));
+    RP_TRY(append_u32(to, RP_GGUF_I32));
+    RP_TRY(append_u32(to, (uint32_t)w->n_tensors));
+out:
+    return st;
+}
+
+static rp_status finish_part(rp_gguf_writer *w, size_t index)
+{
+    rp_status st = RP_OK;
+    part *p = &w->parts[index];
+    bytes *to = &p->header;
+    const int64_t n_split_keys = w->n_parts > 1 ? 3 : 0;
+
+    RP_TRY(append(to, "GGUF", 4));
+    RP_TRY(append_u32(to, GGUF_VERSION));
+    RP_TRY(append_u64(to, p->n));
+    RP_TRY(append_u64(to, (uint64_t)((index == 0 ? w->n_keys : 0) + n_split_keys)));
+    if (index == 0) {
+        RP_TRY(append(to, w->keys.data, w->keys.nbytes));
+    }
+    if (n_split_keys > 0) {
+        RP_TRY(append_split_keys(to, w, index));
+    }
+    for (size_t i = p->first; i < p->first + p->n; i++) {
+        RP_TRY(append_tensor(to, &w->tensors[i]));
+    }
+    RP_TRY(append_padding(to));
+    for (size_t i = p->first; i < p->first + p->n; i++) {
+        w->tensors[i].offset += to->nbytes;
+    }
+    RP_TRY(rp_add_size(&p->file_bytes, p->file_bytes, to->nbytes));
+out:
+    return st;
+}
+
 rp_status rp_gguf_writer_finish(rp_gguf_writer *writer, const uint8_t **header,
                                 size_t *header_bytes)
 {
     rp_status st = RP_OK;
-    bytes *to = &writer->header;
-    size_t end = 0;
 
-    RP_ASSERT(writer->strings_left == 0 && to->nbytes == 0);
-    RP_TRY(append(to, "GGUF", 4));
-    RP_TRY(append_u32(to, GGUF_VERSION));
-    RP_TRY(append_u64(to, writer->n_tensors));
-    RP_TRY(append_u64(to, (uint64_t)writer->n_keys));
-    RP_TRY(append(to, writer->keys.data, writer->keys.nbytes));
-    for (size_t i = 0; i < writer->n_tensors; i++) {
-        rp_gguf_tensor *t = &writer->tensors[i];
-        t->offset = end;
-        RP_TRY(append_tensor(to, t));
-        RP_TRY(rp_add_size(&end, end, t->nbytes));
-        RP_TRY(rp_add_size(&end, end, RP_GGUF_ALIGNMENT - 1));
-        end -= end % RP_GGUF_ALIGNMENT;
+    RP_ASSERT(writer->strings_left == 0 && writer->n_parts == 0);
+    RP_TRY(deal_tensors(writer));
+    for (size_t i = 0; i < writer->n_parts; i++) {
+        RP_TRY(finish_part(writer, i));
     }
-    RP_TRY(append_padding(to));
-    for (size_t i = 0; i < writer->n_tensors; i++) {
-        writer->tensors[i].offset += to->nbytes;
-    }
-    RP_TRY(rp_add_size(&writer->file_bytes, to->nbytes, end));
-    *header = to->data;
-    *header_bytes = to->nbytes;
+    *header = rp_gguf_writer_header(writer, 0, header_bytes);
 out:
     return st;
+}
+
+void rp_gguf_writer_split(rp_gguf_writer *writer, size_t max_part_bytes)
+{
+    writer->max_part_bytes = max_part_bytes;
 }
 
 const rp_gguf_tensor *rp_gguf_writer_tensor(const rp_gguf_writer *writer, int64_t index)
@@ -284,5 +391,21 @@ int64_t rp_gguf_writer_tensor_count(const rp_gguf_writer *writer)
 
 size_t rp_gguf_writer_file_bytes(const rp_gguf_writer *writer)
 {
-    return writer->file_bytes;
+    return writer->parts[0].file_bytes;
+}
+
+int rp_gguf_writer_part_count(const rp_gguf_writer *writer)
+{
+    return (int)writer->n_parts;
+}
+
+const uint8_t *rp_gguf_writer_header(const rp_gguf_writer *writer, int index, size_t *header_bytes)
+{
+    *header_bytes = writer->parts[index].header.nbytes;
+    return writer->parts[index].header.data;
+}
+
+size_t rp_gguf_writer_part_bytes(const rp_gguf_writer *writer, int index)
+{
+    return writer->parts[index].file_bytes;
 }

@@ -15,7 +15,7 @@
 #include "jobs/manifest.h"
 #include "jobs/print.h"
 #include "jobs/run.h"
-#include "model/config.h"
+#include "model/gguf_map.h"
 
 #define MAX_FILE_BYTES ((size_t)256 << 20)
 
@@ -63,13 +63,20 @@ static rp_status read_model(job_state *out, const rp_job *job)
     rp_status st = RP_OK;
     char *path = NULL;
     json_t *root = NULL;
+    rp_gguf *gguf = NULL;
     rp_model_config config;
 
-    RP_TRY(rp_fs_join(&path, job->model, "config.json"));
-    RP_TRY(rp_json_load(&root, path));
-    RP_TRY(rp_model_config_parse(&config, root));
+    if (rp_fs_is_dir(job->model)) {
+        RP_TRY(rp_fs_join(&path, job->model, "config.json"));
+        RP_TRY(rp_json_load(&root, path));
+        RP_TRY(rp_model_config_parse(&config, root));
+    } else {
+        RP_TRY(rp_gguf_open(&gguf, job->model));
+        RP_TRY(rp_gguf_read_config(&config, gguf));
+    }
     out->n_layers = config.n_layers;
 out:
+    rp_gguf_close(&gguf);
     json_decref(root);
     free(path);
     return st;

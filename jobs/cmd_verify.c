@@ -5,6 +5,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "formats/gguf.h"
 #include "jobs/job.h"
 #include "jobs/print.h"
 #include "jobs/run.h"
@@ -112,6 +113,21 @@ out:
     return st;
 }
 
+static rp_status find_output(char **out, const char *dir, const char *name)
+{
+    rp_status st = RP_OK;
+    char *path = NULL;
+
+    RP_TRY(rp_fs_join(&path, dir, name));
+    RP_TRY(rp_gguf_find_written(out, path));
+    if (*out == NULL) {
+        st = RP_FAIL(RP_ERR_FORMAT, "%s: not there: the job has not finished it", path);
+    }
+out:
+    free(path);
+    return st;
+}
+
 /* Collective. Every output of the job that the folder holds. */
 static rp_status verify_outputs(json_t *models, const rp_cli *cli, const char *job_path)
 {
@@ -123,10 +139,7 @@ static rp_status verify_outputs(json_t *models, const rp_cli *cli, const char *j
     for (int64_t i = 0; i < job->output.formats.n; i++) {
         free(path);
         path = NULL;
-        st = rp_fs_join(&path, cli->args[0], job->output.formats.items[i].name);
-        if (st == RP_OK && !rp_fs_exists(path)) {
-            st = RP_FAIL(RP_ERR_FORMAT, "%s: not there: the job has not finished it", path);
-        }
+        st = find_output(&path, cli->args[0], job->output.formats.items[i].name);
         RP_TRY(rp_agree(cli->comm, st));
         RP_TRY(verify_model(models, cli, path));
     }

@@ -138,6 +138,13 @@ out:
 
 /* ---- All tensors ---- */
 
+/* What the recipe leaves alone stays as it is in a GGUF source. */
+static const rp_gguf_block_type *kept_type(const rp_weight_info *info)
+{
+    return info->block != NULL && !info->block->is_float ? info->block
+                                                         : rp_gguf_block_type_find("F16");
+}
+
 static rp_status add_weight(rp_gguf_types *types, const rp_weight_info *info, int64_t index,
                             bool is_kept)
 {
@@ -148,7 +155,7 @@ static rp_status add_weight(rp_gguf_types *types, const rp_weight_info *info, in
         .ndim = info->ndim,
         .ne = {is_vector ? info->shape[0] : info->shape[1], is_vector ? 1 : info->shape[0], 1, 1},
         .index = index,
-        .named = is_kept ? rp_gguf_block_type_find("F16") : NULL,
+        .named = is_kept ? kept_type(info) : NULL,
     };
     if (!rp_gguf_name_from_hf(t->name, info->name)) {
         return RP_FAIL(RP_ERR_CONFIG, "%s has no name in GGUF", info->name);

@@ -373,6 +373,13 @@ static rp_status check_needs(const rp_job *job)
     if (job->calibration.text == NULL && find_calibrated(job, what, sizeof(what))) {
         return RP_FAIL(RP_ERR_CONFIG, "%s: %s needs calibration.text", job->origin, what);
     }
+    for (int64_t i = 0; i < job->output.formats.n && job->recipe.n == 0; i++) {
+        const int64_t kind = job->output.formats.items[i].kind;
+        if (kind != RP_FORMAT_GGUF && kind != RP_FORMAT_SAFETENSORS) {
+            return RP_FAIL(RP_ERR_CONFIG, "%s: output.formats: %s needs a recipe", job->origin,
+                           rp_format_kind_name(kind));
+        }
+    }
     for (int64_t i = 0; i < job->gates.n; i++) {
         const int64_t kind = job->gates.items[i].kind;
         const unsigned metric = kind == RP_GATE_PERPLEXITY_RATIO ? RP_METRIC_PERPLEXITY

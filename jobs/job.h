@@ -115,7 +115,7 @@ typedef struct rp_output_format {
     bool is_pure;                                    /* gguf: no rules of the mix */
     int64_t is_v2;                                   /* gptq: checkpoint_format gptq_v2 */
     int64_t dtype;           /* of dense tensors: rp_dtype or RP_DTYPE_AUTO; not gguf */
-    int64_t max_shard_bytes; /* not gguf */
+    int64_t max_shard_bytes; /* 0: one file (gguf) */
 } rp_output_format;
 
 typedef struct rp_output_formats {
@@ -177,7 +177,8 @@ typedef struct rp_job_cluster {
 typedef struct rp_job {
     rp_owner owner;
     char *origin; /* path of the job file, for messages */
-    char *model;  /* folder */
+    char *model;  /* folder or .gguf file */
+    bool allow_requantize;
     rp_job_output output;
     rp_job_calibration calibration;
     rp_recipe recipe;

@@ -18,6 +18,7 @@
 #define AT(member) .offset = offsetof(STRUCT, member)
 
 static const rp_option_word auto_words[] = {{"auto", 0}, {NULL, 0}};
+static const rp_option_word none_words[] = {{"none", 0}, {NULL, 0}};
 static const rp_option_word all_words[] = {{"all", 0}, {NULL, 0}};
 
 /* ---- output ---- */
@@ -88,6 +89,14 @@ static const rp_option gguf_rows[] = {
      AT(is_pure),
      .fallback = "false",
      .help = "the mix's main type for all tensors, none with more bits"},
+    {.name = "max_shard_size",
+     .type = RP_OPTION_BYTES,
+     AT(max_shard_bytes),
+     .fallback = "none",
+     .min = 65536,
+     .max = 1e15,
+     .words = none_words,
+     .help = "tensors of one file; more make NAME-00001-of-0000N.gguf and so on; none: one file"},
     NAME_ROW("model-TYPE.gguf"),
     END_ROW,
 };
@@ -594,7 +603,13 @@ static const rp_option job_rows[] = {
      AT(model),
      .is_required = true,
      .is_local = true,
-     .help = "Hugging Face folder: safetensors, config.json, tokenizer.json"},
+     .help = "Hugging Face folder (safetensors, config.json, tokenizer.json) or a GGUF file"},
+    {.name = "allow_requantize",
+     .type = RP_OPTION_BOOL,
+     AT(allow_requantize),
+     .fallback = "false",
+     .is_local = true,
+     .help = "quantise again what is quantised in the source"},
     {.name = "output",
      .type = RP_OPTION_SECTION,
      AT(output),
@@ -611,8 +626,8 @@ static const rp_option job_rows[] = {
      AT(recipe),
      .rows = method_rows,
      .item_bytes = sizeof(rp_recipe_step),
-     .is_required = true,
-     .help = "methods; the first that targets a linear has it"},
+     .help = "methods; the first that targets a linear has it; none: a conversion to GGUF or "
+             "safetensors"},
     {.name = "evaluate",
      .type = RP_OPTION_SECTION,
      AT(evaluate),

@@ -49,7 +49,14 @@ static rp_status container_grid(rp_grid *grid, const rp_output_format *format, r
     return container->grid(grid, &opts, &linear->choice.scheme, linear->rows, linear->cols);
 }
 
-/* The grid of a linear in output k; *is_dense when the file holds floats. */
+/* What is of an output's type already is not rounded to it again. */
+static bool is_plain_rounding(const rp_linear *linear)
+{
+    return linear->choice.method == RP_METHOD_RTN && linear->choice.drift == RP_DRIFT_NONE;
+}
+
+/* The grid of a linear in output k; *is_dense when the file holds floats, or the source's own
+ * blocks. */
 static rp_status output_grid(rp_grid *grid, bool *is_dense, const rp_linears *linears,
                              const rp_output_format *format, const rp_linear *linear, int64_t k)
 {
@@ -61,7 +68,7 @@ static rp_status output_grid(rp_grid *grid, bool *is_dense, const rp_linears *li
     }
     if (is_gguf) {
         const rp_gguf_block_type *type = tensor_of(linears, linear, k)->type;
-        *is_dense = type->is_float;
+        *is_dense = type->is_float || (type == linear->stored_as && is_plain_rounding(linear));
         return *is_dense ? RP_OK : rp_gguf_grid(grid, type);
     }
     return container_grid(grid, format, (rp_format_kind)format->kind, linear);
@@ -88,8 +95,9 @@ static rp_status assign_forms(const rp_linears *linears, rp_linear *linear, cons
         if (linear->choice.is_dense) {
             continue;
         }
-        if (is_dense_output(format) && k > 0) {
-            linear->form_of_output[k] = linear->n_forms > 0 ? 0 : RP_FORM_NONE;
+        if (is_dense_output(format) && (k > 0 || job->recipe.n == 0)) {
+            const bool takes_form = linear->n_forms > 0 && job->recipe.n > 0;
+            linear->form_of_output[k] = takes_form ? 0 : RP_FORM_NONE;
             continue;
         }
         RP_TRY(output_grid(&grid, &is_dense, linears, format, linear, k));
@@ -124,26 +132,35 @@ int64_t rp_linear_sweeps(const rp_linear *linear, int form)
     return is_gguf_grid(&linear->grid[form]) ? GGUF_SWEEPS : 0;
 }
 
-static rp_status fill(rp_linear *linear, const rp_job *job, const rp_model_config *config,
+/* Without a recipe a job is a conversion, as by llama-quantize: GGUF outputs are rounded to their
+ * types, the others hold the source's values. */
+static bool is_rounding_conversion(const rp_job *job)
+{
+    bool rounds = false;
+
+    for (int64_t k = 0; k < job->output.formats.n; k++) {
+        rounds = rounds || !is_dense_output(&job->output.formats.items[k]);
+    }
+    return job->recipe.n == 0 && rounds;
+}
+
+static rp_status fill(rp_linear *linear, const rp_job *job, const rp_weights *weights,
                       int64_t layer, rp_slot slot)
 {
     rp_status st = RP_OK;
     char *suffix = NULL;
-    bool is_plain_conversion = job->recipe.n == 0;
 
     linear->layer = layer;
     linear->slot = slot;
     rp_model_slot_name(linear->module, sizeof(linear->module), layer, slot);
+    linear->stored_as = rp_weights_find(weights, linear->module)->block;
     suffix = strstr(linear->module, ".weight");
     if (suffix != NULL) {
         *suffix = '\0';
     }
-    rp_model_slot_shape(config, slot, &linear->rows, &linear->cols);
+    rp_model_slot_shape(rp_weights_config(weights), slot, &linear->rows, &linear->cols);
     RP_TRY(rp_recipe_match(&linear->choice, job, linear->module));
-    if (linear->choice.is_dense && is_plain_conversion &&
-        !is_dense_output(&job->output.formats.items[0]) &&
-        job->output.formats.items[0].kind == RP_FORMAT_GGUF) {
-        /* No recipe: a plain conversion, as llama-quantize does it. */
+    if (is_rounding_conversion(job)) {
         linear->choice.is_dense = false;
         linear->choice.method = RP_METHOD_RTN;
     }
@@ -223,7 +240,7 @@ rp_status rp_linears_create(rp_linears *out, const rp_job *job, const rp_weights
     linears.needs_calibration = job->output.imatrix != NULL;
     RP_TRY(rp_calloc(&linears.items, (size_t)linears.n, sizeof(*linears.items)));
     for (int64_t i = 0; i < linears.n; i++) {
-        RP_TRY(fill(&linears.items[i], job, config, i / RP_SLOT_LINEARS,
+        RP_TRY(fill(&linears.items[i], job, weights, i / RP_SLOT_LINEARS,
                     (rp_slot)(i % RP_SLOT_LINEARS)));
     }
     RP_TRY(choose_types(&linears, job, weights));
@@ -285,7 +302,14 @@ bool rp_linear_is_kept_dense(const rp_linears *linears, const rp_linear *linear,
         return false;
     }
     tensor = linears->types[k].n > 0 ? tensor_of(linears, linear, k) : NULL;
-    return tensor == NULL || tensor->is_fallback;
+    return tensor != NULL && tensor->is_fallback && tensor->type->is_float;
+}
+
+bool rp_linear_is_copied(const rp_linears *linears, const rp_linear *linear, int64_t k)
+{
+    return linear->form_of_output[k] == RP_FORM_NONE && linear->stored_as != NULL &&
+           !linear->stored_as->is_float && linears->types[k].n > 0 &&
+           tensor_of(linears, linear, k)->type == linear->stored_as;
 }
 
 void rp_linear_unit(char *out, size_t out_bytes, const rp_linear *linear, int form)

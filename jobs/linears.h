@@ -18,6 +18,7 @@ typedef struct rp_linear {
     rp_slot slot;
     char module[128]; /* "model.layers.0.self_attn.q_proj" */
     int64_t rows, cols;
+    const rp_gguf_block_type *stored_as; /* in a GGUF source, else NULL */
     rp_linear_choice choice;
     int n_forms; /* distinct grids over the outputs; form 0 is what later layers see; 0: dense */
     rp_grid grid[RP_MAX_OUTPUTS];
@@ -45,6 +46,8 @@ int64_t rp_linear_sweeps(const rp_linear *linear, int form);
 /* Local. A linear that output k should quantise and keeps as floats, because its columns fill no
  * blocks. */
 bool rp_linear_is_kept_dense(const rp_linears *linears, const rp_linear *linear, int64_t k);
+/* Local. A linear that a GGUF output k holds as the source's own blocks. */
+bool rp_linear_is_copied(const rp_linears *linears, const rp_linear *linear, int64_t k);
 /* Local. The checkpoint's name of a form: "layer/3/self_attn.q_proj/0". */
 void rp_linear_unit(char *out, size_t out_bytes, const rp_linear *linear, int form);
 /* Local. Type of dense float tensors of an output; `source` is the tensor's own type. */

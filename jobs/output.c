@@ -193,6 +193,9 @@ static rp_status make_gguf(unit *u, const rp_session *s, void *dst)
     char *rows = NULL;
     void *target = dst;
 
+    if (item->is_copy) {
+        return rp_weights_read_stored(s->weights, item->info, u->row0, u->nrows, dst);
+    }
     if (item->info->ndim < 2) { /* vectors are F32 */
         RP_TRY(rp_alloc(&rows, (size_t)item_rows(item) * sizeof(float)));
         RP_TRY(make_dense(u, s->weights, RP_F32, item->order.head_rows > 0 ? (void *)rows : dst));
@@ -383,6 +386,7 @@ static rp_status write_files(rp_store *store, writer *w, rp_file **files)
     rp_session *s = w->s;
     rp_status local = RP_OK;
     double start = rp_clock_seconds();
+    double fsync_seconds = 0;
 
     for (int64_t f = 0; f < store->n_files && st == RP_OK; f++) {
         st = rp_file_create(&files[f], s->comm, store->files[f].path, store->files[f].total_bytes);
@@ -395,15 +399,8 @@ static rp_status write_files(rp_store *store, writer *w, rp_file **files)
         local = write_units(w, files);
     }
     rp_session_lap(s, RP_PHASE_WRITE, &start);
-    local = rp_agree(s->comm, local); /* one file's failure removes them all */
-    for (int64_t f = 0; f < store->n_files; f++) {
-        double fsync_seconds = 0;
-        if (files[f] != NULL) {
-            const rp_status finished = rp_file_finish(&files[f], local, &fsync_seconds);
-            local = local == RP_OK ? finished : local;
-        }
-        s->seconds[RP_PHASE_FSYNC] += fsync_seconds;
-    }
+    local = rp_files_finish(files, store->n_files, s->comm, local, &fsync_seconds);
+    s->seconds[RP_PHASE_FSYNC] += fsync_seconds;
     return local;
 }
 
@@ -460,6 +457,23 @@ void rp_store_destroy(rp_store **store)
     *store = NULL;
 }
 
+/* Rounding what is rounded already costs quality twice: only on demand. */
+static rp_status check_requantized(const rp_store *store, const rp_session *s)
+{
+    for (int64_t i = 0; i < store->n_items && !s->job->allow_requantize; i++) {
+        const rp_store_item *item = &store->items[i];
+        const bool is_quantised =
+            item->form != RP_FORM_NONE || (item->block != NULL && !item->block->is_float);
+        if (!item->info->is_dense && is_quantised && !item->is_copy) {
+            return RP_FAIL(RP_ERR_CONFIG,
+                           "%s: tensor %s is quantised already (%s): set allow_requantize: true "
+                           "to quantise it again",
+                           rp_weights_path(s->weights), item->info->name, item->info->stored_as);
+        }
+    }
+    return RP_OK;
+}
+
 rp_status rp_store_create(rp_store **out, const rp_session *session, int index)
 {
     rp_status st = RP_OK;
@@ -475,6 +489,7 @@ rp_status rp_store_create(rp_store **out, const rp_session *session, int index)
     RP_TRY(rp_strprintf(&store->work_path, "%s%s", store->path, is_file ? "" : ".part"));
     RP_TRY(is_file ? rp_store_lay_out_gguf(store, session)
                    : rp_store_lay_out_safetensors(store, session));
+    RP_TRY(check_requantized(store, session));
     for (int64_t f = 0; f < store->n_files; f++) {
         store->total_bytes += store->files[f].total_bytes;
     }

@@ -28,6 +28,7 @@ typedef struct rp_store_item {
     const rp_gguf_block_type *block; /* GGUF's type of the tensor */
     rp_dtype dtype;                  /* type of a dense tensor, not GGUF */
     rp_gguf_row_order order;         /* GGUF: rows of Q and K */
+    bool is_copy;                    /* GGUF: the source's bytes */
     bool is_container;               /* parts by the container's encoder; needs the whole form */
     int n_parts;
     rp_store_place places[RP_MAX_PARTS];
@@ -45,7 +46,7 @@ typedef struct rp_store_file {
 typedef struct rp_store {
     const rp_output_format *format;
     int index;                     /* of the output */
-    char *path;                    /* final: a folder, or a .gguf file */
+    char *path;                    /* final: a folder, or a .gguf file (the first of several) */
     char *work_path;               /* the folder while it is written; equal to path for a file */
     const rp_container *container; /* NULL: gguf and plain */
     rp_container_opts container_opts;
@@ -71,6 +72,9 @@ RP_CHECKED rp_status rp_store_verify(const rp_store *store, rp_session *session)
 /* For the layouts (output_safetensors.c, output_gguf.c): one function a format kind. */
 rp_status rp_store_lay_out_safetensors(rp_store *store, const rp_session *session);
 rp_status rp_store_lay_out_gguf(rp_store *store, const rp_session *session);
+/* Local. All keys of a GGUF output; file_type is llama.cpp's number. */
+rp_status rp_store_put_gguf_keys(rp_gguf_writer *writer, const rp_session *session,
+                                 int32_t file_type);
 /* Local. config.json and what else stands beside the tensors, into store->work_path. Rank 0. */
 rp_status rp_store_write_sidecars(const rp_store *store, const rp_session *session);
 /* Local. Rows of an item as a form: from the checkpoint, or solved now when the job keeps no forms.

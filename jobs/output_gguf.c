@@ -5,53 +5,7 @@
 
 #include "base/mem.h"
 #include "formats/gguf.h"
-#include "jobs/importance.h"
 #include "jobs/output.h"
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash == NULL || slash[1] == '\0' ? path : slash + 1;
-}
-
-/* Where the importance of columns came from, as llama-quantize says it. */
-static rp_status put_imatrix_keys(rp_gguf_writer *writer, const rp_session *s)
-{
-    rp_status st = RP_OK;
-    const char *path = NULL;
-    const rp_imatrix *file = rp_importance_file(s->importance, &path);
-
-    if (file == NULL) {
-        return RP_OK;
-    }
-    RP_TRY(rp_gguf_put_string(writer, "quantize.imatrix.file", base_name(path)));
-    if (file->n_datasets > 0) {
-        RP_TRY(rp_gguf_put_string(writer, "quantize.imatrix.dataset", file->datasets[0]));
-    }
-    RP_TRY(rp_gguf_put_u32(writer, "quantize.imatrix.entries_count", (uint32_t)file->n));
-    RP_TRY(rp_gguf_put_u32(writer, "quantize.imatrix.chunks_count", (uint32_t)file->chunk_count));
-out:
-    return st;
-}
-
-static rp_status put_keys(rp_gguf_writer *writer, const rp_session *s, int32_t file_type)
-{
-    rp_status st = RP_OK;
-    const char *dir = rp_weights_path(s->weights);
-    rp_tokenizer *tokenizer = NULL;
-    json_t *tokenizer_config = NULL;
-
-    RP_TRY(rp_gguf_put_model(writer, s->config, base_name(dir), file_type));
-    RP_TRY(rp_tokenizer_open(&tokenizer, dir));
-    RP_TRY(rp_gguf_load_tokenizer_config(&tokenizer_config, dir));
-    RP_TRY(rp_gguf_put_tokenizer(writer, s->config, tokenizer, tokenizer_config));
-    RP_TRY(put_imatrix_keys(writer, s));
-out:
-    json_decref(tokenizer_config);
-    rp_tokenizer_destroy(&tokenizer);
-    return st;
-}
 
 /* The tensor of rope frequencies is not of the source: its values stand in the layout. */
 static rp_status set_extra(rp_store_file *file, const rp_gguf_tensor *tensor, const float *values)
@@ -66,21 +20,52 @@ out:
     return st;
 }
 
-static rp_status take_header(rp_store *store, rp_gguf_writer *writer)
+static rp_status take_header(rp_store_file *file, const rp_gguf_writer *writer, int part)
 {
     rp_status st = RP_OK;
-    rp_store_file *file = NULL;
-    const uint8_t *header = NULL;
+    const uint8_t *header = rp_gguf_writer_header(writer, part, &file->header_bytes);
 
-    RP_TRY(rp_calloc(&store->files, 1, sizeof(*store->files)));
-    store->n_files = 1;
-    file = &store->files[0];
-    RP_TRY(rp_gguf_writer_finish(writer, &header, &file->header_bytes));
-    RP_TRY(rp_strdup(&file->path, store->path));
     RP_TRY(rp_alloc(&file->header, file->header_bytes));
     memcpy(file->header, header, file->header_bytes);
-    file->total_bytes = rp_gguf_writer_file_bytes(writer);
+    file->total_bytes = rp_gguf_writer_part_bytes(writer, part);
 out:
+    return st;
+}
+
+/* Without its .gguf. Caller frees. */
+static rp_status prefix_of(char **out, const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    const size_t length =
+        dot != NULL && strcmp(dot, ".gguf") == 0 ? (size_t)(dot - path) : strlen(path);
+
+    return rp_strprintf(out, "%.*s", (int)length, path);
+}
+
+/* One file under the output's name, or parts of it; then the output's path is the first part's. */
+static rp_status take_files(rp_store *store, const rp_gguf_writer *writer)
+{
+    rp_status st = RP_OK;
+    const int n = rp_gguf_writer_part_count(writer);
+    char *prefix = NULL;
+
+    RP_TRY(prefix_of(&prefix, store->path));
+    RP_TRY(rp_calloc(&store->files, (size_t)n, sizeof(*store->files)));
+    store->n_files = n;
+    for (int part = 0; part < n; part++) {
+        rp_store_file *file = &store->files[part];
+        RP_TRY(n == 1 ? rp_strdup(&file->path, store->path)
+                      : rp_gguf_split_path(&file->path, prefix, part, n));
+        RP_TRY(take_header(file, writer, part));
+    }
+    free(store->path);
+    free(store->work_path);
+    store->path = NULL;
+    store->work_path = NULL;
+    RP_TRY(rp_strdup(&store->path, store->files[0].path));
+    RP_TRY(rp_strdup(&store->work_path, store->files[0].path));
+out:
+    free(prefix);
     return st;
 }
 
@@ -93,6 +78,10 @@ static void fill_item(rp_store_item *item, const rp_store *store, const rp_sessi
     item->order = rp_gguf_row_order_of(s->config, item->info->name);
     item->block = t->type;
     item->n_parts = 1;
+    item->is_copy = item->form == RP_FORM_NONE && item->info->block == item->block;
+    if (item->is_copy) { /* rows too are in the order of the file */
+        item->order = (rp_gguf_row_order){0};
+    }
 }
 
 static rp_status place_tensors(rp_store *store, const rp_session *s, const rp_gguf_types *types,
@@ -107,11 +96,11 @@ static rp_status place_tensors(rp_store *store, const rp_session *s, const rp_gg
         rp_store_item *item = &store->items[store->n_items];
         if (types->items[i].index == RP_GGUF_NOT_A_WEIGHT) {
             (void)rp_gguf_rope_freqs(s->config, freqs);
-            RP_TRY(set_extra(&store->files[0], tensor, freqs));
+            RP_TRY(set_extra(&store->files[tensor->part], tensor, freqs));
             continue;
         }
         fill_item(item, store, s, &types->items[i]);
-        item->places[0] = (rp_store_place){0, tensor->offset, tensor->nbytes};
+        item->places[0] = (rp_store_place){tensor->part, tensor->offset, tensor->nbytes};
         store->n_items++;
     }
 out:
@@ -123,14 +112,18 @@ rp_status rp_store_lay_out_gguf(rp_store *store, const rp_session *session)
     rp_status st = RP_OK;
     const rp_gguf_types *types = &session->linears.types[store->index];
     rp_gguf_writer *writer = NULL;
+    const uint8_t *header = NULL;
+    size_t header_bytes = 0;
 
     RP_TRY(rp_gguf_writer_create(&writer));
-    RP_TRY(put_keys(writer, session, rp_gguf_mix_of(store->format)->file_type));
+    RP_TRY(rp_store_put_gguf_keys(writer, session, rp_gguf_mix_of(store->format)->file_type));
     for (int64_t i = 0; i < types->n; i++) {
         const rp_gguf_mix_tensor *t = &types->items[i];
         RP_TRY(rp_gguf_add_tensor(writer, t->name, t->type, t->ndim, t->ne));
     }
-    RP_TRY(take_header(store, writer));
+    rp_gguf_writer_split(writer, (size_t)store->format->max_shard_bytes);
+    RP_TRY(rp_gguf_writer_finish(writer, &header, &header_bytes));
+    RP_TRY(take_files(store, writer));
     RP_TRY(place_tensors(store, session, types, writer));
 out:
     rp_gguf_writer_destroy(&writer);

@@ -158,6 +158,48 @@ out:
     return st;
 }
 
+/* The same facts from the keys of a GGUF source. */
+static rp_status write_made_files(const char *gguf_path, const char *to_dir)
+{
+    static const struct {
+        const char *name;
+        rp_status (*make)(json_t **out, const rp_gguf *gguf);
+    } files[] = {
+        {"tokenizer.json", rp_gguf_tokenizer_json},
+        {"tokenizer_config.json", rp_gguf_tokenizer_config_json},
+        {"generation_config.json", rp_gguf_generation_config_json},
+    };
+    rp_status st = RP_OK;
+    rp_gguf *gguf = NULL;
+    json_t *root = NULL;
+
+    RP_TRY(rp_gguf_open(&gguf, gguf_path));
+    for (size_t i = 0; i < RP_COUNT(files); i++) {
+        json_decref(root);
+        root = NULL;
+        RP_TRY(files[i].make(&root, gguf));
+        RP_TRY(write_json(to_dir, files[i].name, root));
+    }
+out:
+    json_decref(root);
+    rp_gguf_close(&gguf);
+    return st;
+}
+
+static rp_status write_tokenizer_files(const char *model, const char *to_dir)
+{
+    rp_status st = RP_OK;
+
+    if (!rp_fs_is_dir(model)) {
+        return write_made_files(model, to_dir);
+    }
+    for (size_t i = 0; i < RP_COUNT(copied_files); i++) {
+        RP_TRY(copy_file(model, to_dir, copied_files[i]));
+    }
+out:
+    return st;
+}
+
 /* The container's quantization_config for this output; NULL for plain. */
 static rp_status quantization_config(json_t **out, const rp_store *store, const rp_session *s)
 {
@@ -207,9 +249,7 @@ rp_status rp_store_write_sidecars(const rp_store *store, const rp_session *sessi
     const rp_weight_info *embedding =
         rp_weights_find(session->weights, "model.embed_tokens.weight");
 
-    for (size_t i = 0; i < RP_COUNT(copied_files); i++) {
-        RP_TRY(copy_file(rp_weights_path(session->weights), store->work_path, copied_files[i]));
-    }
+    RP_TRY(write_tokenizer_files(rp_weights_path(session->weights), store->work_path));
     if (store->index_json != NULL) {
         RP_TRY(rp_fs_join(&index_path, store->work_path, "model.safetensors.index.json"));
         RP_TRY(rp_fs_write_file(index_path, store->index_json, strlen(store->index_json)));

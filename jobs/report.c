@@ -169,7 +169,9 @@ static json_t *linears_json(const rp_session *s, int64_t output)
         const rp_linear *linear = &s->linears.items[i];
         const int form = linear->form_of_output[output];
         char kind[128] = "dense";
-        if (form != RP_FORM_NONE) {
+        if (rp_linear_is_copied(&s->linears, linear, output)) {
+            (void)snprintf(kind, sizeof(kind), "%s of the source", linear->stored_as->name);
+        } else if (form != RP_FORM_NONE) {
             char grid[64];
             rp_grid_describe(&linear->grid[form], grid, sizeof(grid));
             (void)snprintf(kind, sizeof(kind), "%s %s", rp_method_name(linear->choice.method),

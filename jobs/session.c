@@ -64,7 +64,7 @@ static rp_status open_local(rp_session *s)
     RP_TRY(rp_linears_create(&s->linears, job, s->weights));
     RP_TRY(rp_importance_create(&s->importance, s));
     if (job->evaluate.text != NULL || s->linears.needs_calibration) {
-        RP_TRY(rp_tokenizer_open(&s->tokenizer, job->model));
+        RP_TRY(rp_tokenizer_of(&s->tokenizer, job->model));
     }
     RP_TRY(rp_exec_create(&s->exec, rp_session_threads(s->comm, job->cluster.threads),
                           products_of(job)));

@@ -294,7 +294,6 @@ static rp_status read_arch(rp_model_config *out, const rp_gguf *gguf)
 {
     rp_status st = RP_OK;
     char *name = NULL;
-    int64_t split_count = 1;
 
     RP_TRY(rp_gguf_get_string(&name, gguf, "general.architecture", true));
     for (const rp_arch *arch = rp_arch_table(); arch->model_type != NULL && out->arch == NULL;
@@ -304,12 +303,6 @@ static rp_status read_arch(rp_model_config *out, const rp_gguf *gguf)
     if (out->arch == NULL) {
         st = RP_FAIL(RP_ERR_FORMAT, "%s: key general.architecture: %.64s is not supported",
                      rp_gguf_path(gguf), name);
-        goto out;
-    }
-    RP_TRY(rp_gguf_get_int(&split_count, gguf, "split.count", false));
-    if (split_count > 1) {
-        st = RP_FAIL(RP_ERR_FORMAT, "%s: one of %" PRId64 " parts of a split model: merge them",
-                     rp_gguf_path(gguf), split_count);
     }
 out:
     free(name);
@@ -408,8 +401,16 @@ static rp_status read_scaling(rp_model_config *out, const rp_gguf *gguf)
         goto out;
     }
     rope->type = types[i].type;
+    /* of older files; and a factor alone is linear scaling, for llama.cpp */
+    RP_TRY(rp_gguf_get_float(&rope->factor, gguf, arch_key(key, arch, "rope.scale_linear"), false));
     RP_TRY(rp_gguf_get_float(&rope->factor, gguf, arch_key(key, arch, "rope.scaling.factor"),
                              rope->type != RP_ROPE_DEFAULT));
+    if (name == NULL && rope->factor != 0 && rope->factor != 1) {
+        rope->type = RP_ROPE_LINEAR;
+    }
+    if (rope->type == RP_ROPE_DEFAULT || rope->factor == 0) { /* llama.cpp's 0: none */
+        rope->factor = 1;
+    }
     RP_TRY(rp_gguf_get_float(&attn_factor, gguf, arch_key(key, arch, "rope.scaling.attn_factor"),
                              false));
     RP_TRY(rp_gguf_get_float(&rope->beta_fast, gguf,

@@ -71,6 +71,14 @@ RP_CHECKED rp_status rp_gguf_put_tokenizer(rp_gguf_writer *writer, const rp_mode
  * rp_tokenizer_from_json. RP_ERR_FORMAT when the file has none, or one that is not supported. */
 RP_CHECKED rp_status rp_gguf_tokenizer_json(json_t **out, const rp_gguf *gguf);
 
+/* ---- Hugging Face's other files (gguf_hf.c) ---- */
+
+/* Local. What config.json, tokenizer_config.json and generation_config.json would say of the file.
+ * New references. RP_ERR_FORMAT naming the key. */
+RP_CHECKED rp_status rp_gguf_config_json(json_t **out, const rp_gguf *gguf);
+RP_CHECKED rp_status rp_gguf_tokenizer_config_json(json_t **out, const rp_gguf *gguf);
+RP_CHECKED rp_status rp_gguf_generation_config_json(json_t **out, const rp_gguf *gguf);
+
 #ifdef __cplusplus
 }
 #endif

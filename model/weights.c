@@ -230,16 +230,41 @@ const rp_weight_info *rp_weights_find(const rp_weights *weights, const char *nam
     return entry == NULL ? NULL : &entry->info;
 }
 
-rp_status rp_weights_read_rows(const rp_weights *weights, const rp_weight_info *info, int64_t row0,
-                               int64_t nrows, void *dst)
+static rp_status check_rows(const rp_weight_info *info, int64_t row0, int64_t nrows)
 {
-    const weight *entry = (const weight *)info;
-
     if (row0 < 0 || nrows < 0 || nrows > info->shape[0] - row0) {
         return RP_FAIL(RP_ERR_INTERNAL, "tensor %s: rows %lld + %lld of %lld", info->name,
                        (long long)row0, (long long)nrows, (long long)info->shape[0]);
     }
-    return weights->backend->read_rows(weights->state, entry->index, row0, nrows, dst);
+    return RP_OK;
+}
+
+rp_status rp_weights_read_rows(const rp_weights *weights, const rp_weight_info *info, int64_t row0,
+                               int64_t nrows, void *dst)
+{
+    rp_status st = RP_OK;
+    const weight *entry = (const weight *)info;
+
+    RP_TRY(check_rows(info, row0, nrows));
+    st = weights->backend->read_rows(weights->state, entry->index, row0, nrows, dst);
+out:
+    return st;
+}
+
+rp_status rp_weights_read_stored(const rp_weights *weights, const rp_weight_info *info,
+                                 int64_t row0, int64_t nrows, void *dst)
+{
+    rp_status st = RP_OK;
+    const weight *entry = (const weight *)info;
+
+    RP_TRY(check_rows(info, row0, nrows));
+    if (info->block == NULL) {
+        st = RP_FAIL(RP_ERR_INTERNAL, "tensor %s: not of a GGUF file", info->name);
+        goto out;
+    }
+    st = weights->backend->read_stored(weights->state, entry->index, row0, nrows, dst);
+out:
+    return st;
 }
 
 rp_status rp_weights_read_f32(const rp_weights *weights, const rp_weight_info *info, int64_t row0,

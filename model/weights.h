@@ -19,17 +19,19 @@ typedef struct rp_weight_info {
     int64_t shape[4]; /* [rows, cols] or [n] */
     rp_dtype dtype; /* how rows travel: the file's own type when dense float, else F32 (decoded) */
     bool is_dense;  /* stored as F32, F16 or BF16 */
-    const char *stored_as; /* "BF16", "gptq int4", "Q4_0" */
-    size_t stored_bytes;   /* all parts in the file */
+    const char *stored_as;                  /* "BF16", "gptq int4", "Q4_0" */
+    size_t stored_bytes;                    /* all parts in the file */
+    const struct rp_gguf_block_type *block; /* of a tensor of a GGUF file, else NULL */
 } rp_weight_info;
 
-/* Local. path: a folder with config.json, or a .gguf file. Validates every file of the set
+/* Local. path: a folder with config.json, or a .gguf file (any part of a
+ * split model). Validates every file of the set
  * (spec/safetensors.md rules) and the tensors' shapes against config. RP_ERR_FORMAT with file and
  * tensor named. */
 RP_CHECKED rp_status rp_weights_open(rp_weights **out, const char *path);
 void rp_weights_close(rp_weights **weights);
 const rp_model_config *rp_weights_config(const rp_weights *weights);
-/* Local. The parsed config.json, borrowed; NULL for GGUF. */
+/* Local. The parsed config.json, or what it would say of a GGUF file. Borrowed. */
 const json_t *rp_weights_config_json(const rp_weights *weights);
 /* Local. Path given to open. */
 const char *rp_weights_path(const rp_weights *weights);
@@ -41,8 +43,12 @@ const rp_weight_info *rp_weights_find(const rp_weights *weights, const char *nam
  * dst. */
 RP_CHECKED rp_status rp_weights_read_rows(const rp_weights *weights, const rp_weight_info *info,
                                           int64_t row0, int64_t nrows, void *dst);
-/* Local, thread-safe. The same as f32; non-finite values are RP_ERR_FORMAT naming file, tensor and
- * index. */
+/* Local, thread-safe. Rows of a GGUF file's tensor as they lie there: blocks of info->block, in the
+ * file's own order of rows. */
+RP_CHECKED rp_status rp_weights_read_stored(const rp_weights *weights, const rp_weight_info *info,
+                                            int64_t row0, int64_t nrows, void *dst);
+/* Local, thread-safe. Rows as f32 in Hugging Face's order; non-finite values are RP_ERR_FORMAT
+ * naming file, tensor and index. */
 RP_CHECKED rp_status rp_weights_read_f32(const rp_weights *weights, const rp_weight_info *info,
                                          int64_t row0, int64_t nrows, float *dst);
 /* Local. Sum of the sizes of all files of the set, bytes. */

@@ -29,8 +29,11 @@ typedef struct rp_weights_backend {
     /* Local, thread-safe. Rows (of a vector: elements) as info.dtype into dst. */
     rp_status (*read_rows)(const void *state, int64_t index, int64_t row0, int64_t nrows,
                            void *dst);
-    /* Local. Parsed config.json or NULL; sum of the sizes of all files; hash of all that the config
-     * was made from. */
+    /* Local, thread-safe. Rows as they lie in the file; NULL where info.block is NULL always. */
+    rp_status (*read_stored)(const void *state, int64_t index, int64_t row0, int64_t nrows,
+                             void *dst);
+    /* Local. config.json, parsed or made; sum of the sizes of all files; hash of all that the
+     * config was made from. */
     const json_t *(*config_json)(const void *state);
     size_t (*file_bytes)(const void *state);
     rp_hash (*hash_config)(const void *state);

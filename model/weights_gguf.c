@@ -19,6 +19,7 @@ typedef struct gguf_weight {
 
 typedef struct gguf_weights {
     rp_gguf *gguf;
+    json_t *config_json;
     gguf_weight *weights; /* [n_weights] */
     int64_t n_weights;
 } gguf_weights;
@@ -36,6 +37,7 @@ static void close_gguf(void *state)
 
     if (w != NULL) {
         rp_gguf_close(&w->gguf);
+        json_decref(w->config_json);
         free(w->weights);
         free(w);
     }
@@ -55,7 +57,7 @@ static int64_t cols_of(const rp_gguf_tensor *t)
 static rp_status add_weight(gguf_weights *w, const rp_gguf_tensor *t, const rp_model_config *config)
 {
     gguf_weight *weight = &w->weights[w->n_weights];
-    const char *path = rp_gguf_path(w->gguf);
+    const char *path = rp_gguf_part_path(w->gguf, t->part);
 
     if (strcmp(t->name, RP_GGUF_ROPE_FREQS) == 0) {
         return RP_OK;
@@ -92,6 +94,7 @@ static rp_status open_gguf(void **state, const char *path, rp_model_config *conf
     RP_TRY(rp_calloc(&w, 1, sizeof(*w)));
     RP_TRY(rp_gguf_open(&w->gguf, path));
     RP_TRY(rp_gguf_read_config(config, w->gguf));
+    RP_TRY(rp_gguf_config_json(&w->config_json, w->gguf));
     n_tensors = rp_gguf_tensor_count(w->gguf);
     RP_TRY(rp_calloc(&w->weights, (size_t)n_tensors, sizeof(*w->weights)));
     for (int64_t i = 0; i < n_tensors; i++) {
@@ -124,6 +127,7 @@ static void info(const void *state, int64_t index, rp_weight_info *out)
         .is_dense = t->type->is_float,
         .stored_as = t->type->name,
         .stored_bytes = t->nbytes,
+        .block = t->type,
     };
     for (int i = 0; i < t->ndim; i++) {
         out->shape[i] = t->ne[t->ndim - 1 - i];
@@ -134,8 +138,7 @@ static const char *file_of(const void *state, int64_t index)
 {
     const gguf_weights *w = state;
 
-    (void)index;
-    return rp_gguf_path(w->gguf);
+    return rp_gguf_part_path(w->gguf, w->weights[index].tensor->part);
 }
 
 /* Rows as they lie in the file, decoded; `scratch` holds their bytes when they need decoding. */
@@ -207,10 +210,21 @@ out:
     return st;
 }
 
+static rp_status read_stored(const void *state, int64_t index, int64_t row0, int64_t nrows,
+                             void *dst)
+{
+    const gguf_weights *w = state;
+    const rp_gguf_tensor *t = w->weights[index].tensor;
+    const size_t row_bytes = rp_gguf_row_bytes(t->type, cols_of(t));
+
+    return rp_gguf_read(w->gguf, t, (size_t)row0 * row_bytes, (size_t)nrows * row_bytes, dst);
+}
+
 static const json_t *config_json(const void *state)
 {
-    (void)state;
-    return NULL;
+    const gguf_weights *w = state;
+
+    return w->config_json;
 }
 
 static size_t file_bytes(const void *state)
@@ -238,6 +252,7 @@ const rp_weights_backend rp_weights_backend_gguf = {
     .info = info,
     .file_of = file_of,
     .read_rows = read_rows,
+    .read_stored = read_stored,
     .config_json = config_json,
     .file_bytes = file_bytes,
     .hash_config = hash_config,

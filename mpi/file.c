@@ -320,24 +320,58 @@ static rp_status publish(const rp_file *file)
     return st;
 }
 
-rp_status rp_file_finish(rp_file **file, rp_status local, double *fsync_seconds)
+/* Rank 0. From the last to the first: where the first file is, all are. */
+static rp_status publish_all(rp_file *const *files, int64_t n)
 {
     rp_status st = RP_OK;
-    rp_file *f = *file;
+    int64_t i = n;
+
+    while (i > 0) {
+        RP_TRY(publish(files[i - 1]));
+        i--;
+    }
+out:
+    for (; st != RP_OK && i < n; i++) {
+        (void)unlink(files[i]->path);
+    }
+    return st;
+}
+
+static rp_status sync_all(rp_file *const *files, int64_t n)
+{
+    rp_status st = RP_OK;
+
+    for (int64_t i = 0; i < n; i++) {
+        RP_TRY(sync_and_close(files[i]));
+    }
+out:
+    return st;
+}
+
+rp_status rp_files_finish(rp_file **files, int64_t n, rp_comm *comm, rp_status local,
+                          double *fsync_seconds)
+{
+    rp_status st = RP_OK;
     double start = 0;
 
-    *file = NULL;
-    RP_TRY(rp_agree(f->comm, local));
+    RP_TRY(rp_agree(comm, local));
     start = rp_clock_seconds(); /* not before: the ranks come here at different times */
-    RP_TRY(rp_agree(f->comm, sync_and_close(f)));
-    RP_TRY(rp_agree(f->comm, rp_comm_rank(f->comm) == 0 ? publish(f) : RP_OK));
+    RP_TRY(rp_agree(comm, sync_all(files, n)));
+    RP_TRY(rp_agree(comm, rp_comm_rank(comm) == 0 ? publish_all(files, n) : RP_OK));
     if (fsync_seconds != NULL) {
         *fsync_seconds = rp_clock_seconds() - start;
     }
 out:
-    if (st != RP_OK) {
-        discard(&f);
+    for (int64_t i = 0; i < n; i++) {
+        if (st != RP_OK) {
+            discard(&files[i]);
+        }
+        destroy(&files[i]);
     }
-    destroy(&f);
     return st;
+}
+
+rp_status rp_file_finish(rp_file **file, rp_status local, double *fsync_seconds)
+{
+    return rp_files_finish(file, 1, (*file)->comm, local, fsync_seconds);
 }

@@ -25,6 +25,10 @@ bool rp_file_takes_threads(const rp_file *file);
  * rank, agree, rank 0 renames to the final name and syncs the folder. Otherwise the .part is
  * removed. Destroys *file in both cases. fsync_seconds may be NULL. */
 RP_CHECKED rp_status rp_file_finish(rp_file **file, rp_status local, double *fsync_seconds);
+/* Collective on comm. The same for files that belong together: none has its final name before all
+ * of them are on disk, and the first gets it last. Entries may be NULL after a failure. */
+RP_CHECKED rp_status rp_files_finish(rp_file **files, int64_t n, rp_comm *comm, rp_status local,
+                                     double *fsync_seconds);
 
 #ifdef __cplusplus
 }

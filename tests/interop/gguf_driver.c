@@ -1,7 +1,7 @@
 /* Helper of gguf_test.py: a complete GGUF file of a model folder by plain rounding, and our own
  * view of a GGUF file.
  *
- * usage: gguf_driver write FOLDER TYPE OUT.gguf
+ * usage: gguf_driver write FOLDER TYPE OUT.gguf [FILE.gguf]    the file's weights, not the folder's
  *        gguf_driver values FILE.gguf TENSOR      f32 little-endian to stdout, Hugging Face order
  *        gguf_driver ids FILE.gguf                stdin: text; stdout: i32 ids, with special tokens
  *        gguf_driver logits FILE.gguf             stdin: i32 ids; stdout: f32 logits [ids, vocab]
@@ -102,7 +102,8 @@ out:
     return st;
 }
 
-static rp_status write_file(const char *folder, const char *type, const char *out_path)
+static rp_status write_file(const char *folder, const char *type, const char *out_path,
+                            const char *weights_path)
 {
     rp_status st = RP_OK;
     job j = {.folder = folder, .out_path = out_path, .type = rp_gguf_block_type_find(type)};
@@ -111,7 +112,7 @@ static rp_status write_file(const char *folder, const char *type, const char *ou
         st = RP_FAIL(RP_ERR_USAGE, "%s: no type of this program", type);
         goto out;
     }
-    RP_TRY(rp_weights_open(&j.weights, folder));
+    RP_TRY(rp_weights_open(&j.weights, weights_path));
     RP_TRY(rp_tokenizer_open(&j.tokenizer, folder));
     RP_TRY(rp_gguf_load_tokenizer_config(&j.tokenizer_config, folder));
     RP_TRY(put_header(&j));
@@ -285,8 +286,8 @@ int main(int argc, char **argv)
 {
     rp_status st = RP_OK;
 
-    if (argc == 5 && strcmp(argv[1], "write") == 0) {
-        st = write_file(argv[2], argv[3], argv[4]);
+    if ((argc == 5 || argc == 6) && strcmp(argv[1], "write") == 0) {
+        st = write_file(argv[2], argv[3], argv[4], argv[argc == 6 ? 5 : 2]);
     } else if (argc == 4 && strcmp(argv[1], "values") == 0) {
         st = print_values(argv[2], argv[3]);
     } else if (argc == 3 && strcmp(argv[1], "ids") == 0) {
@@ -298,8 +299,9 @@ int main(int argc, char **argv)
     } else if (argc == 4 && strcmp(argv[1], "encode") == 0) {
         st = print_encoded(argv[2], atoll(argv[3]));
     } else {
-        st = RP_FAIL(RP_ERR_USAGE, "usage: gguf_driver write FOLDER TYPE OUT | values FILE TENSOR "
-                                   "| ids FILE | logits FILE | decode TYPE | encode TYPE COLS");
+        st = RP_FAIL(RP_ERR_USAGE,
+                     "usage: gguf_driver write FOLDER TYPE OUT [FILE] | values FILE TENSOR "
+                     "| ids FILE | logits FILE | decode TYPE | encode TYPE COLS");
     }
     if (st != RP_OK) {
         (void)fprintf(stderr, "gguf_driver: %s\n", rp_error_message());

@@ -10,9 +10,7 @@ usage: gguf_test.py --build DIR --data DIR [--peers]
 4. Our own tokenizer made from a GGUF file's keys gives those ids too.
 """
 import argparse
-import contextlib
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -26,6 +24,8 @@ try:
     import safetensors.numpy
     import tokenizers
     import xllamacpp
+
+    from llama import log_softmax, quiet
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -136,20 +136,6 @@ def check_blocks(driver, folder, kind):
     return n_blocks
 
 
-@contextlib.contextmanager
-def quiet():
-    """llama.cpp writes to file descriptor 2."""
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
 class LlamaCpp:
     def __init__(self, path):
         params = xllamacpp.CommonParams()
@@ -182,11 +168,6 @@ class LlamaCpp:
         for entry in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
             out[entry["id"]] = entry["logprob"]
         return out
-
-
-def log_softmax(logits):
-    shifted = logits.astype(np.float64) - logits.max()
-    return shifted - np.log(np.exp(shifted).sum())
 
 
 def check_log_probs(driver, llama, path, ids, bounds):
@@ -336,4 +317,5 @@ def main():
     print("gguf: " + ", ".join(facts))
 
 
-main()
+if __name__ == "__main__":
+    main()

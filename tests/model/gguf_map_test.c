@@ -149,12 +149,37 @@ static rp_gguf *file_of(const rp_model_config *config, const char *const *tensor
     return gguf;
 }
 
+/* config.json of a GGUF file says the same as its keys; divisors by llama3's rule are named so. */
+static void check_config_json(const rp_model_config *keys, const rp_gguf *gguf)
+{
+    rp_model_config json_says;
+    json_t *root = NULL;
+
+    assert_int_equal(rp_gguf_config_json(&root, gguf), RP_OK);
+    assert_int_equal(rp_model_config_parse(&json_says, root), RP_OK);
+    json_decref(root);
+    assert_int_equal(json_says.rope.type,
+                     keys->rope.type == RP_ROPE_LONGROPE ? RP_ROPE_LLAMA3 : keys->rope.type);
+    assert_true((float)json_says.rms_eps == (float)keys->rms_eps);
+    assert_true((float)json_says.rope.theta == (float)keys->rope.theta);
+    assert_true((float)json_says.rope.attention_factor == (float)keys->rope.attention_factor ||
+                keys->rope.type == RP_ROPE_LONGROPE);
+    assert_int_equal(rp_model_rotary_dims(&json_says), rp_model_rotary_dims(keys));
+    /* what stands before the reals, and the flags behind */
+    assert_memory_equal(&json_says, keys, offsetof(rp_model_config, rms_eps));
+    assert_int_equal(json_says.tie_embeddings, keys->tie_embeddings);
+    assert_int_equal(json_says.attention_bias, keys->attention_bias);
+    assert_int_equal(json_says.mlp_bias, keys->mlp_bias);
+    assert_int_equal(json_says.sliding_window, 0);
+}
+
 static rp_model_config through_gguf(const rp_model_config *config, const char *const *tensors)
 {
     rp_model_config out;
     rp_gguf *gguf = file_of(config, tensors);
 
     assert_int_equal(rp_gguf_read_config(&out, gguf), RP_OK);
+    check_config_json(&out, gguf);
     rp_gguf_close(&gguf);
     assert_string_equal(out.arch->gguf_arch, config->arch->gguf_arch);
     assert_int_equal(out.vocab_size, config->vocab_size);
@@ -223,6 +248,31 @@ static void rope_scalings(void **state)
     assert_memory_equal(out.rope.short_factor, freqs, 8 * sizeof(freqs[0]));
     assert_memory_equal(out.rope.long_factor, freqs, 8 * sizeof(freqs[0]));
     assert_int_equal(rp_gguf_rope_freqs(&out, freqs), 8); /* and out again */
+}
+
+/* Divisors that no rule gives stay a list. */
+static void free_divisors(void **state)
+{
+    static const char *const none[] = {NULL};
+    rp_model_config config = parse_config("{\"model_type\": \"llama\", " SIZES "}");
+    rp_gguf *gguf = NULL;
+    json_t *root = NULL;
+
+    (void)state;
+    config.rope.type = RP_ROPE_LONGROPE;
+    config.rope.attention_factor = 1;
+    config.rope.n_factors = 8;
+    for (int i = 0; i < 8; i++) {
+        config.rope.short_factor[i] = config.rope.long_factor[i] = (float)(1 + i % 3);
+    }
+    gguf = file_of(&config, none);
+    assert_int_equal(rp_gguf_config_json(&root, gguf), RP_OK);
+    rp_gguf_close(&gguf);
+    assert_int_equal(rp_model_config_parse(&config, root), RP_OK);
+    json_decref(root);
+    assert_int_equal(config.rope.type, RP_ROPE_LONGROPE);
+    assert_true(config.rope.short_factor[2] == 3.0f && config.rope.long_factor[4] == 2.0f);
+    assert_true(config.rope.attention_factor == 1.0);
 }
 
 static void scalings_that_gguf_lacks(void **state)
@@ -537,12 +587,19 @@ static void weights_in_hf_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_both_ways),    cmocka_unit_test(rows_both_ways),
-        cmocka_unit_test(llama3_frequencies), cmocka_unit_test(configs_of_the_families),
-        cmocka_unit_test(rope_scalings),      cmocka_unit_test(scalings_that_gguf_lacks),
-        cmocka_unit_test(wrong_keys),         cmocka_unit_test(tokenizer_with_byte_fallback),
-        cmocka_unit_test(tokenizer_of_bytes), cmocka_unit_test(tokenizer_larger_than_the_embedding),
-        cmocka_unit_test(chat_templates),     cmocka_unit_test(weights_in_hf_order),
+        cmocka_unit_test(names_both_ways),
+        cmocka_unit_test(rows_both_ways),
+        cmocka_unit_test(llama3_frequencies),
+        cmocka_unit_test(configs_of_the_families),
+        cmocka_unit_test(rope_scalings),
+        cmocka_unit_test(free_divisors),
+        cmocka_unit_test(scalings_that_gguf_lacks),
+        cmocka_unit_test(wrong_keys),
+        cmocka_unit_test(tokenizer_with_byte_fallback),
+        cmocka_unit_test(tokenizer_of_bytes),
+        cmocka_unit_test(tokenizer_larger_than_the_embedding),
+        cmocka_unit_test(chat_templates),
+        cmocka_unit_test(weights_in_hf_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

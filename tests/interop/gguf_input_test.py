@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""GGUF files as models of every subcommand, beside transformers and llama.cpp.
+
+usage: gguf_input_test.py --build DIR --data DIR [--peers]
+
+1. Hugging Face -> GGUF (whole, split) -> Hugging Face: transformers loads the last folder, gives the
+   first one's logits and ids; a quantised file's folder gives what our forward pass gives.
+2. GGUF -> GGUF keeps keys and unchanged tensors; split files load in llama.cpp.
+3. Ids of llama-style and byte-level tokenizers on many lines: tokenizer.json, llama.cpp's of the
+   GGUF, ours of the GGUF, transformers' of the folder made from the GGUF.
+"""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+try:
+    import gguf
+    import numpy as np
+    import tokenizers
+    import torch
+    import transformers
+except ImportError as missing:
+    print(f"skipped: {missing}")
+    sys.exit(77)
+
+import gguf_test
+from gguf_test import BOOKLM, LlamaCpp, make_family, make_model, quiet, run
+
+DENSE = '[{rtn: {ignore: ["re:.*"]}}]'  # a conversion
+ROUNDED = "[{rtn: {}}]"
+
+
+def rankpress(build, model, out, formats, recipe, *overrides):
+    """Runs a job; returns its folder."""
+    job = out.with_suffix(".yaml")
+    job.write_text(f"model: {model}\noutput: {{dir: {out}, formats: {formats}}}\nrecipe: {recipe}\n")
+    result = subprocess.run([build / "jobs" / "rankpress", "run", job, *overrides],
+                            capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+def logits_of_folder(folder, ids):
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].numpy()
+
+
+def logits_of_gguf(driver, path, ids):
+    raw = run(driver, "logits", path, stdin=np.array(ids, np.int32).tobytes())
+    return np.frombuffer(raw, np.float32).reshape(len(ids), -1)
+
+
+def worst(found, want):
+    assert found.shape == want.shape
+    return float(np.abs(found - want).max() / np.abs(want).max())
+
+
+def same_tensors(a, b, names):
+    for name in names:
+        assert a[name].tensor_type == b[name].tensor_type, name
+        assert np.array_equal(a[name].data, b[name].data), f"{name}: other bytes"
+
+
+def tensors_of(*paths):
+    return {t.name: t for path in paths for t in gguf.GGUFReader(path).tensors}
+
+
+def fields_of(path):
+    """Keys and values, without those that are the reader's or of the tensors' place."""
+    own = ("GGUF.", "split.", "general.file_type", "general.quantization_version")
+    return {k: v.contents() for k, v in gguf.GGUFReader(path).fields.items()
+            if not k.startswith(own)}
+
+
+def check_family(options, folder, family, ids):
+    """Round trips of a random model; returns the worst relative differences of logits."""
+    driver, build = options.driver, options.build
+    model = make_family(folder, family)
+    files = rankpress(build, model, folder / "a", "[{gguf: F32}, {gguf: Q8_0}, "
+                      "{gguf: {type: F32, name: split.gguf, max_shard_size: 300kB}}]", ROUNDED,
+                      "recipe.0.rtn.ignore=re:.*")
+    whole = files / "model-F32.gguf"
+    parts = sorted(files.glob("split-*.gguf"))
+    assert len(parts) > 2 and parts[0].name.endswith(f"-of-{len(parts):05d}.gguf")
+    same_tensors(tensors_of(*parts), tensors_of(whole), tensors_of(whole))
+    back = rankpress(build, parts[1], folder / "b", "[{safetensors: {dtype: F32}}]", DENSE)
+    want = logits_of_folder(model, ids)
+    errors = [worst(logits_of_folder(back / "safetensors", ids), want),
+              worst(logits_of_gguf(driver, parts[0], ids), want)]
+    quantised = files / "model-Q8_0.gguf"
+    again = rankpress(build, quantised, folder / "c", "[{gguf: F16}, {safetensors: {dtype: F32}}]",
+                      DENSE)
+    assert fields_of(again / "model-F16.gguf") == fields_of(quantised)
+    errors.append(worst(logits_of_folder(again / "safetensors", ids),
+                        logits_of_gguf(driver, quantised, ids)))
+    assert max(errors) < 2e-5, f"{family}: logits differ by {errors}"
+    gguf_test.check_log_probs(driver, LlamaCpp(parts[0]), parts[0], ids, gguf_test.BOUNDS["F32"])
+    for name in ("a", "b", "c", family):
+        subprocess.run(["rm", "-rf", folder / name], check=True)
+    return max(errors)
+
+
+def lines_of(data):
+    lines = gguf_test.sample_texts(data)
+    for path in sorted((data / "text").glob("*.txt")):
+        text = path.read_text()
+        lines += [line for line in text.split("\n") if line][:600]
+    lines += (BOOKLM / "heldout.txt").read_text().split("\n")[:600]
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+def check_tokenizer(options, folder, name, source, vocab_size, lines):
+    model, out = folder / name, folder / f"{name}-out"
+    make_model(model, "--tokenizer", source, f"--set=vocab_size={vocab_size}",
+               "--set=num_hidden_layers=1")
+    path = rankpress(options.build, model, out, "[{gguf: F16}]", DENSE) / "model-F16.gguf"
+    back = rankpress(options.build, path, folder / f"{name}-back", "[safetensors]", DENSE)
+    original = tokenizers.Tokenizer.from_file(str(source / "tokenizer.json"))
+    again = transformers.AutoTokenizer.from_pretrained(back / "safetensors")
+    llama = LlamaCpp(path)
+    wanted = [original.encode(line).ids for line in lines]
+    for line, want in zip(lines, wanted):
+        assert llama.tokenize(line) == want, f"{name}: llama.cpp's ids: {line[:60]!r}"
+        assert again(line)["input_ids"] == want, f"{name}: transformers' ids: {line[:60]!r}"
+    for text in gguf_test.sample_texts(options.data):
+        ours = np.frombuffer(run(options.driver, "ids", path, stdin=text.encode()), np.int32)
+        assert ours.tolist() == original.encode(text).ids, f"{name}: our ids: {text[:60]!r}"
+    decoded = again.decode(wanted[0])
+    assert decoded == original.decode(wanted[0], skip_special_tokens=False), f"{name}: {decoded!r}"
+
+
+def check_template(options, folder):
+    """A chat template and special tokens through GGUF and back."""
+    source = folder / "chat"
+    template = "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}"
+    make_model(source, "--set=num_hidden_layers=1")
+    config = json.loads((source / "tokenizer_config.json").read_text())
+    config["chat_template"] = template
+    (source / "tokenizer_config.json").write_text(json.dumps(config))
+    path = rankpress(options.build, source, folder / "d", "[{gguf: F16}]", DENSE) / "model-F16.gguf"
+    back = rankpress(options.build, path, folder / "e", "[safetensors]", DENSE) / "safetensors"
+    before = transformers.AutoTokenizer.from_pretrained(source)
+    after = transformers.AutoTokenizer.from_pretrained(back)
+    chat = [{"role": "user", "content": "Hello there"}]
+    assert after.apply_chat_template(chat, tokenize=False) == \
+        before.apply_chat_template(chat, tokenize=False)
+    assert (after.bos_token, after.eos_token, after.unk_token) == \
+        (before.bos_token, before.eos_token, before.unk_token)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--peers", action="store_true")
+    options = parser.parse_args()
+    options.driver = options.build / "tests" / "interop" / "gguf_driver"
+    tokenizer = tokenizers.Tokenizer.from_file(str(BOOKLM / "tokenizer.json"))
+    ids = tokenizer.encode((BOOKLM / "heldout.txt").read_text()[:2000]).ids[:100]
+    lines = lines_of(options.data)
+    facts = []
+    with tempfile.TemporaryDirectory() as scratch, quiet():
+        folder = pathlib.Path(scratch)
+        for family in gguf_test.FAMILIES:
+            facts.append(f"{family} {check_family(options, folder, family, ids):.0e}")
+        check_template(options, folder)
+        check_tokenizer(options, folder, "booklm", BOOKLM, 4096, lines)
+        phi = options.data / "tokenizers" / "phi-3-mini"
+        if phi.exists():
+            check_tokenizer(options, folder, "phi-3-mini", phi, 32064, lines)
+        for name, made in gguf_test.byte_level_tokenizers(options.data):
+            source = folder / f"{name}-tokenizer"
+            source.mkdir()
+            made.save(str(source / "tokenizer.json"))
+            (source / "tokenizer_config.json").write_text('{"bos_token": "<|endoftext|>"}')
+            check_tokenizer(options, folder, name, source, 50304, lines)
+            facts.append(name)
+    print(f"gguf as input: {len(lines)} lines, " + ", ".join(facts))
+
+
+main()
