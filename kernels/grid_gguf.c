@@ -269,22 +269,32 @@ static void gguf_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, cons
     }
 }
 
-static void gguf_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                     float *params)
+static void gguf_fit(const rp_grid *grid, int64_t nrows, int64_t n, const float *x,
+                     const float *importance, float *params)
 {
-    block_tile t = {.nblocks = 1, .is_weighted = importance != NULL};
+    const int n_params = grid->ops->n_params;
+    block_tile t = {.is_weighted = importance != NULL};
     rp_search_result found;
 
     RP_ASSERT(n == RP_GGUF_BLOCK);
-    if (is_q8(grid)) {
-        find_params(grid, x, params);
-    } else {
-        t.x[0] = x;
-        t.importance[0] = importance;
-        search_blocks(grid, &t, RP_WEIGHT_IMPORTANCE, false, &found);
-        put_params(grid, &found, 0, params);
+    for (int64_t r = 0; r < nrows; r += t.nblocks, params += (int64_t)t.nblocks * n_params) {
+        t.nblocks = (int)RP_MIN(RP_SEARCH_GROUPS, nrows - r);
+        for (int k = 0; k < t.nblocks; k++) {
+            t.x[k] = x + (r + k) * n;
+            t.importance[k] = importance;
+        }
+        if (!is_q8(grid)) {
+            search_blocks(grid, &t, RP_WEIGHT_IMPORTANCE, false, &found);
+        }
+        for (int k = 0; k < t.nblocks; k++) {
+            if (is_q8(grid)) {
+                find_params(grid, t.x[k], params + (int64_t)k * n_params);
+            } else {
+                put_params(grid, &found, k, params + (int64_t)k * n_params);
+            }
+            store_params(grid, params + (int64_t)k * n_params);
+        }
     }
-    store_params(grid, params);
 }
 
 /* ---- Rounding and decoding ---- */

@@ -450,29 +450,44 @@ static bool is_all_zero(int64_t n, const float *v)
 }
 
 /* d and dmin by the search with importance, then every sub-group's integers for them as stored. */
-static void kquant_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                       float *params)
+static void fit_batch(batch *b, const float *importance, float *params)
 {
-    const rp_grid_ops *ops = grid->ops;
+    const rp_grid_ops *ops = b->grid->ops;
+
+    search_subs(b);
+    weighted_integers(b);
+    for (int k = 0; k < b->nblocks; k++, params += ops->n_params) {
+        b->d[k] = rp_nearest_f16(b->exact_d[k] * ops->search->headroom);
+        b->dmin[k] = rp_nearest_f16(b->exact_dmin[k] * ops->search->headroom);
+        put_params(b, k, params);
+        for (int sub = 0; sub < b->n_sub; sub++) {
+            const int64_t at = (int64_t)sub * b->width;
+            kquant_refit(b->grid, sub, b->width, b->x[k] + at,
+                         importance == NULL ? NULL : importance + at, params);
+        }
+    }
+}
+
+static void kquant_fit(const rp_grid *grid, int64_t nrows, int64_t n, const float *x,
+                       const float *importance, float *params)
+{
     batch b;
 
     RP_ASSERT(n == BLOCK);
+    if (importance != NULL && is_all_zero(n, importance)) {
+        importance = NULL;
+    }
     start_batch(&b, grid);
-    b.nblocks = 1;
-    b.x[0] = x;
-    b.importance[0] = importance == NULL || is_all_zero(n, importance) ? NULL : importance;
-    b.kind = ops->search->weighted;
+    b.kind = grid->ops->search->weighted;
     b.weight = RP_WEIGHT_IMPORTANCE;
     b.steps = &rp_search_weighted_steps;
-    search_subs(&b);
-    weighted_integers(&b);
-    b.d[0] = rp_nearest_f16(b.exact_d[0] * ops->search->headroom);
-    b.dmin[0] = rp_nearest_f16(b.exact_dmin[0] * ops->search->headroom);
-    put_params(&b, 0, params);
-    for (int sub = 0; sub < b.n_sub; sub++) {
-        const int64_t at = (int64_t)sub * b.width;
-        kquant_refit(grid, sub, b.width, x + at,
-                     b.importance[0] == NULL ? NULL : b.importance[0] + at, params);
+    for (int64_t r = 0; r < nrows; r += BATCH) {
+        b.nblocks = (int)RP_MIN(BATCH, nrows - r);
+        for (int k = 0; k < b.nblocks; k++) {
+            b.x[k] = x + (r + k) * n;
+            b.importance[k] = importance;
+        }
+        fit_batch(&b, importance, params + r * grid->ops->n_params);
     }
 }
 
