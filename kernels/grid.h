@@ -49,11 +49,11 @@ typedef struct rp_grid_ops {
      * and rounds each group alone. */
     void (*quantise)(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
                      const float *importance, float *params, uint8_t *codes);
-    /* params [n_params] for x[n], one group, for a solver that rounds the columns later. The
-     * squared errors are weighted with importance [n] >= 0 as it is; NULL: all equal. Affine
-     * searches the clipping only with grid->mse. */
-    void (*fit)(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                float *params);
+    /* One group of nrows rows x [nrows, n]: params [nrows, n_params], for a solver that rounds the
+     * columns later. The squared errors are weighted with importance [n] >= 0 as it is; NULL: all
+     * equal. Affine searches the clipping only with grid->mse. */
+    void (*fit)(const rp_grid *grid, int64_t nrows, int64_t n, const float *x,
+                const float *importance, float *params);
     /* Two levels: s[sub] (and m[sub]) anew for x[n], the sub-group's columns, with d and dmin as
      * they are. NULL for the others. */
     void (*refit)(const rp_grid *grid, int sub, int64_t n, const float *x, const float *importance,

@@ -168,8 +168,8 @@ RP_CLONES static void range_of(int64_t n, const float *x, float *low, float *hig
     }
 }
 
-static void affine_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                       float *params)
+static void fit_group(const rp_grid *grid, int64_t n, const float *x, const float *importance,
+                      float *params)
 {
     const float top = max_code(grid);
     float low = 0;
@@ -198,6 +198,14 @@ static void affine_fit(const rp_grid *grid, int64_t n, const float *x, const flo
     }
 }
 
+static void affine_fit(const rp_grid *grid, int64_t nrows, int64_t n, const float *x,
+                       const float *importance, float *params)
+{
+    for (int64_t r = 0; r < nrows; r++) {
+        fit_group(grid, n, x + r * n, importance, params + r * grid->ops->n_params);
+    }
+}
+
 static void affine_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
                             const float *importance, float *params, uint8_t *codes)
 {
@@ -206,8 +214,8 @@ static void affine_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, co
     for (int64_t r = 0; r < nrows; r++) {
         for (int64_t c = 0; c < cols; c += group, params += 2) {
             const int64_t n = RP_MIN(group, cols - c);
-            affine_fit(grid, n, x + r * cols + c, importance == NULL ? NULL : importance + c,
-                       params);
+            fit_group(grid, n, x + r * cols + c, importance == NULL ? NULL : importance + c,
+                      params);
             round_values(max_code(grid), params[0], params[1], n, x + r * cols + c,
                          codes + r * cols + c);
         }

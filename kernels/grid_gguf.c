@@ -25,8 +25,6 @@
 #define Q8_ZERO 128
 #define Q8_MAX 127.0f
 
-static const float zeros[RP_GGUF_BLOCK];
-
 static bool is_q8(const rp_grid *grid)
 {
     return grid->bits == 8;
@@ -156,12 +154,12 @@ static void plain_rows(const rp_grid *grid, int64_t n, const float *x, float *pa
 
 /* ---- With a search ---- */
 
-/* Up to sixteen blocks. x [k], importance [k]: block k's; sigma2: lane k. */
+/* Up to RP_SEARCH_GROUPS blocks. */
 typedef struct block_tile {
     int nblocks;
-    const float *x[RP_LANES], *importance[RP_LANES];
+    const float *x[RP_SEARCH_GROUPS], *importance[RP_SEARCH_GROUPS];
     bool is_weighted;
-    rp_lanes sigma2;
+    float sigma2[RP_SEARCH_GROUPS];
 } block_tile;
 
 static void search_blocks(const rp_grid *grid, const block_tile *t, rp_search_weight weight,
@@ -170,8 +168,8 @@ static void search_blocks(const rp_grid *grid, const block_tile *t, rp_search_we
     const struct rp_grid_search *search = grid->ops->search;
     rp_search_tile tile;
 
-    rp_search_load(&tile, RP_GGUF_BLOCK, t->x, t->is_weighted ? t->importance : NULL, weight,
-                   &t->sigma2);
+    rp_search_load(&tile, RP_GGUF_BLOCK, t->nblocks, t->x, t->is_weighted ? t->importance : NULL,
+                   weight, t->sigma2);
     rp_search_run(is_plain ? search->plain : search->weighted, &tile, top_of(grid),
                   &rp_search_weighted_steps, found);
 }
@@ -179,7 +177,9 @@ static void search_blocks(const rp_grid *grid, const block_tile *t, rp_search_we
 static void put_params(const rp_grid *grid, const rp_search_result *found, int k, float *params)
 {
     params[0] = found->scale[k];
-    params[1 * grid->ops->has_min] = grid->ops->has_min ? found->min[k] : found->scale[k];
+    if (grid->ops->has_min) {
+        params[1] = found->min[k];
+    }
 }
 
 static void quantise_tile(const rp_grid *grid, const block_tile *t, float *params, uint8_t *codes)
@@ -202,41 +202,53 @@ static void quantise_tile(const rp_grid *grid, const block_tile *t, float *param
     }
 }
 
-/* The mean square that ggml weighs with: of the row, or of the block. */
-static void row_sigma2(int64_t nrows, int64_t cols, const float *x, rp_lanes *out)
+/* The mean square that ggml weighs with: of the block for IQ4_NL, else of the row. */
+static void block_sigma2(const rp_grid *grid, block_tile *t)
 {
-    const float *rows[RP_LANES];
-
-    for (int k = 0; k < RP_LANES; k++) {
-        rows[k] = x + (k < nrows ? k : 0) * cols;
+    for (int k = 0; k < t->nblocks; k += RP_SEARCH_ROWS) {
+        rp_search_squares(RP_MIN(RP_SEARCH_ROWS, t->nblocks - k), RP_GGUF_BLOCK, t->x + k,
+                          t->sigma2 + k);
     }
-    rp_search_squares(cols, rows, out);
-    *out /= (float)cols;
+    for (int k = 0; k < t->nblocks; k++) {
+        t->sigma2[k] *= grid->ops->search->times;
+    }
 }
 
-/* nrows <= 16 */
+static void row_sigma2(int64_t nrows, int64_t cols, const float *x, float *out)
+{
+    const float *rows[RP_SEARCH_ROWS];
+
+    for (int64_t r = 0; r < nrows; r++) {
+        rows[r] = x + r * cols;
+    }
+    rp_search_squares((int)nrows, cols, rows, out);
+    for (int64_t r = 0; r < nrows; r++) {
+        out[r] /= (float)cols;
+    }
+}
+
+/* nrows <= RP_SEARCH_ROWS */
 static void searched_rows(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
                           const float *importance, float *params, uint8_t *codes)
 {
     const int64_t nblocks = nrows * cols / RP_GGUF_BLOCK;
-    rp_lanes of_row = {0};
+    float of_row[RP_SEARCH_ROWS] = {0};
 
     if (importance != NULL && !is_iq4(grid)) {
-        row_sigma2(nrows, cols, x, &of_row);
+        row_sigma2(nrows, cols, x, of_row);
     }
-    for (int64_t first = 0; first < nblocks; first += RP_LANES) {
-        block_tile t = {.nblocks = (int)RP_MIN(RP_LANES, nblocks - first),
-                        .is_weighted = importance != NULL};
-        for (int k = 0; k < RP_LANES; k++) {
+    for (int64_t first = 0; first < nblocks; first += RP_SEARCH_GROUPS) {
+        block_tile t;
+        t.nblocks = (int)RP_MIN(RP_SEARCH_GROUPS, nblocks - first);
+        t.is_weighted = importance != NULL;
+        for (int k = 0; k < t.nblocks; k++) {
             const int64_t at = (first + k) * RP_GGUF_BLOCK;
-            const bool present = k < t.nblocks;
-            t.x[k] = present ? x + at : zeros;
-            t.importance[k] = present && t.is_weighted ? importance + at % cols : zeros;
-            t.sigma2[k] = present ? of_row[at / cols] : 0.0f;
+            t.x[k] = x + at;
+            t.importance[k] = t.is_weighted ? importance + at % cols : NULL;
+            t.sigma2[k] = of_row[at / cols];
         }
         if (is_iq4(grid)) {
-            rp_search_squares(RP_GGUF_BLOCK, t.x, &t.sigma2);
-            t.sigma2 *= grid->ops->search->times;
+            block_sigma2(grid, &t);
         }
         quantise_tile(grid, &t, params + first * grid->ops->n_params,
                       codes + first * RP_GGUF_BLOCK);
@@ -251,30 +263,38 @@ static void gguf_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, cons
         plain_rows(grid, nrows * cols, x, params, codes);
         return;
     }
-    for (int64_t r = 0; r < nrows; r += RP_LANES) {
-        searched_rows(grid, RP_MIN(RP_LANES, nrows - r), cols, x + r * cols, importance,
+    for (int64_t r = 0; r < nrows; r += RP_SEARCH_ROWS) {
+        searched_rows(grid, RP_MIN(RP_SEARCH_ROWS, nrows - r), cols, x + r * cols, importance,
                       params + r * cols / RP_GGUF_BLOCK * grid->ops->n_params, codes + r * cols);
     }
 }
 
-static void gguf_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                     float *params)
+static void gguf_fit(const rp_grid *grid, int64_t nrows, int64_t n, const float *x,
+                     const float *importance, float *params)
 {
-    block_tile t = {.nblocks = 1, .is_weighted = importance != NULL};
+    const int n_params = grid->ops->n_params;
+    block_tile t = {.is_weighted = importance != NULL};
     rp_search_result found;
 
     RP_ASSERT(n == RP_GGUF_BLOCK);
-    if (is_q8(grid)) {
-        find_params(grid, x, params);
-    } else {
-        for (int k = 0; k < RP_LANES; k++) {
-            t.x[k] = k == 0 ? x : zeros;
-            t.importance[k] = k == 0 && importance != NULL ? importance : zeros;
+    for (int64_t r = 0; r < nrows; r += t.nblocks, params += (int64_t)t.nblocks * n_params) {
+        t.nblocks = (int)RP_MIN(RP_SEARCH_GROUPS, nrows - r);
+        for (int k = 0; k < t.nblocks; k++) {
+            t.x[k] = x + (r + k) * n;
+            t.importance[k] = importance;
         }
-        search_blocks(grid, &t, RP_WEIGHT_IMPORTANCE, false, &found);
-        put_params(grid, &found, 0, params);
+        if (!is_q8(grid)) {
+            search_blocks(grid, &t, RP_WEIGHT_IMPORTANCE, false, &found);
+        }
+        for (int k = 0; k < t.nblocks; k++) {
+            if (is_q8(grid)) {
+                find_params(grid, t.x[k], params + (int64_t)k * n_params);
+            } else {
+                put_params(grid, &found, k, params + (int64_t)k * n_params);
+            }
+            store_params(grid, params + (int64_t)k * n_params);
+        }
     }
-    store_params(grid, params);
 }
 
 /* ---- Rounding and decoding ---- */
@@ -325,7 +345,7 @@ static const struct rp_grid_search iq4_nl_search = {
     .weighted = RP_SEARCH_LEVELS,
     .plain_weight = RP_WEIGHT_SQUARE,
     .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
-    .times = 2.0f / RP_GGUF_BLOCK,
+    .times = 2.0f / (float)RP_GGUF_BLOCK,
 };
 
 #define OPS(title, n_bits, first_level, own_search, min)                                           \

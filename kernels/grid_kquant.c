@@ -16,12 +16,11 @@
 #include "kernels/grid_search.h"
 
 #define BLOCK 256
-#define BATCH RP_LANES /* blocks */
+#define BATCH 16 /* blocks */
 #define MAX_SUBS 16
+#define TILES (BATCH * MAX_SUBS / RP_SEARCH_GROUPS)
 
-static const float zeros[BLOCK];
-
-/* Of up to BATCH blocks; [sub][block] so that lanes are blocks. */
+/* Of up to BATCH blocks. */
 typedef struct batch {
     const rp_grid *grid;
     int nblocks, n_sub, width;
@@ -30,10 +29,11 @@ typedef struct batch {
     const rp_search_steps *steps;
     const float *x[BATCH];          /* each [BLOCK] */
     const float *importance[BATCH]; /* each [BLOCK]; the first NULL: none */
-    rp_lanes sigma2;
-    rp_search_tile scales, mins; /* what was found; the weights are the sums of the sub-groups' */
-    uint8_t code[MAX_SUBS][RP_SEARCH_MAX][RP_LANES]; /* of tile t, value i, lane k */
-    float exact_d[BATCH], exact_dmin[BATCH];         /* before they are rounded */
+    float sigma2[BATCH];
+    rp_search_tile values;
+    rp_search_result found[TILES]; /* sub-group g is group g % 64 of tile g / 64 */
+    rp_search_tile scales, mins;   /* x[sub][block] what was found, w the sums of weights */
+    float exact_d[BATCH], exact_dmin[BATCH]; /* before they are rounded */
     float d[BATCH], dmin[BATCH];
     bool is_zero[BATCH];
     int s[MAX_SUBS][BATCH], m[MAX_SUBS][BATCH];
@@ -51,64 +51,59 @@ static int top_of(const rp_grid *grid)
 
 /* ---- Search ---- */
 
-/* Sub-group g of the batch is lane g % 16 of tile g / 16. */
 static void search_tile(batch *b, int t)
 {
-    const float *x[RP_LANES];
-    const float *importance[RP_LANES];
-    rp_lanes sigma2, sums;
-    rp_search_tile tile;
-    rp_search_result found;
+    const int first = t * RP_SEARCH_GROUPS;
+    const int ngroups = RP_MIN(RP_SEARCH_GROUPS, b->nblocks * b->n_sub - first);
+    const float *x[RP_SEARCH_GROUPS];
+    const float *importance[RP_SEARCH_GROUPS];
+    float sigma2[RP_SEARCH_GROUPS];
+    float sums[RP_SEARCH_GROUPS];
 
-    for (int k = 0; k < RP_LANES; k++) {
-        const int g = t * RP_LANES + k;
-        const int block = g / b->n_sub;
-        const int column = g % b->n_sub * b->width;
-        const bool present = block < b->nblocks;
-        x[k] = present ? b->x[block] + column : zeros;
-        importance[k] = present && is_weighted(b) ? b->importance[block] + column : zeros;
-        sigma2[k] = present ? b->sigma2[block] : 0.0f;
+    for (int k = 0; k < ngroups; k++) {
+        const int block = (first + k) / b->n_sub;
+        const int column = (first + k) % b->n_sub * b->width;
+        x[k] = b->x[block] + column;
+        importance[k] = is_weighted(b) ? b->importance[block] + column : NULL;
+        sigma2[k] = b->sigma2[block];
     }
-    rp_search_load(&tile, b->width, x, is_weighted(b) ? importance : NULL, b->weight, &sigma2);
-    rp_search_sum_weights(&tile, &sums);
-    rp_search_run(b->kind, &tile, top_of(b->grid), b->steps, &found);
-    memcpy(b->code[t], found.code, sizeof(found.code));
-    for (int k = 0; k < RP_LANES; k++) {
-        const int g = t * RP_LANES + k;
-        if (g / b->n_sub < b->nblocks) {
-            b->scales.x[g % b->n_sub][g / b->n_sub] = found.scale[k];
-            b->mins.x[g % b->n_sub][g / b->n_sub] = -found.min[k];
-            b->scales.w[g % b->n_sub][g / b->n_sub] = sums[k];
-        }
+    rp_search_load(&b->values, b->width, ngroups, x, is_weighted(b) ? importance : NULL, b->weight,
+                   sigma2);
+    rp_search_sum_weights(&b->values, sums);
+    rp_search_run(b->kind, &b->values, top_of(b->grid), b->steps, &b->found[t]);
+    for (int k = 0; k < ngroups; k++) {
+        const int block = (first + k) / b->n_sub;
+        const int sub = (first + k) % b->n_sub;
+        b->scales.x[sub][block] = b->found[t].scale[k];
+        b->mins.x[sub][block] = -b->found[t].min[k];
+        b->scales.w[sub][block] = b->mins.w[sub][block] = sums[k];
     }
 }
 
 static void search_subs(batch *b)
 {
-    memset(&b->scales, 0, sizeof(b->scales));
-    memset(&b->mins, 0, sizeof(b->mins));
     b->scales.n = b->mins.n = b->n_sub;
-    for (int t = 0; t * RP_LANES < b->nblocks * b->n_sub; t++) {
+    b->scales.ngroups = b->mins.ngroups = b->nblocks;
+    for (int t = 0; t * RP_SEARCH_GROUPS < b->nblocks * b->n_sub; t++) {
         search_tile(b, t);
     }
-    memcpy(b->mins.w, b->scales.w, sizeof(b->mins.w));
 }
 
 static void find_sigma2(batch *b)
 {
-    const float *x[BATCH];
+    const struct rp_grid_search *search = b->grid->ops->search;
 
-    for (int k = 0; k < BATCH; k++) {
-        x[k] = k < b->nblocks ? b->x[k] : zeros;
+    rp_search_squares(b->nblocks, BLOCK, b->x, b->sigma2);
+    for (int k = 0; k < b->nblocks; k++) {
+        b->sigma2[k] = search->times * b->sigma2[k] / search->over;
     }
-    rp_search_squares(BLOCK, x, &b->sigma2);
-    b->sigma2 = b->grid->ops->search->times * b->sigma2 / b->grid->ops->search->over;
 }
 
 /* ---- Integers of the sub-groups ---- */
 
 /* Largest value onto the largest integer, values >= 0. Returns the step. */
-static float linear_positive(int n, const rp_lanes *x, int block, int hi, int (*out)[BATCH])
+static float linear_positive(int n, const float (*x)[RP_SEARCH_GROUPS], int block, int hi,
+                             int (*out)[BATCH])
 {
     float max = 0.0f;
 
@@ -166,8 +161,7 @@ static void weighted_integers(batch *b)
         rp_search_positive(&b->mins, ops->min_hi, &mins);
         take_integers(b, &mins, 0, ops->min_hi, b->m);
     } else {
-        rp_search_run(RP_SEARCH_SYMMETRIC, &b->scales, ops->scale_hi - ops->scale_lo, NULL,
-                      &scales);
+        rp_search_any_symmetric(&b->scales, -ops->scale_lo, &scales);
     }
     take_integers(b, &scales, -ops->scale_lo, ops->scale_hi, b->s);
     for (int block = 0; block < b->nblocks; block++) {
@@ -215,7 +209,7 @@ static void search_codes(const batch *b, int block, int sub, uint8_t *code)
     const int g = block * b->n_sub + sub;
 
     for (int i = 0; i < b->width; i++) {
-        code[i] = b->code[g / RP_LANES][i][g % RP_LANES];
+        code[i] = b->found[g / RP_SEARCH_GROUPS].code[i][g % RP_SEARCH_GROUPS];
     }
 }
 
@@ -223,7 +217,7 @@ static void search_codes(const batch *b, int block, int sub, uint8_t *code)
 static void round_sub(const batch *b, int block, int sub, uint8_t *code)
 {
     const rp_grid_ops *ops = b->grid->ops;
-    const float *x = b->x[block] + sub * b->width;
+    const float *x = b->x[block] + (int64_t)sub * b->width;
     const float s = (float)b->s[sub][block];
     const int lo = (int)ops->levels[0];
 
@@ -260,7 +254,7 @@ static void round_block(const batch *b, int block, uint8_t *code)
         return;
     }
     for (int sub = 0; sub < b->n_sub; sub++) {
-        round_sub(b, block, sub, code + sub * b->width);
+        round_sub(b, block, sub, code + (int64_t)sub * b->width);
     }
 }
 
@@ -283,24 +277,28 @@ static void quantise_batch(batch *b, float *params, uint8_t *codes)
     for (int block = 0; block < b->nblocks; block++) {
         b->d[block] = rp_nearest_f16(b->exact_d[block]);
         b->dmin[block] = rp_nearest_f16(b->exact_dmin[block]);
-        put_params(b, block, params + block * b->grid->ops->n_params);
-        round_block(b, block, codes + block * BLOCK);
+        put_params(b, block, params + (int64_t)block * b->grid->ops->n_params);
+        round_block(b, block, codes + (int64_t)block * BLOCK);
     }
 }
 
-static batch empty_batch(const rp_grid *grid)
+/* The tiles of scales are zeroed once: a batch of fewer blocks leaves others in its place. */
+static void start_batch(batch *b, const rp_grid *grid)
 {
-    const batch b = {.grid = grid, .n_sub = grid->ops->n_sub, .width = BLOCK / grid->ops->n_sub};
-    return b;
+    memset(b, 0, sizeof(*b));
+    b->grid = grid;
+    b->n_sub = grid->ops->n_sub;
+    b->width = BLOCK / grid->ops->n_sub;
 }
 
 static void kquant_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
                             const float *importance, float *params, uint8_t *codes)
 {
     const int64_t nblocks = nrows * cols / BLOCK;
-    batch b = empty_batch(grid);
+    batch b;
 
     RP_ASSERT(cols % BLOCK == 0);
+    start_batch(&b, grid);
     for (int64_t first = 0; first < nblocks; first += BATCH) {
         b.nblocks = (int)RP_MIN(BATCH, nblocks - first);
         for (int k = 0; k < b.nblocks; k++) {
@@ -314,54 +312,36 @@ static void kquant_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, co
 
 /* ---- For solvers ---- */
 
-/* Errors of sixteen candidates over one sub-group: x against step * level - offset. */
-RP_CLONES static void candidate_errors(const rp_grid *grid, int64_t n, const float *x,
-                                       const float *w, const rp_lanes *step, const rp_lanes *offset,
-                                       rp_lanes *error)
-{
-    const rp_lanes none = {0};
-    const bool is_iq4 = grid->ops->search->plain == RP_SEARCH_LEVELS;
-    const int lo = (int)grid->ops->levels[0];
-    const int hi = lo + top_of(grid);
-    const rp_lanes inverse = RP_SELECT(*step == 0.0f, none, 1.0f / *step);
-
-    *error = none;
-    for (int64_t i = 0; i < n; i++) {
-        const rp_lanes v = (x[i] + *offset) * inverse;
-        rp_lanes level, diff;
-        if (is_iq4) {
-            rp_lanes_nearest_iq4(&v, &level);
-        } else {
-            rp_lanes_nearest_in(&v, lo, hi, &level);
-        }
-        diff = x[i] + *offset - *step * level;
-        *error += (w == NULL ? 1.0f : w[i]) * (diff * diff);
-    }
-}
+/* Integers of the sub-group: sixteen pairs tried at once. */
+typedef struct pairs {
+    float s[RP_CANDIDATES], m[RP_CANDIDATES];
+} pairs;
 
 typedef struct sub_fit {
     float s, m, error;
 } sub_fit;
 
-/* Keeps the best of sixteen pairs (s, m), held to their bounds. Returns whether one was better. */
+/* Keeps the best of the pairs, held to their bounds. Returns whether one was better. */
 static bool try_pairs(const rp_grid *grid, const float *params, int64_t n, const float *x,
-                      const float *w, rp_lanes *s, rp_lanes *m, sub_fit *best)
+                      const float *w, pairs *p, sub_fit *best)
 {
     const rp_grid_ops *ops = grid->ops;
-    const float dmin = ops->has_min ? params[1] : 0.0f;
-    rp_lanes step, offset, error;
+    const float lo = ops->levels[0];
+    rp_candidates c = {
+        .is_iq4 = ops->search->plain == RP_SEARCH_LEVELS, .lo = lo, .hi = lo + (float)top_of(grid)};
+    RP_SEARCH_ALIGNED float error[RP_CANDIDATES];
     bool found = false;
 
-    for (int k = 0; k < RP_LANES; k++) {
-        (*s)[k] = rp_clamp((*s)[k], (float)ops->scale_lo, (float)ops->scale_hi);
-        (*m)[k] = rp_clamp((*m)[k], 0.0f, (float)ops->min_hi);
+    for (int k = 0; k < RP_CANDIDATES; k++) {
+        p->s[k] = rp_clamp(p->s[k], (float)ops->scale_lo, (float)ops->scale_hi);
+        p->m[k] = rp_clamp(p->m[k], 0.0f, (float)ops->min_hi);
+        c.step[k] = params[0] * p->s[k];
+        c.offset[k] = ops->has_min ? params[1] * p->m[k] : 0.0f;
     }
-    step = params[0] * *s;
-    offset = dmin * *m;
-    candidate_errors(grid, n, x, w, &step, &offset, &error);
-    for (int k = 0; k < RP_LANES; k++) {
+    rp_search_candidate_errors(&c, n, x, w, error);
+    for (int k = 0; k < RP_CANDIDATES; k++) {
         if (error[k] < best->error) {
-            *best = (sub_fit){(*s)[k], (*m)[k], error[k]};
+            *best = (sub_fit){p->s[k], p->m[k], error[k]};
             found = true;
         }
     }
@@ -374,16 +354,16 @@ static float rounded_ratio(float v, float d)
 }
 
 /* Real scales of least squares for the codes of sixteen inverse scales, as pairs of integers. */
-RP_CLONES static void line_pairs(const rp_grid *grid, const float *params, int64_t n,
-                                 const float *x, const float *w, rp_lanes *s, rp_lanes *m)
+static void line_pairs(const rp_grid *grid, const float *params, int64_t n, const float *x,
+                       const float *w, pairs *p)
 {
-    const rp_lanes none = {0};
-    const int top = top_of(grid);
+    const float top = (float)top_of(grid);
     float min = 0.0f;
     float max = x[0];
     float sum_w = 0.0f;
     float sum_x = 0.0f;
-    rp_lanes inverse, sum_l = none, sum_l2 = none, sum_lx = none;
+    RP_SEARCH_ALIGNED float inverse[RP_CANDIDATES];
+    rp_candidate_sums sums;
 
     for (int64_t i = 0; i < n; i++) {
         min = x[i] < min ? x[i] : min;
@@ -391,39 +371,24 @@ RP_CLONES static void line_pairs(const rp_grid *grid, const float *params, int64
         sum_w += w == NULL ? 1.0f : w[i];
         sum_x += w == NULL ? x[i] : w[i] * x[i];
     }
-    for (int k = 0; k < RP_LANES; k++) {
-        inverse[k] = ((float)top + 0.12f * ((float)k - 7.5f)) / (max - min);
+    for (int k = 0; k < RP_CANDIDATES; k++) {
+        inverse[k] = (top + 0.12f * ((float)k - 7.5f)) / (max - min);
     }
-    for (int64_t i = 0; i < n; i++) {
-        const rp_lanes v = (x[i] - min) * inverse;
-        rp_lanes l;
-        rp_lanes_nearest_in(&v, 0, top, &l);
-        const rp_lanes wl = l * (w == NULL ? 1.0f : w[i]);
-        sum_l += wl;
-        sum_l2 += wl * l;
-        sum_lx += wl * x[i];
-    }
-    for (int k = 0; k < RP_LANES; k++) {
-        const float det = sum_w * sum_l2[k] - sum_l[k] * sum_l[k];
-        const float origin = det > 0.0f ? (sum_l2[k] * sum_x - sum_l[k] * sum_lx[k]) / det : min;
-        (*m)[k] = rp_clamp(rounded_ratio(-origin, params[1]), 0.0f, (float)grid->ops->min_hi);
-        const float shifted = sum_lx[k] + params[1] * (*m)[k] * sum_l[k];
-        (*s)[k] = rounded_ratio(sum_l2[k] > 0.0f ? shifted / sum_l2[k] : 0.0f, params[0]);
-    }
-}
-
-/* Pairs around the best: three scales by five minima. */
-static void near_pairs(const sub_fit *best, rp_lanes *s, rp_lanes *m)
-{
-    for (int k = 0; k < RP_LANES; k++) {
-        (*s)[k] = best->s + (float)(k % 3 - 1);
-        (*m)[k] = best->m + (float)(k / 3 % 5 - 2);
+    rp_search_candidate_sums(inverse, min, top, n, x, w, &sums);
+    for (int k = 0; k < RP_CANDIDATES; k++) {
+        const float l = sums.l[k];
+        const float l2 = sums.l2[k];
+        const float det = sum_w * l2 - l * l;
+        const float origin = det > 0.0f ? (l2 * sum_x - l * sums.lx[k]) / det : min;
+        p->m[k] = rp_clamp(rounded_ratio(-origin, params[1]), 0.0f, (float)grid->ops->min_hi);
+        const float shifted = sums.lx[k] + params[1] * p->m[k] * l;
+        p->s[k] = rounded_ratio(l2 > 0.0f ? shifted / l2 : 0.0f, params[0]);
     }
 }
 
 /* Scales that put the largest value onto the outermost level or somewhat beyond, of both signs. */
-static void signed_scales(const rp_grid *grid, const float *params, int64_t n, const float *x,
-                          rp_lanes *s)
+static void signed_pairs(const rp_grid *grid, const float *params, int64_t n, const float *x,
+                         pairs *p)
 {
     float largest = 0.0f;
 
@@ -431,16 +396,19 @@ static void signed_scales(const rp_grid *grid, const float *params, int64_t n, c
         largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
     }
     const float scale = largest / fabsf(grid->ops->levels[0]);
-    for (int k = 0; k < RP_LANES; k++) {
+    for (int k = 0; k < RP_CANDIDATES; k++) {
         const float factor = 0.8f + 0.07f * (float)(k / 2);
-        (*s)[k] = rounded_ratio(k % 2 == 0 ? factor * scale : -factor * scale, params[0]);
+        p->s[k] = rounded_ratio(k % 2 == 0 ? factor * scale : -factor * scale, params[0]);
+        p->m[k] = 0.0f;
     }
 }
 
-static void near_scales(const sub_fit *best, rp_lanes *s)
+/* Around the best: three scales by five minima, or sixteen scales. */
+static void near_pairs(const rp_grid *grid, const sub_fit *best, pairs *p)
 {
-    for (int k = 0; k < RP_LANES; k++) {
-        (*s)[k] = best->s + (float)(k - 8);
+    for (int k = 0; k < RP_CANDIDATES; k++) {
+        p->s[k] = best->s + (float)(grid->ops->has_min ? k % 3 - 1 : k - 8);
+        p->m[k] = best->m + (float)(grid->ops->has_min ? k / 3 % 5 - 2 : 0);
     }
 }
 
@@ -452,23 +420,18 @@ static void kquant_refit(const rp_grid *grid, int sub, int64_t n, const float *x
     const rp_grid_ops *ops = grid->ops;
     float *own = params + (ops->has_min ? 2 : 1) + sub;
     sub_fit best = {0.0f, 0.0f, INFINITY};
-    rp_lanes s;
-    rp_lanes m = {0};
+    pairs p;
 
     if (ops->has_min) {
-        line_pairs(grid, params, n, x, importance, &s, &m);
+        line_pairs(grid, params, n, x, importance, &p);
     } else {
-        signed_scales(grid, params, n, x, &s);
+        signed_pairs(grid, params, n, x, &p);
     }
     for (int pass = 0; pass < REFIT_PASSES; pass++) {
-        if (!try_pairs(grid, params, n, x, importance, &s, &m, &best)) {
+        if (!try_pairs(grid, params, n, x, importance, &p, &best)) {
             break;
         }
-        if (ops->has_min) {
-            near_pairs(&best, &s, &m);
-        } else {
-            near_scales(&best, &s);
-        }
+        near_pairs(grid, &best, &p);
     }
     own[0] = best.s;
     if (ops->has_min) {
@@ -487,28 +450,44 @@ static bool is_all_zero(int64_t n, const float *v)
 }
 
 /* d and dmin by the search with importance, then every sub-group's integers for them as stored. */
-static void kquant_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                       float *params)
+static void fit_batch(batch *b, const float *importance, float *params)
 {
-    const rp_grid_ops *ops = grid->ops;
-    batch b = empty_batch(grid);
+    const rp_grid_ops *ops = b->grid->ops;
+
+    search_subs(b);
+    weighted_integers(b);
+    for (int k = 0; k < b->nblocks; k++, params += ops->n_params) {
+        b->d[k] = rp_nearest_f16(b->exact_d[k] * ops->search->headroom);
+        b->dmin[k] = rp_nearest_f16(b->exact_dmin[k] * ops->search->headroom);
+        put_params(b, k, params);
+        for (int sub = 0; sub < b->n_sub; sub++) {
+            const int64_t at = (int64_t)sub * b->width;
+            kquant_refit(b->grid, sub, b->width, b->x[k] + at,
+                         importance == NULL ? NULL : importance + at, params);
+        }
+    }
+}
+
+static void kquant_fit(const rp_grid *grid, int64_t nrows, int64_t n, const float *x,
+                       const float *importance, float *params)
+{
+    batch b;
 
     RP_ASSERT(n == BLOCK);
-    b.nblocks = 1;
-    b.x[0] = x;
-    b.importance[0] = importance == NULL || is_all_zero(n, importance) ? NULL : importance;
-    b.kind = ops->search->weighted;
+    if (importance != NULL && is_all_zero(n, importance)) {
+        importance = NULL;
+    }
+    start_batch(&b, grid);
+    b.kind = grid->ops->search->weighted;
     b.weight = RP_WEIGHT_IMPORTANCE;
     b.steps = &rp_search_weighted_steps;
-    search_subs(&b);
-    weighted_integers(&b);
-    b.d[0] = rp_nearest_f16(b.exact_d[0] * ops->search->headroom);
-    b.dmin[0] = rp_nearest_f16(b.exact_dmin[0] * ops->search->headroom);
-    put_params(&b, 0, params);
-    for (int sub = 0; sub < b.n_sub; sub++) {
-        const int64_t at = sub * b.width;
-        kquant_refit(grid, sub, b.width, x + at,
-                     b.importance[0] == NULL ? NULL : b.importance[0] + at, params);
+    for (int64_t r = 0; r < nrows; r += BATCH) {
+        b.nblocks = (int)RP_MIN(BATCH, nrows - r);
+        for (int k = 0; k < b.nblocks; k++) {
+            b.x[k] = x + (r + k) * n;
+            b.importance[k] = importance;
+        }
+        fit_batch(&b, importance, params + r * grid->ops->n_params);
     }
 }
 
@@ -572,7 +551,7 @@ static const struct rp_grid_search q2_search = {
     .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
     .plain_steps = {-0.5f, 0.1f, 15, true},
     .times = 1.0f,
-    .over = BLOCK,
+    .over = (float)BLOCK,
     .headroom = 1.0f,
 };
 static const struct rp_grid_search q3_search = {
@@ -581,7 +560,7 @@ static const struct rp_grid_search q3_search = {
     .plain_weight = RP_WEIGHT_SQUARE,
     .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
     .times = 2.0f,
-    .over = BLOCK,
+    .over = (float)BLOCK,
     .least_scale = FLT_TRUE_MIN,
     .zero_s = -32,
     .headroom = 1.0f,
@@ -593,7 +572,7 @@ static const struct rp_grid_search q4_search = {
     .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
     .plain_steps = {-1.0f, 0.1f, 20, false},
     .times = 2.0f,
-    .over = BLOCK,
+    .over = (float)BLOCK,
     .headroom = 1.05f,
 };
 static const struct rp_grid_search q5_search = {
@@ -603,7 +582,7 @@ static const struct rp_grid_search q5_search = {
     .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
     .plain_steps = {-0.5f, 0.1f, 15, false},
     .times = 2.0f,
-    .over = BLOCK,
+    .over = (float)BLOCK,
     .headroom = 1.05f,
 };
 static const struct rp_grid_search q6_search = {
@@ -621,7 +600,7 @@ static const struct rp_grid_search iq4_xs_search = {
     .weighted = RP_SEARCH_LEVELS,
     .plain_weight = RP_WEIGHT_SQUARE,
     .weighted_weight = RP_WEIGHT_IMPORTANCE_SIGMA,
-    .times = 2.0f / BLOCK,
+    .times = 2.0f / (float)BLOCK,
     .over = 1.0f,
     .linear_scales = true,
     .inverts_d = true,

@@ -55,14 +55,12 @@ static void ternary_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, c
 
 /* Sums over the values beyond a share of the largest: the best d for them is their weighted mean.
  */
-static void ternary_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                        float *params)
+static void ternary_fit_group(int64_t n, const float *x, const float *importance, float *params)
 {
     enum { SHARES = 64 };
     const float largest = largest_magnitude(n, x);
     float best = 0.0f;
 
-    (void)grid;
     params[0] = 0.0f;
     for (int k = 0; k < SHARES; k++) {
         const float bound = largest * ((float)k + 0.5f) / (float)SHARES;
@@ -77,6 +75,15 @@ static void ternary_fit(const rp_grid *grid, int64_t n, const float *x, const fl
             best = sum_x * sum_x / sum_w;
             params[0] = rp_nearest_f16(sum_x / sum_w);
         }
+    }
+}
+
+static void ternary_fit(const rp_grid *grid, int64_t nrows, int64_t n, const float *x,
+                        const float *importance, float *params)
+{
+    (void)grid;
+    for (int64_t r = 0; r < nrows; r++) {
+        ternary_fit_group(n, x + r * n, importance, params + r);
     }
 }
 
@@ -157,14 +164,12 @@ static void mxfp4_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, con
 }
 
 /* ggml's exponent and its neighbours: the best of five. */
-static void mxfp4_fit(const rp_grid *grid, int64_t n, const float *x, const float *importance,
-                      float *params)
+static void mxfp4_fit_group(int64_t n, const float *x, const float *importance, float *params)
 {
     const float largest = largest_magnitude(n, x);
     const int middle = largest > 0x1p-120f ? (int)mxfp4_exponent(largest) : 2;
     float best = INFINITY;
 
-    (void)grid;
     for (int exponent = middle - 2; exponent <= middle + 2 && exponent < 255; exponent++) {
         const float d = mxfp4_scale(exponent);
         float error = 0.0f;
@@ -178,6 +183,15 @@ static void mxfp4_fit(const rp_grid *grid, int64_t n, const float *x, const floa
         }
     }
     params[0] = best < INFINITY ? params[0] : mxfp4_scale(middle);
+}
+
+static void mxfp4_fit(const rp_grid *grid, int64_t nrows, int64_t n, const float *x,
+                      const float *importance, float *params)
+{
+    (void)grid;
+    for (int64_t r = 0; r < nrows; r++) {
+        mxfp4_fit_group(n, x + r * n, importance, params + r);
+    }
 }
 
 static void mxfp4_round_column(const rp_grid *grid, int64_t rows, const float *params, int sub,

@@ -4,8 +4,6 @@
 
 #include <stdint.h>
 
-#include "kernels/lanes.h"
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -31,18 +29,6 @@ void rp_decode_uniform(float step, float offset, int zero, int64_t n, const uint
                        float *out);
 /* levels [16] */
 void rp_decode_levels(float step, const float *levels, int64_t n, const uint8_t *code, float *out);
-
-/* The nearest of IQ4's levels to each lane; NaN gives the last, as in ggml. */
-RP_INLINE void rp_lanes_nearest_iq4(const rp_lanes *v, rp_lanes *level)
-{
-    const rp_lanes none = {0};
-
-    *level = none + rp_iq4_levels[0];
-    for (int k = 0; k < 15; k++) {
-        const rp_lane_mask below = *v < rp_iq4_bounds[k];
-        *level += RP_SELECT(below, none, none + (rp_iq4_levels[k + 1] - rp_iq4_levels[k]));
-    }
-}
 
 #ifdef __cplusplus
 }

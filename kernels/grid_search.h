@@ -1,4 +1,4 @@
-/* The searches for scales and minima behind GGUF's grids, sixteen groups at a time.
+/* The searches for scales and minima behind GGUF's grids, many groups side by side.
  *
  * Source: ggml's make_qx_quants, make_q3_quants, make_qkx2_quants, make_qkx3_quants, make_qp_quants
  * and the search of its IQ4 types (src/ggml-quants.c of ggml-org/ggml), reimplemented from their
@@ -9,26 +9,30 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-
-#include "kernels/lanes.h"
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 #define RP_SEARCH_MAX 32      /* values of a group */
+#define RP_SEARCH_GROUPS 64   /* groups of a tile */
 #define RP_SEARCH_TINY 1e-15f /* a group whose largest magnitude is below is all zeros */
+#define RP_SEARCH_ROWS 16
+#define RP_SEARCH_ALIGNED __attribute__((aligned(64)))
 
-/* Lane k of x[i] and w[i]: value i of group k and its weight. */
+/* x[i][k] and w[i][k]: value i of group k and its weight. Groups from ngroups on are zeros. */
 typedef struct rp_search_tile {
-    int n; /* values of a group */
-    rp_lanes x[RP_SEARCH_MAX], w[RP_SEARCH_MAX];
+    int n, ngroups;
+    RP_SEARCH_ALIGNED float x[RP_SEARCH_MAX][RP_SEARCH_GROUPS];
+    float w[RP_SEARCH_MAX][RP_SEARCH_GROUPS];
 } rp_search_tile;
 
-/* One lane a group. Values are about scale * (code - half) or scale * code + min, min <= 0. */
+/* Values of group k are about scale[k] * (code[i][k] - half) or scale * code + min, min <= 0. */
 typedef struct rp_search_result {
-    rp_lanes scale, min;
-    uint8_t code[RP_SEARCH_MAX][RP_LANES];
+    RP_SEARCH_ALIGNED float scale[RP_SEARCH_GROUPS];
+    float min[RP_SEARCH_GROUPS];
+    uint8_t code[RP_SEARCH_MAX][RP_SEARCH_GROUPS];
 } rp_search_result;
 
 /* Inverse scales (first + step * i + top) / (max - min), i = 0 .. last. */
@@ -73,20 +77,46 @@ struct rp_grid_search {
 /* The steps of every search with importance. */
 extern const rp_search_steps rp_search_weighted_steps;
 
-/* All local. Lane k of the tile from x[k] [n] and importance[k] [n] (NULL: none). */
-void rp_search_load(rp_search_tile *tile, int n, const float *const *x,
-                    const float *const *importance, rp_search_weight weight,
-                    const rp_lanes *sigma2);
-/* out: lane k is the sum of the squares of x[k] [n], in their order; n a multiple of 4. */
-void rp_search_squares(int64_t n, const float *const *x, rp_lanes *out);
-/* Sum of the tile's weights, a lane a group. */
-void rp_search_sum_weights(const rp_search_tile *tile, rp_lanes *out);
+/* All local. Group k of the tile from x[k] [n] and importance[k] [n] (NULL: none), k < ngroups; n a
+ * multiple of 4. sigma2 [ngroups]: of RP_WEIGHT_IMPORTANCE_SIGMA. */
+void rp_search_load(rp_search_tile *tile, int n, int ngroups, const float *const *x,
+                    const float *const *importance, rp_search_weight weight, const float *sigma2);
+/* out [count]: the sums of the squares of x[k] [n], in their order; n a multiple of 4, count at
+ * most RP_SEARCH_ROWS. */
+void rp_search_squares(int count, int64_t n, const float *const *x, float *out);
+/* Sums of the tile's weights [ngroups]. */
+void rp_search_sum_weights(const rp_search_tile *tile, float *out);
 
 /* top: the largest code; half: (top + 1) / 2. steps: of RP_SEARCH_MIN. */
 void rp_search_run(rp_search_kind kind, const rp_search_tile *tile, int top,
                    const rp_search_steps *steps, rp_search_result *out);
+/* The same for codes of 2 half levels of what a search found, which need not be finite. */
+void rp_search_any_symmetric(const rp_search_tile *tile, int half, rp_search_result *out);
 /* Values >= 0 with codes 0 .. top and no minimum (make_qp_quants). */
 void rp_search_positive(const rp_search_tile *tile, int top, rp_search_result *out);
+
+#define RP_CANDIDATES 16
+
+/* Scales tried for one group: value = step * level - offset, levels lo .. hi or those of IQ4. */
+typedef struct rp_candidates {
+    RP_SEARCH_ALIGNED float step[RP_CANDIDATES];
+    float offset[RP_CANDIDATES];
+    bool is_iq4;
+    float lo, hi;
+} rp_candidates;
+
+/* Weighted sums of l, l^2, l x for the codes l of every candidate. */
+typedef struct rp_candidate_sums {
+    RP_SEARCH_ALIGNED float l[RP_CANDIDATES];
+    float l2[RP_CANDIDATES], lx[RP_CANDIDATES];
+} rp_candidate_sums;
+
+/* error [RP_CANDIDATES], aligned as theirs: weighted squares for x[n], w[n] (NULL: 1). */
+void rp_search_candidate_errors(const rp_candidates *c, int64_t n, const float *x, const float *w,
+                                float *error);
+/* inverse [RP_CANDIDATES], aligned: codes 0 .. top of (x - min) * inverse. */
+void rp_search_candidate_sums(const float *inverse, float min, float top, int64_t n, const float *x,
+                              const float *w, rp_candidate_sums *out);
 
 #ifdef __cplusplus
 }

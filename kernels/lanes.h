@@ -1,54 +1,91 @@
-/* Sixteen values side by side, one a lane: how searches over many small groups become vectors.
+/* LANES floats side by side, with names that end in LANES: included once for every width. Each lane
+ * carries out a sequential computation of its own; branches become masks.
  *
- * Each lane carries out a sequential computation of its own, so that its sums have the order of
- * that computation; branches become masks. Helpers take pointers: vectors of this width are not
- * passed by value alike on all processors. */
-#ifndef RP_KERNELS_LANES_H
-#define RP_KERNELS_LANES_H
-
-#include "kernels/clones.h"
+ * GNU vectors do the arithmetic. Comparisons of sixteen lanes need the processor's mask registers,
+ * which GNU vectors do not reach, and maxima its own instructions. */
+#ifndef LANES
+#define LANES 4
+#endif
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RP_LANES 16
+#include "kernels/clones.h"
 
-typedef float rp_lanes __attribute__((vector_size(RP_LANES * sizeof(float))));
-typedef int32_t rp_lane_mask __attribute__((vector_size(RP_LANES * sizeof(float))));
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
-/* a where the mask is set, else b. */
-#define RP_SELECT(mask, a, b)                                                                      \
-    ((rp_lanes)(((mask) & (rp_lane_mask)(a)) | (~(mask) & (rp_lane_mask)(b))))
-#define RP_SELECT_INT(mask, a, b) (((mask) & (a)) | (~(mask) & (b)))
-#define RP_MAGNITUDE(v) ((rp_lanes)((rp_lane_mask)(v)&INT32_MAX))
+#define LANES_PASTE2(name, lanes) name##_##lanes
+#define LANES_PASTE(name, lanes) LANES_PASTE2(name, lanes)
+#define LANES_NAME(name) LANES_PASTE(name, LANES)
 
-/* *v to the nearest integer, ties to even, within lo .. hi. As ggml rounds: 1.5 * 2^23 + v has the
- * integer in its low bits for |v| < 2^22, and other bits beyond, which are kept, too. */
-RP_INLINE rp_lane_mask *rp_lanes_nearest(const rp_lanes *v, rp_lane_mask *out)
+#define VEC LANES_NAME(vec)
+#define INTS LANES_NAME(ints)
+#define MASK LANES_NAME(mask)
+
+typedef float VEC __attribute__((vector_size(LANES * sizeof(float)), may_alias));
+typedef int32_t INTS __attribute__((vector_size(LANES * sizeof(float)), may_alias));
+
+#if LANES == 16
+typedef __mmask16 MASK;
+#define LESS(a, b) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_LT_OQ)
+#define AT_MOST(a, b) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_LE_OQ)
+#define DIFFER(a, b) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_NEQ_UQ)
+#define SELECT(mask, a, b) ((VEC)_mm512_mask_blend_ps(mask, (__m512)(b), (__m512)(a)))
+#define MAX_OF(a, b) ((VEC)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define MIN_OF(a, b) ((VEC)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#else
+typedef INTS MASK;
+#define LESS(a, b) ((a) < (b))
+#define AT_MOST(a, b) ((a) <= (b))
+#define DIFFER(a, b) ((a) != (b))
+#if LANES == 8
+#define SELECT(mask, a, b) ((VEC)_mm256_blendv_ps((__m256)(b), (__m256)(a), (__m256)(mask)))
+#define MAX_OF(a, b) ((VEC)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define MIN_OF(a, b) ((VEC)_mm256_min_ps((__m256)(a), (__m256)(b)))
+#else
+#define SELECT(mask, a, b) ((VEC)(((mask) & (INTS)(a)) | (~(mask) & (INTS)(b))))
+#define MAX_OF(a, b) SELECT((a) > (b), a, b)
+#define MIN_OF(a, b) SELECT((a) < (b), a, b)
+#endif
+#endif
+
+#define MAGNITUDE(v) ((VEC)((INTS)(v)&INT32_MAX))
+#define ALL_OF(value) ((VEC){0} + (value))
+#define MAGIC 12582912.0f /* 1.5 * 2^23: a sum with it has the nearest integer in its low bits */
+
+RP_INLINE bool LANES_NAME(any)(MASK mask)
 {
-    *out = ((rp_lane_mask)(*v + 12582912.0f) & 0x7fffff) - 0x400000;
-    return out;
-}
-
-RP_INLINE void rp_lanes_nearest_in(const rp_lanes *v, int lo, int hi, rp_lanes *out)
-{
-    const rp_lane_mask none = {0};
-    rp_lane_mask l;
-
-    rp_lanes_nearest(v, &l);
-    l = RP_SELECT_INT(l < lo, none + lo, l);
-    l = RP_SELECT_INT(l > hi, none + hi, l);
-    *out = __builtin_convertvector(l, rp_lanes);
-}
-
-RP_INLINE bool rp_lanes_any(const rp_lane_mask *mask)
-{
+#if LANES == 16
+    return mask != 0;
+#else
     int32_t any = 0;
-
-    for (int k = 0; k < RP_LANES; k++) {
-        any |= (*mask)[k];
+    for (int k = 0; k < LANES; k++) {
+        any |= mask[k];
     }
     return any != 0;
+#endif
 }
 
-#endif
+/* The nearest integer, ties to even, within lo .. hi; |v| < 2^22. */
+RP_INLINE VEC LANES_NAME(nearest_in)(VEC v, float lo, float hi)
+{
+    const VEC l = (v + MAGIC) - MAGIC;
+
+    return MIN_OF(MAX_OF(l, ALL_OF(lo)), ALL_OF(hi));
+}
+
+/* The same for any v. As ggml rounds: beyond 2^22 the low bits are something else, which is kept,
+ * too. */
+RP_INLINE VEC LANES_NAME(nearest)(VEC v)
+{
+    const INTS bits = ((INTS)(v + MAGIC) & 0x7fffff) | 0x4b000000;
+
+    return (VEC)bits - MAGIC;
+}
+
+RP_INLINE VEC LANES_NAME(any_nearest_in)(VEC v, float lo, float hi)
+{
+    return MIN_OF(MAX_OF(LANES_NAME(nearest)(v), ALL_OF(lo)), ALL_OF(hi));
+}

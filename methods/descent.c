@@ -19,7 +19,7 @@
 #include "kernels/clones.h"
 #include "methods/columns.h"
 
-enum { MIN_BLOCK = 128, CODE_COLUMNS = 32 };
+enum { MIN_BLOCK = 256, CODE_COLUMNS = 32 };
 
 typedef enum line { SUB_SCALE, SUB_MIN, SCALE, MIN } line;
 

@@ -24,8 +24,8 @@ typedef struct rp_descent_tile {
 
 size_t rp_descent_scratch_bytes(const rp_grid *grid, int64_t rows, int64_t cols);
 /* Local. At most `sweeps` passes over all columns; ends early when one changes nothing. Parameters
- * of affine grids, powers of two, and those of a factor with act-order stay as they are. Returns by how much
- * tr(E H E^T) fell. */
+ * of affine grids, powers of two, and those of a factor with act-order stay as they are. Returns by
+ * how much tr(E H E^T) fell. */
 double rp_descent_run(const rp_descent_tile *tile, int64_t sweeps, void *scratch);
 
 #ifdef __cplusplus

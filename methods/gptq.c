@@ -23,6 +23,8 @@
 #include "methods/descent.h"
 #include "methods/solver.h"
 
+enum { FIT_ROWS = 16 };
+
 typedef struct tile {
     const rp_grid *grid;
     const rp_site_factor *f;
@@ -30,7 +32,7 @@ typedef struct tile {
     float *w, *delta, *p, *x;
     float *params;
     float *column, *decoded, *zero, *multiplier; /* [ld], [ld], [ld], [block] */
-    float *row, *weight;                         /* [group] one row's values and importances */
+    float *row, *weight;                         /* [FIT_ROWS][group] values, [group] importances */
     uint8_t *codes;
 } tile;
 
@@ -54,7 +56,7 @@ static size_t carve(tile *t, char *base)
         ld,
         ld,
         (size_t)t->block,
-        (size_t)t->group,
+        (size_t)(FIT_ROWS * t->group),
         (size_t)t->group,
     };
     float **const fields[] = {&t->w,          &t->delta,  &t->p,       &t->x,
@@ -125,20 +127,31 @@ static void load_params(const tile *t, int64_t g, int64_t r, float *params)
     }
 }
 
+/* Group g of rows r0 .. r0 + count - 1 from t->row [count, n]. */
+static void fit_rows(tile *t, int64_t g, int64_t r0, int64_t count, int64_t n, const float *weight)
+{
+    float params[FIT_ROWS * RP_GRID_MAX_PARAMS];
+
+    t->grid->ops->fit(t->grid, count, n, t->row, weight, params);
+    for (int64_t r = 0; r < count; r++) {
+        store_params(t, g, r0 + r, params + r * t->grid->ops->n_params);
+    }
+}
+
 /* Static groups: from the original weights, dead columns as 0. */
 static void fit_all_groups(tile *t, const float *w)
 {
-    float params[RP_GRID_MAX_PARAMS];
-
     for (int64_t g = 0; g < t->ngroups; g++) {
         const int64_t c0 = g * t->group;
         const int64_t n = RP_MIN(t->group, t->cols - c0);
-        for (int64_t r = 0; r < t->rows; r++) {
-            for (int64_t i = 0; i < n; i++) {
-                t->row[i] = t->f->is_dead[c0 + i] ? 0 : w[r * t->cols + c0 + i];
+        for (int64_t r0 = 0; r0 < t->rows; r0 += FIT_ROWS) {
+            const int64_t count = RP_MIN(FIT_ROWS, t->rows - r0);
+            for (int64_t r = 0; r < count; r++) {
+                for (int64_t i = 0; i < n; i++) {
+                    t->row[r * n + i] = t->f->is_dead[c0 + i] ? 0 : w[(r0 + r) * t->cols + c0 + i];
+                }
             }
-            t->grid->ops->fit(t->grid, n, t->row, t->f->importance + c0, params);
-            store_params(t, g, r, params);
+            fit_rows(t, g, r0, count, n, t->f->importance + c0);
         }
     }
 }
@@ -175,11 +188,13 @@ static void correct_columns(tile *t, int64_t k, int64_t n, int64_t a, int64_t b)
     }
 }
 
-/* Row r of the corrected columns, in original order. */
-static void take_row(tile *t, int64_t n, int64_t r)
+/* row [count, n] := rows r0 .. of the corrected columns, in original order. */
+static void take_rows(tile *t, int64_t r0, int64_t count, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        t->row[i] = t->x[(n - 1 - i) * t->ld + r];
+        for (int64_t r = 0; r < count; r++) {
+            t->row[r * n + i] = t->x[(n - 1 - i) * t->ld + r0 + r];
+        }
     }
 }
 
@@ -188,13 +203,12 @@ static void fit_group_at(tile *t, int64_t k, int64_t a, int64_t b)
 {
     const int64_t c0 = t->cols - 1 - k;
     const int64_t n = RP_MIN(t->group, t->cols - c0);
-    float params[RP_GRID_MAX_PARAMS];
 
     correct_columns(t, k, n, a, b);
-    for (int64_t r = 0; r < t->rows; r++) {
-        take_row(t, n, r);
-        t->grid->ops->fit(t->grid, n, t->row, t->weight, params);
-        store_params(t, c0 / t->group, r, params);
+    for (int64_t r0 = 0; r0 < t->rows; r0 += FIT_ROWS) {
+        const int64_t count = RP_MIN(FIT_ROWS, t->rows - r0);
+        take_rows(t, r0, count, n);
+        fit_rows(t, c0 / t->group, r0, count, n, t->weight);
     }
 }
 
@@ -207,7 +221,7 @@ static void refit_sub_at(tile *t, int64_t k, int64_t a, int64_t b)
 
     correct_columns(t, k, t->sub, a, b);
     for (int64_t r = 0; r < t->rows; r++) {
-        take_row(t, t->sub, r);
+        take_rows(t, r, 1, t->sub);
         load_params(t, g, r, params);
         t->grid->ops->refit(t->grid, (int)(c0 % t->group / t->sub), t->sub, t->row, t->weight,
                             params);

@@ -108,7 +108,7 @@ static void zero_block(void **state)
         for (int i = 0; i < N; i++) {
             assert_true(y[i] == 0.0f);
         }
-        grid.ops->fit(&grid, N, x, NULL, params);
+        grid.ops->fit(&grid, 1, N, x, NULL, params);
         assert_true(params[0] == 0.0f);
     }
 }
@@ -179,7 +179,7 @@ static void columns_are_nearest(void **state)
         for (int i = 0; i < N; i++) {
             x[i] = next_random(&seed) * (trial % 3 == 0 ? 1e-2f : 1.0f);
         }
-        grid.ops->fit(&grid, N, x, NULL, params);
+        grid.ops->fit(&grid, 1, N, x, NULL, params);
         for (int i = 0; i < N; i++) {
             x[i] *= 3.0f;
             planes[i] = params[0];
@@ -237,9 +237,9 @@ static void searches_reduce_the_error(void **state)
             quantise(&grid, x, params, code, NULL);
             plain[0] += squared_error(&grid, params, x, NULL);
             plain[1] += squared_error(&grid, params, x, importance);
-            grid.ops->fit(&grid, N, x, importance, params);
+            grid.ops->fit(&grid, 1, N, x, importance, params);
             searched[1] += squared_error(&grid, params, x, importance);
-            grid.ops->fit(&grid, N, x, NULL, params);
+            grid.ops->fit(&grid, 1, N, x, NULL, params);
             searched[0] += squared_error(&grid, params, x, NULL);
         }
         assert_true(searched[0] < 0.97 * plain[0]);

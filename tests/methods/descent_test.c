@@ -13,7 +13,7 @@
 #include "methods/solver.h"
 #include "site_problem.h"
 
-enum { ROWS = PROBLEM_ROWS, MIN_BLOCK = 128 };
+enum { ROWS = PROBLEM_ROWS, MIN_BLOCK = 256 };
 
 typedef struct descent_case {
     h_kind kind;

@@ -149,7 +149,7 @@ static void fit_group(book *b, int64_t r, int64_t c0)
 {
     const int64_t n = RP_MIN(rp_grid_group_cols(b->grid, b->p->cols), b->p->cols - c0);
     take_columns(b, r, c0, n);
-    b->grid->ops->fit(b->grid, n, b->row, b->weight, params_of(b, r, c0));
+    b->grid->ops->fit(b->grid, 1, n, b->row, b->weight, params_of(b, r, c0));
 }
 
 /* Before column c0 in processing order without act-order. */

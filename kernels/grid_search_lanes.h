@@ -1,0 +1,595 @@
+/* The searches of grid_search.h for one width of vectors: included by grid_search.c once for every
+ * processor, with LANES defined. */
+#include <math.h>
+#include <stddef.h>
+
+#include "kernels/grid_round.h"
+#include "kernels/grid_search.h"
+#include "kernels/lanes.h"
+
+#ifndef RP_KERNELS_GRID_SEARCH_LANES_H
+#define RP_KERNELS_GRID_SEARCH_LANES_H
+#define DESCENT_PASSES 5
+#define ABREAST 4 /* vectors of groups whose chains of operations overlap */
+
+typedef struct search_functions {
+    void (*symmetric)(const rp_search_tile *t, int half, bool is_finite, rp_search_result *out);
+    void (*descent)(const rp_search_tile *t, int half, rp_search_result *out);
+    void (*positive)(const rp_search_tile *t, int top, rp_search_result *out);
+    void (*min)(const rp_search_tile *t, int top, const rp_search_steps *steps,
+                rp_search_result *out);
+    void (*levels)(const rp_search_tile *t, rp_search_result *out);
+    void (*candidate_errors)(const rp_candidates *c, int64_t n, const float *x, const float *w,
+                             float *error);
+    void (*candidate_sums)(const float *inverse, float min, float top, int64_t n, const float *x,
+                           const float *w, rp_candidate_sums *out);
+} search_functions;
+#endif
+
+#define LOAD(row, at) (*(const VEC *)(const void *)&(row)[at])
+#define STORE(row, at, v) (*(VEC *)(void *)&(row)[at] = (v))
+
+/* ---- A scale ---- */
+
+typedef struct LANES_NAME(scale_sums) {
+    VEC lx, l2; /* weighted sums of l x and l^2 */
+} LANES_NAME(scale_sums);
+#define SCALE_SUMS LANES_NAME(scale_sums)
+
+/* One vector of groups: values, weights, and their products. */
+typedef struct LANES_NAME(part) {
+    VEC x[RP_SEARCH_MAX], w[RP_SEARCH_MAX], wx[RP_SEARCH_MAX];
+    VEC max; /* the first value of largest magnitude */
+    MASK is_zero;
+} LANES_NAME(part);
+#define PART LANES_NAME(part)
+
+RP_INLINE void LANES_NAME(load_part)(const rp_search_tile *t, int n, int at, PART *p)
+{
+    VEC largest = ALL_OF(0.0f);
+
+    p->max = largest;
+    for (int i = 0; i < n; i++) {
+        p->x[i] = LOAD(t->x[i], at);
+        p->w[i] = LOAD(t->w[i], at);
+        p->wx[i] = p->w[i] * p->x[i];
+        const VEC magnitude = MAGNITUDE(p->x[i]);
+        const MASK above = LESS(largest, magnitude);
+        largest = SELECT(above, magnitude, largest);
+        p->max = SELECT(above, p->x[i], p->max);
+    }
+    p->is_zero = LESS(largest, ALL_OF(RP_SEARCH_TINY));
+}
+
+RP_INLINE void LANES_NAME(put_codes)(rp_search_result *out, int i, int at, VEC v)
+{
+    for (int k = 0; k < LANES; k++) {
+        out->code[i][at + k] = (uint8_t)(int)v[k];
+    }
+}
+
+/* is_finite: |inverse * x| is far below 2^22. */
+RP_INLINE VEC LANES_NAME(symmetric_code)(VEC v, float half, bool is_finite)
+{
+    return is_finite ? LANES_NAME(nearest_in)(v, -half, half - 1.0f)
+                     : LANES_NAME(any_nearest_in)(v, -half, half - 1.0f);
+}
+
+RP_INLINE SCALE_SUMS LANES_NAME(symmetric_sums)(const PART *p, int n, VEC inverse, float half,
+                                                bool is_finite)
+{
+    SCALE_SUMS s = {ALL_OF(0.0f), ALL_OF(0.0f)};
+
+    for (int i = 0; i < n; i++) {
+        const VEC l = LANES_NAME(symmetric_code)(inverse * p->x[i], half, is_finite);
+        s.lx += p->wx[i] * l;
+        s.l2 += p->w[i] * l * l;
+    }
+    return s;
+}
+
+typedef struct LANES_NAME(best_scale) {
+    VEC scale, inverse, score;
+} LANES_NAME(best_scale);
+#define BEST_SCALE LANES_NAME(best_scale)
+
+/* The sums of an inverse scale against the best so far. */
+RP_INLINE void LANES_NAME(keep_better)(SCALE_SUMS s, VEC inverse, BEST_SCALE *best)
+{
+    const VEC found = s.lx / s.l2;
+    const VEC bound = SELECT(LESS(ALL_OF(0.0f), s.l2), best->score * s.l2, ALL_OF(INFINITY));
+    const MASK better = LESS(bound, s.lx * s.lx);
+
+    best->scale = SELECT(better, found, best->scale);
+    best->score = SELECT(better, found * s.lx, best->score);
+    best->inverse = SELECT(better, inverse, best->inverse);
+}
+
+RP_INLINE void LANES_NAME(symmetric_part)(const rp_search_tile *t, int n, int at, float half,
+                                          bool is_finite, rp_search_result *out)
+{
+    PART p;
+    BEST_SCALE best;
+
+    LANES_NAME(load_part)(t, n, at, &p);
+    best.inverse = -half / p.max;
+    const SCALE_SUMS first = LANES_NAME(symmetric_sums)(&p, n, best.inverse, half, is_finite);
+    best.scale = SELECT(DIFFER(first.l2, ALL_OF(0.0f)), first.lx / first.l2, ALL_OF(0.0f));
+    best.score = best.scale * first.lx;
+    for (int step = -9; step <= 9; step++) {
+        if (step != 0) {
+            const VEC inverse = -(half + 0.1f * (float)step) / p.max;
+            LANES_NAME(keep_better)
+            (LANES_NAME(symmetric_sums)(&p, n, inverse, half, is_finite), inverse, &best);
+        }
+    }
+    STORE(out->scale, at, SELECT(p.is_zero, ALL_OF(0.0f), best.scale));
+    STORE(out->min, at, ALL_OF(0.0f));
+    for (int i = 0; i < n; i++) {
+        const VEC l = LANES_NAME(symmetric_code)(best.inverse * p.x[i], half, is_finite);
+        LANES_NAME(put_codes)(out, i, at, SELECT(p.is_zero, ALL_OF(0.0f), l + half));
+    }
+}
+
+static void LANES_NAME(search_symmetric)(const rp_search_tile *t, int half, bool is_finite,
+                                         rp_search_result *out)
+{
+    for (int at = 0; at < t->ngroups; at += LANES) {
+        if (t->n == 16 && is_finite) {
+            LANES_NAME(symmetric_part)(t, 16, at, (float)half, true, out);
+        } else if (is_finite) {
+            LANES_NAME(symmetric_part)(t, t->n, at, (float)half, true, out);
+        } else {
+            LANES_NAME(symmetric_part)(t, t->n, at, (float)half, false, out);
+        }
+    }
+}
+
+/* ---- Coordinate descent ---- */
+
+typedef struct LANES_NAME(descent) {
+    PART p;
+    VEC code[RP_SEARCH_MAX];
+    SCALE_SUMS s;
+    MASK any;
+} LANES_NAME(descent);
+#define DESCENT LANES_NAME(descent)
+
+/* The byte that ggml keeps of an integer. */
+RP_INLINE VEC LANES_NAME(byte_of)(VEC l)
+{
+    return __builtin_convertvector(__builtin_convertvector(l, INTS) & 255, VEC);
+}
+
+/* Value i takes the code that is best with the others as they are. positive: ggml's variant for
+ * values >= 0, which keeps codes as bytes. */
+RP_INLINE void LANES_NAME(descend)(DESCENT *d, int i, float lo, float hi, bool positive)
+{
+    const VEC none = ALL_OF(0.0f);
+    const VEC w = d->p.w[i];
+    const VEC wx = d->p.wx[i];
+    const VEC code = d->code[i];
+    const VEC lx = d->s.lx - wx * code;
+    const VEC l2 = d->s.l2 - w * code * code;
+    const VEC rounded = LANES_NAME(nearest)(d->p.x[i] * l2 / lx);
+    const VEC l = MIN_OF(positive ? rounded : MAX_OF(rounded, ALL_OF(lo)), ALL_OF(hi));
+    const VEC new_lx = lx + wx * l;
+    const VEC new_l2 = l2 + w * l * l;
+    const MASK valid = LESS(none, lx) & LESS(none, positive ? l2 : new_l2) & DIFFER(l, code);
+    const MASK take = valid & LESS(d->s.lx * d->s.lx * new_l2, new_lx * new_lx * d->s.l2);
+
+    d->code[i] = SELECT(take, positive ? LANES_NAME(byte_of)(l) : l, code);
+    d->s.lx = SELECT(take, new_lx, d->s.lx);
+    d->s.l2 = SELECT(take, new_l2, d->s.l2);
+    d->any |= take;
+}
+
+/* Up to DESCENT_PASSES over the values of `abreast` vectors of groups. */
+RP_INLINE void LANES_NAME(descend_all)(DESCENT *d, int abreast, int n, float lo, float hi,
+                                       bool positive)
+{
+    bool changed = true;
+
+    for (int pass = 0; pass < DESCENT_PASSES && changed; pass++) {
+        for (int k = 0; k < abreast; k++) {
+            d[k].any = LESS(d[k].s.l2, d[k].s.l2); /* none */
+        }
+        for (int i = 0; i < n; i++) {
+            for (int k = 0; k < abreast; k++) {
+                LANES_NAME(descend)(&d[k], i, lo, hi, positive);
+            }
+        }
+        changed = false;
+        for (int k = 0; k < abreast; k++) {
+            changed |= LANES_NAME(any)(d[k].any);
+        }
+    }
+}
+
+RP_INLINE VEC LANES_NAME(descent_scale)(const DESCENT *d)
+{
+    const VEC scale = SELECT(LESS(ALL_OF(0.0f), d->s.l2), d->s.lx / d->s.l2, ALL_OF(0.0f));
+
+    return SELECT(d->p.is_zero, ALL_OF(0.0f), scale);
+}
+
+RP_INLINE void LANES_NAME(start_descent)(const rp_search_tile *t, int n, int at, float half,
+                                         DESCENT *d)
+{
+    LANES_NAME(load_part)(t, n, at, &d->p);
+    d->s = (SCALE_SUMS){ALL_OF(0.0f), ALL_OF(0.0f)};
+    const VEC inverse = -half / d->p.max;
+    for (int i = 0; i < n; i++) {
+        d->code[i] = LANES_NAME(nearest_in)(inverse * d->p.x[i], -half, half - 1.0f);
+        d->s.lx += d->p.wx[i] * d->code[i];
+        d->s.l2 += d->p.w[i] * d->code[i] * d->code[i];
+    }
+}
+
+RP_INLINE void LANES_NAME(descent_parts)(const rp_search_tile *t, int n, int at, int abreast,
+                                         float half, rp_search_result *out)
+{
+    DESCENT d[ABREAST];
+
+    for (int k = 0; k < abreast; k++) {
+        LANES_NAME(start_descent)(t, n, at + k * LANES, half, &d[k]);
+    }
+    LANES_NAME(descend_all)(d, abreast, n, -half, half - 1.0f, false);
+    for (int k = 0; k < abreast; k++) {
+        STORE(out->scale, at + k * LANES, LANES_NAME(descent_scale)(&d[k]));
+        STORE(out->min, at + k * LANES, ALL_OF(0.0f));
+        for (int i = 0; i < n; i++) {
+            LANES_NAME(put_codes)
+            (out, i, at + k * LANES, SELECT(d[k].p.is_zero, ALL_OF(0.0f), d[k].code[i] + half));
+        }
+    }
+}
+
+static void LANES_NAME(search_descent)(const rp_search_tile *t, int half, rp_search_result *out)
+{
+    int at = 0;
+
+    for (; at + ABREAST * LANES <= t->ngroups; at += ABREAST * LANES) {
+        LANES_NAME(descent_parts)(t, t->n, at, ABREAST, (float)half, out);
+    }
+    for (; at < t->ngroups; at += LANES) {
+        LANES_NAME(descent_parts)(t, t->n, at, 1, (float)half, out);
+    }
+}
+
+/* ---- Values >= 0 ---- */
+
+/* The nearest integer <= top. */
+RP_INLINE VEC LANES_NAME(positive_code)(VEC v, float top)
+{
+    return MIN_OF(LANES_NAME(nearest)(v), ALL_OF(top));
+}
+
+/* Weighted squared error of an inverse scale's codes. ggml compares the first as bytes. */
+RP_INLINE VEC LANES_NAME(positive_error)(const PART *p, int n, VEC inverse, bool is_first,
+                                         float top)
+{
+    const VEC scale = 1.0f / inverse;
+    VEC error = ALL_OF(0.0f);
+
+    for (int i = 0; i < n; i++) {
+        const VEC scaled = inverse * p->x[i];
+        const VEC l = is_first ? LANES_NAME(byte_of)(LANES_NAME(nearest)(scaled))
+                               : LANES_NAME(positive_code)(scaled, top);
+        const VEC diff = p->x[i] - scale * l;
+        error += p->w[i] * diff * diff;
+    }
+    return error;
+}
+
+RP_INLINE VEC LANES_NAME(best_positive)(const PART *p, int n, VEC max, float top)
+{
+    VEC best_inverse = top / max;
+    VEC best = LANES_NAME(positive_error)(p, n, best_inverse, true, top);
+
+    for (int step = -4; step <= 4; step++) {
+        if (step != 0) {
+            const VEC inverse = (0.1f * (float)step + top) / max;
+            const VEC error = LANES_NAME(positive_error)(p, n, inverse, false, top);
+            const MASK better = LESS(error, best);
+            best_inverse = SELECT(better, inverse, best_inverse);
+            best = SELECT(better, error, best);
+        }
+    }
+    return best_inverse;
+}
+
+static void LANES_NAME(search_positive)(const rp_search_tile *t, int top, rp_search_result *out)
+{
+    for (int at = 0; at < t->ngroups; at += LANES) {
+        DESCENT d;
+        VEC max = ALL_OF(0.0f);
+        LANES_NAME(load_part)(t, t->n, at, &d.p);
+        for (int i = 0; i < t->n; i++) {
+            max = SELECT(LESS(d.p.x[i], max), max, d.p.x[i]);
+        }
+        d.p.is_zero = LESS(max, ALL_OF(RP_SEARCH_TINY));
+        const VEC inverse = LANES_NAME(best_positive)(&d.p, t->n, max, (float)top);
+        d.s = (SCALE_SUMS){ALL_OF(0.0f), ALL_OF(0.0f)};
+        for (int i = 0; i < t->n; i++) {
+            const VEC l = LANES_NAME(positive_code)(inverse * d.p.x[i], (float)top);
+            d.code[i] = LANES_NAME(byte_of)(l);
+            d.s.lx += d.p.wx[i] * l;
+            d.s.l2 += d.p.w[i] * l * l;
+        }
+        LANES_NAME(descend_all)(&d, 1, t->n, 0.0f, (float)top, true);
+        STORE(out->scale, at, LANES_NAME(descent_scale)(&d));
+        STORE(out->min, at, ALL_OF(0.0f));
+        for (int i = 0; i < t->n; i++) {
+            LANES_NAME(put_codes)(out, i, at, SELECT(d.p.is_zero, ALL_OF(0.0f), d.code[i]));
+        }
+    }
+}
+
+/* ---- A scale and a minimum ---- */
+
+typedef struct LANES_NAME(line) {
+    VEC scale, min;
+} LANES_NAME(line);
+#define LINE LANES_NAME(line)
+
+typedef struct LANES_NAME(line_sums) {
+    VEC w, x;      /* of all trials: sums of w, w x */
+    VEC l, l2, lx; /* of one trial's codes, weighted */
+} LANES_NAME(line_sums);
+#define LINE_SUMS LANES_NAME(line_sums)
+
+/* What is constant in the search for one vector of groups. */
+typedef struct LANES_NAME(line_part) {
+    const rp_search_tile *t;
+    int n, at;
+    float top;
+    bool absolute;
+    VEC lowest, highest; /* of the values */
+} LANES_NAME(line_part);
+#define LINE_PART LANES_NAME(line_part)
+
+RP_INLINE void LANES_NAME(line_codes)(const LINE_PART *p, VEC inverse, VEC min, bool is_finite,
+                                      VEC *code, LINE_SUMS *sums)
+{
+    VEC sum_l = ALL_OF(0.0f);
+    VEC sum_l2 = sum_l;
+    VEC sum_lx = sum_l;
+
+    for (int i = 0; i < p->n; i++) {
+        const VEC x = LOAD(p->t->x[i], p->at);
+        const VEC v = inverse * (x - min);
+        code[i] = is_finite ? LANES_NAME(nearest_in)(v, 0.0f, p->top)
+                            : LANES_NAME(any_nearest_in)(v, 0.0f, p->top);
+        const VEC wl = LOAD(p->t->w[i], p->at) * code[i];
+        sum_l += wl;
+        sum_l2 += wl * code[i];
+        sum_lx += wl * x;
+    }
+    sums->l = sum_l;
+    sums->l2 = sum_l2;
+    sums->lx = sum_lx;
+}
+
+/* Whether the scaled values are below 2^22, where rounding is simple: all but always. */
+RP_INLINE bool LANES_NAME(is_simple)(const LINE_PART *p, VEC inverse, VEC min, MASK is_flat)
+{
+    const VEC low = MAGNITUDE(p->lowest - min);
+    const VEC high = MAGNITUDE(p->highest - min);
+    const VEC bound = SELECT(is_flat, ALL_OF(0.0f), MAGNITUDE(inverse) * MAX_OF(low, high));
+    const VEC beyond = SELECT(LESS(bound, ALL_OF(0x1p21f)), ALL_OF(0.0f), ALL_OF(1.0f));
+
+    return !LANES_NAME(any)(DIFFER(beyond, ALL_OF(0.0f)));
+}
+
+RP_INLINE VEC LANES_NAME(line_error)(const LINE_PART *p, LINE at, const VEC *code)
+{
+    VEC error = ALL_OF(0.0f);
+
+    for (int i = 0; i < p->n; i++) {
+        const VEC diff = at.scale * code[i] + at.min - LOAD(p->t->x[i], p->at);
+        const VEC size = MAGNITUDE(diff);
+        const VEC square = diff * diff;
+        error += LOAD(p->t->w[i], p->at) * (p->absolute ? size : square);
+    }
+    return error;
+}
+
+/* Least squares for the codes that gave the sums, the minimum never above 0. */
+RP_INLINE LINE LANES_NAME(line_fit)(const LINE_SUMS *s, VEC det)
+{
+    const VEC scale = (s->w * s->lx - s->x * s->l) / det;
+    const VEC min = (s->l2 * s->x - s->l * s->lx) / det;
+    const MASK above = LESS(ALL_OF(0.0f), min);
+    const LINE fit = {SELECT(above, s->lx / s->l2, scale), SELECT(above, ALL_OF(0.0f), min)};
+
+    return fit;
+}
+
+RP_INLINE void LANES_NAME(line_start)(LINE_PART *p, LINE_SUMS *sums)
+{
+    const VEC first = LOAD(p->t->x[0], p->at);
+
+    p->lowest = p->highest = first;
+    sums->w = LOAD(p->t->w[0], p->at);
+    sums->x = sums->w * first;
+    for (int i = 1; i < p->n; i++) {
+        const VEC x = LOAD(p->t->x[i], p->at);
+        const VEC w = LOAD(p->t->w[i], p->at);
+        p->lowest = MIN_OF(x, p->lowest);
+        p->highest = MAX_OF(x, p->highest);
+        sums->w += w;
+        sums->x += w * x;
+    }
+}
+
+RP_INLINE void LANES_NAME(line_trial)(const LINE_PART *p, VEC inverse, VEC min, MASK is_flat,
+                                      VEC *code, LINE_SUMS *sums)
+{
+    if (LANES_NAME(is_simple)(p, inverse, min, is_flat)) {
+        LANES_NAME(line_codes)(p, inverse, min, true, code, sums);
+    } else {
+        LANES_NAME(line_codes)(p, inverse, min, false, code, sums);
+    }
+}
+
+/* The minimum that a winner found is the origin of the next trials' codes. */
+RP_INLINE void LANES_NAME(min_part)(LINE_PART *p, const rp_search_steps *steps,
+                                    rp_search_result *out)
+{
+    VEC code[RP_SEARCH_MAX];
+    LINE_SUMS sums;
+    LINE at;
+
+    LANES_NAME(line_start)(p, &sums);
+    at.min = SELECT(LESS(ALL_OF(0.0f), p->lowest), ALL_OF(0.0f), p->lowest);
+    const MASK is_flat = AT_MOST(p->highest, at.min);
+    VEC best_origin = at.min;
+    VEC best_inverse = p->top / (p->highest - at.min);
+    at.scale = 1.0f / best_inverse;
+    LANES_NAME(line_trial)(p, best_inverse, at.min, is_flat, code, &sums);
+    VEC best = LANES_NAME(line_error)(p, at, code);
+    best = SELECT(is_flat, ALL_OF(-INFINITY), best);
+    for (int step = 0; step <= steps->last; step++) {
+        const VEC inverse =
+            (steps->first + steps->step * (float)step + p->top) / (p->highest - at.min);
+        LANES_NAME(line_trial)(p, inverse, at.min, is_flat, code, &sums);
+        const VEC det = sums.w * sums.l2 - sums.l * sums.l;
+        const LINE trial = LANES_NAME(line_fit)(&sums, det);
+        VEC error = LANES_NAME(line_error)(p, trial, code);
+        error = SELECT(LESS(ALL_OF(0.0f), det), error, ALL_OF(INFINITY));
+        const MASK better = LESS(error, best);
+        best = SELECT(better, error, best);
+        best_inverse = SELECT(better, inverse, best_inverse);
+        best_origin = SELECT(better, at.min, best_origin);
+        at.scale = SELECT(better, trial.scale, at.scale);
+        at.min = SELECT(better, trial.min, at.min);
+    }
+    STORE(out->scale, p->at, SELECT(is_flat, ALL_OF(0.0f), at.scale));
+    STORE(out->min, p->at, at.min);
+    for (int i = 0; i < p->n; i++) {
+        const VEC v = best_inverse * (LOAD(p->t->x[i], p->at) - best_origin);
+        const VEC l = LANES_NAME(any_nearest_in)(v, 0.0f, p->top);
+        LANES_NAME(put_codes)(out, i, p->at, SELECT(is_flat, ALL_OF(0.0f), l));
+    }
+}
+
+static void LANES_NAME(search_min)(const rp_search_tile *t, int top, const rp_search_steps *steps,
+                                   rp_search_result *out)
+{
+    for (int at = 0; at < t->ngroups; at += LANES) {
+        LINE_PART p = {.t = t, .n = t->n, .at = at, .top = (float)top};
+        if (steps->absolute) {
+            p.absolute = true;
+            LANES_NAME(min_part)(&p, steps, out);
+        } else {
+            p.absolute = false;
+            LANES_NAME(min_part)(&p, steps, out);
+        }
+    }
+}
+
+/* ---- Levels that are not uniform ---- */
+
+/* The nearest level; NaN gives the last, as in ggml. */
+RP_INLINE VEC LANES_NAME(nearest_iq4)(VEC v)
+{
+    VEC level = ALL_OF(rp_iq4_levels[0]);
+
+    for (int k = 0; k < 15; k++) {
+        const VEC up = level + (rp_iq4_levels[k + 1] - rp_iq4_levels[k]);
+        level = SELECT(LESS(v, ALL_OF(rp_iq4_bounds[k])), level, up);
+    }
+    return level;
+}
+
+RP_INLINE SCALE_SUMS LANES_NAME(level_sums)(const PART *p, int n, VEC inverse)
+{
+    SCALE_SUMS s = {ALL_OF(0.0f), ALL_OF(0.0f)};
+
+    for (int i = 0; i < n; i++) {
+        const VEC level = LANES_NAME(nearest_iq4)(inverse * p->x[i]);
+        const VEC wl = p->w[i] * level;
+        s.lx += wl * p->x[i];
+        s.l2 += wl * level;
+    }
+    return s;
+}
+
+static void LANES_NAME(search_levels)(const rp_search_tile *t, rp_search_result *out)
+{
+    for (int at = 0; at < t->ngroups; at += LANES) {
+        PART p;
+        BEST_SCALE best;
+        LANES_NAME(load_part)(t, t->n, at, &p);
+        best.inverse = 1.0f / (-p.max / rp_iq4_levels[0]);
+        const SCALE_SUMS first = LANES_NAME(level_sums)(&p, t->n, best.inverse);
+        best.scale = SELECT(LESS(ALL_OF(0.0f), first.l2), first.lx / first.l2, ALL_OF(0.0f));
+        best.score = best.scale * first.lx;
+        for (int step = -7; step <= 7; step++) {
+            const VEC inverse = ((float)step + rp_iq4_levels[0]) / p.max;
+            LANES_NAME(keep_better)(LANES_NAME(level_sums)(&p, t->n, inverse), inverse, &best);
+        }
+        STORE(out->scale, at, SELECT(p.is_zero, ALL_OF(0.0f), best.scale));
+        STORE(out->min, at, ALL_OF(0.0f));
+    }
+}
+
+/* ---- Candidates for one group ---- */
+
+static void LANES_NAME(candidate_errors)(const rp_candidates *c, int64_t n, const float *x,
+                                         const float *w, float *error)
+{
+    for (int at = 0; at < RP_CANDIDATES; at += LANES) {
+        const VEC step = LOAD(c->step, at);
+        const VEC offset = LOAD(c->offset, at);
+        const VEC inverse = SELECT(DIFFER(step, ALL_OF(0.0f)), 1.0f / step, ALL_OF(0.0f));
+        VEC sum = ALL_OF(0.0f);
+        for (int64_t i = 0; i < n; i++) {
+            const VEC v = (x[i] + offset) * inverse;
+            const VEC level = c->is_iq4 ? LANES_NAME(nearest_iq4)(v)
+                                        : LANES_NAME(any_nearest_in)(v, c->lo, c->hi);
+            const VEC diff = x[i] + offset - step * level;
+            sum += (w == NULL ? 1.0f : w[i]) * (diff * diff);
+        }
+        STORE(error, at, sum);
+    }
+}
+
+/* Sums of the codes of inverse scales, weighted. */
+static void LANES_NAME(candidate_sums)(const float *inverse, float min, float top, int64_t n,
+                                       const float *x, const float *w, rp_candidate_sums *out)
+{
+    for (int at = 0; at < RP_CANDIDATES; at += LANES) {
+        VEC sum_l = ALL_OF(0.0f);
+        VEC sum_l2 = sum_l;
+        VEC sum_lx = sum_l;
+        for (int64_t i = 0; i < n; i++) {
+            const VEC v = (x[i] - min) * LOAD(inverse, at);
+            const VEC l = LANES_NAME(any_nearest_in)(v, 0.0f, top);
+            const VEC wl = l * (w == NULL ? 1.0f : w[i]);
+            sum_l += wl;
+            sum_l2 += wl * l;
+            sum_lx += wl * x[i];
+        }
+        STORE(out->l, at, sum_l);
+        STORE(out->l2, at, sum_l2);
+        STORE(out->lx, at, sum_lx);
+    }
+}
+
+static const search_functions LANES_NAME(functions) = {
+    LANES_NAME(search_symmetric), LANES_NAME(search_descent), LANES_NAME(search_positive),
+    LANES_NAME(search_min),       LANES_NAME(search_levels),  LANES_NAME(candidate_errors),
+    LANES_NAME(candidate_sums),
+};
+
+#undef SCALE_SUMS
+#undef PART
+#undef BEST_SCALE
+#undef DESCENT
+#undef LINE
+#undef LINE_SUMS
+#undef LINE_PART
+#undef LOAD
+#undef STORE
