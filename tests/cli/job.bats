@@ -111,6 +111,24 @@ PYTHON
     [[ $output == *"model-Q4_0.gguf: not there: the job has not finished it" ]]
 }
 
+@test "verify: a block of a GGUF file whose scale is infinite" {
+    cp "$DIR/out/model-Q4_0.gguf" "$BATS_TEST_TMPDIR/inf.gguf"
+    "$RANKPRESS" inspect "$BATS_TEST_TMPDIR/inf.gguf" --json >"$BATS_TEST_TMPDIR/header"
+    at=$(python3 - "$BATS_TEST_TMPDIR/header" <<'PYTHON'
+import json, sys
+header = json.load(open(sys.argv[1]))
+sizes = [-(-t["bytes"] // 32) * 32 for t in header["tensors"]]
+index = [t["name"] for t in header["tensors"]].index("blk.0.attn_v.weight")
+assert header["tensors"][index]["type"] == "Q4_0"
+print(header["bytes"] - sum(sizes[index:]))
+PYTHON
+    )
+    printf '\000\174' | dd of="$BATS_TEST_TMPDIR/inf.gguf" bs=1 seek="$at" conv=notrunc status=none
+    run "$RANKPRESS" verify "$BATS_TEST_TMPDIR/inf.gguf"
+    [ "$status" = 65 ]
+    [[ $output == *"inf.gguf: tensor model.layers.0.self_attn.v_proj.weight: value 0 is "* ]]
+}
+
 @test "eval: the GGUF file with its own tokenizer gives the numbers of the base's" {
     text=$BATS_TEST_TMPDIR/text
     head -c 4000 "$BATS_TEST_DIRNAME/../../README.md" >"$text"
