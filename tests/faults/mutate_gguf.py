@@ -52,7 +52,7 @@ KINDS = {
     "negative": in_norm(4, "<q", -256),
     "type": in_norm(12, "<i", 4),
     "offset": in_norm(16, "<Q", 1 << 40),
-    "cut_header": lambda data: data[:3000],
+    "cut_header": lambda data: data[:100],
     "cut_data": lambda data: data[:-100],
     "not_finite": lambda data: data[:-256] + b"\xff" * 256,
 }
