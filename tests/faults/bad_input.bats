@@ -150,7 +150,7 @@ make_gguf() {
     refused_gguf shape 'offset'
     refused_gguf type 'output_norm.weight: unknown type 4'
     refused_gguf offset 'output_norm.weight: offset'
-    refused_gguf cut_header 'cut header'
+    refused_gguf cut_header 'do not fit into 100 bytes'
     refused_gguf cut_data 'cut file'
 }
 

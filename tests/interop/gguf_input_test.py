@@ -105,6 +105,29 @@ def check_family(options, folder, family, ids):
     return max(errors)
 
 
+def check_mix(options, folder, ids):
+    """A file of K-quants: copied where nothing changes, decoded for transformers, rounded again only
+    on demand."""
+    made = rankpress(options.build, BOOKLM, folder / "mix", "[{gguf: Q4_K_M}]") / "model-Q4_K_M.gguf"
+    again = rankpress(options.build, made, folder / "mix2", "[{gguf: Q4_K_M}, {gguf: F32}, "
+                      "{safetensors: {dtype: F32}}]")
+    before, after = tensors_of(made), tensors_of(again / "model-Q4_K_M.gguf")
+    assert {t.tensor_type.name for t in before.values()} == {"F32", "Q4_K", "Q6_K"}
+    same_tensors(before, after, before)
+    want = logits_of_gguf(options.driver, made, ids)
+    error = worst(logits_of_folder(again / "safetensors", ids), want)
+    assert error < 2e-5, f"Q4_K_M as safetensors: logits differ by {error}"
+    assert np.array_equal(logits_of_gguf(options.driver, again / "model-F32.gguf", ids), want)
+    gguf_test.check_log_probs(options.driver, LlamaCpp(again / "model-F32.gguf"), made, ids,
+                              gguf_test.BOUNDS["F32"])
+    job = folder / "mix3.yaml"
+    job.write_text(f"model: {made}\noutput: {{dir: {folder / 'mix3'}, formats: [{{gguf: Q8_0}}]}}\n")
+    refused = subprocess.run([options.build / "jobs" / "rankpress", "run", job], capture_output=True,
+                             text=True)
+    assert refused.returncode == 78 and "allow_requantize" in refused.stderr, refused.stderr
+    rankpress(options.build, made, folder / "mix3", "[{gguf: Q8_0}]", "allow_requantize=true")
+
+
 def lines_of(data):
     lines = gguf_test.sample_texts(data)
     for path in sorted((data / "text").glob("*.txt")):
@@ -169,6 +192,7 @@ def main():
         for family in gguf_test.FAMILIES:
             facts.append(f"{family} {check_family(options, folder, family, ids):.0e}")
         check_template(options, folder)
+        check_mix(options, folder, ids)
         check_tokenizer(options, folder, "booklm", BOOKLM, 4096, lines)
         phi = options.data / "tokenizers" / "phi-3-mini"
         if phi.exists():
