@@ -170,7 +170,7 @@ static void search_blocks(const rp_grid *grid, const block_tile *t, rp_search_we
 
     rp_search_load(&tile, RP_GGUF_BLOCK, t->nblocks, t->x, t->is_weighted ? t->importance : NULL,
                    weight, t->sigma2);
-    rp_search_run(is_plain ? search->plain : search->weighted, &tile, top_of(grid),
+    rp_search_run(is_plain ? search->plain : search->weighted, 1, &tile, top_of(grid),
                   &rp_search_weighted_steps, found);
 }
 
