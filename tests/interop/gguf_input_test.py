@@ -105,6 +105,49 @@ def check_family(options, folder, family, ids):
     return max(errors)
 
 
+CARD = """---
+license: [apache-2.0, mit]
+license_name: both
+license_link: https://example.org/licence
+language:
+- en
+- no
+tags: [books, "old books"]
+pipeline_tag: text-generation
+base_model: acme-corp/tiny-books
+datasets:
+- wiki/text-two
+- https://example.org/texts
+model_creator: Somebody
+---
+# A model
+"""
+
+
+def check_card(options, folder):
+    """general.* keys of a folder's model card and generation_config.json, as the converter's own
+    package reads them."""
+    source = folder / "acme-Tiny-books"
+    make_model(source, "--set=num_hidden_layers=1")
+    (source / "README.md").write_text(CARD)
+    (source / "generation_config.json").write_text(json.dumps(
+        {"temperature": 0.5, "top_k": 20, "top_p": 0.875, "repetition_penalty": 1.0625}))
+    path = rankpress(options.build, source, folder / "card", "[{gguf: F16}]") / "model-F16.gguf"
+    elems = sum(int(t.n_elements) for t in tensors_of(path).values())
+    want = gguf.Metadata.load(None, source, None, elems)
+    want.size_label = want.size_label or gguf.size_label(elems, 0, 0, 0)
+    writer = gguf.GGUFWriter(folder / "card.gguf", "llama")
+    want.set_gguf_meta_model(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    keys = {k: v for k, v in fields_of(folder / "card.gguf").items() if k.startswith("general.")}
+    found = fields_of(path)
+    assert len(keys) > 18
+    for key, value in keys.items():
+        assert found.get(key) == value, f"{key}: {found.get(key)!r}, the package has {value!r}"
+
+
 def check_mix(options, folder, ids):
     """A file of K-quants: copied where nothing changes, decoded for transformers, rounded again only
     on demand."""
@@ -192,6 +235,7 @@ def main():
         for family in gguf_test.FAMILIES:
             facts.append(f"{family} {check_family(options, folder, family, ids):.0e}")
         check_template(options, folder)
+        check_card(options, folder)
         check_mix(options, folder, ids)
         check_tokenizer(options, folder, "booklm", BOOKLM, 4096, lines)
         phi = options.data / "tokenizers" / "phi-3-mini"
