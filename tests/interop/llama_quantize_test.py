@@ -20,7 +20,7 @@ try:
     import gguf
     import numpy as np
 
-    from program import Program, call
+    from program import FLOATS, Program, call
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -137,7 +137,7 @@ def compare_random(comparison, folder, name, mixes):
     source, imatrix = make_source(comparison.program, folder, name, model, "BF16")
     shutil.rmtree(model)
     for mix in mixes:
-        comparison.compare(source, imatrix, mix, {})
+        comparison.compare(source, None if mix in FLOATS else imatrix, mix, {})
 
 
 def compare_all(comparison, folder, data):
@@ -151,7 +151,8 @@ def compare_all(comparison, folder, data):
         source, imatrix = make_source(program, folder, name, model, "F32")
         for mix in mixes:
             comparison.compare(source, None, mix, {})
-            comparison.compare(source, imatrix, mix, {})
+            if mix not in FLOATS:
+                comparison.compare(source, imatrix, mix, {})
         for mix, keys in CHOICES if name == "booklm" else ():
             comparison.compare(source, imatrix, mix, keys)
     for name in RANDOM_MODELS:

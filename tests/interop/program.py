@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+FLOATS = ("F32", "F16", "BF16")
+
 
 def call(*words, stdin=None):
     """Standard output; ends the test when the program fails."""
@@ -29,10 +31,12 @@ class Program:
 
     @staticmethod
     def write_job(folder, model, gguf, rtn, others):
+        """A step into a float type would round to integers first."""
+        step = {"rtn": {"targets": ["Linear"], "ignore": ["lm_head"], **rtn}}
         job = {"model": str(model), **others,
                "output": {"dir": str(folder / "out"),
                           "formats": [{"gguf": {**gguf, "name": "model.gguf"}}]},
-               "recipe": [{"rtn": {"targets": ["Linear"], "ignore": ["lm_head"], **rtn}}]}
+               "recipe": [] if gguf["type"] in FLOATS else [step]}
         path = folder / "job.yaml"
         path.write_text(json.dumps(job))
         return path
