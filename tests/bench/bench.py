@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Measures what docs/results.md shows and prints its tables.
 
-usage: bench.py [--build DIR] [--data DIR] [--work DIR] [--ranks N] kl|gptq|rtn|memory|gguf...
+usage: bench.py [--build DIR] [--data DIR] [--work DIR] [--ranks N] [WHAT]...
 
-gguf compares with llama.cpp's tools: RP_LLAMA_CPP is the folder of llama-imatrix and
-llama-quantize; without it, it says "skipped". Standard library only; the split of the story text needs the `tokenizers` package and is left out
+WHAT: kl, gptq, rtn, memory; gguf (quality) and gguf-speed, beside llama.cpp's tools: RP_LLAMA_CPP is
+the folder of llama-imatrix, llama-quantize and libggml-base.so; without it they say "skipped".
+Standard library only; the split of the story text needs the `tokenizers` package and is left out
 without it. Models, outputs and logs go below --work (default build/bench).
 """
 import argparse
@@ -334,6 +335,85 @@ def bench_gguf(bench):
     table(head, rows)
 
 
+GGUF_TYPES = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_0", "IQ4_XS")
+
+
+def llama_quantize(program, source, target, mix, threads, *options):
+    """Seconds of the whole process, seconds that it says quantising took, its peak bytes."""
+    command = [str(w) for w in (program, *options, source, target, mix, threads)]
+    begin = time.monotonic()
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as process:
+        said = re.search(r"quantize time = *([\d.]+) ms", process.stdout.read())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"bench: {' '.join(command)}: exit {process.returncode}")
+    return time.monotonic() - begin, float(said[1]) / 1e3, usage.ru_maxrss * 1024
+
+
+def gguf_rates(bench, library):
+    """Rounding and decoding of one tensor in memory, one thread, both in one process."""
+    pattern = re.compile(r"(encode|weighted|decode) +([\d.]+) GB/s +([\d.]+) "
+                         r"\(([\d.]+), ([\d.]+) x\)")
+    rows = []
+    for name in GGUF_TYPES:
+        reply = subprocess.run([str(bench.blocks_bench), "64", name, str(library)], check=True,
+                               text=True, stdout=subprocess.PIPE).stdout
+        rows += [[name, what, float(ours), float(ratio), float(theirs), float(times)]
+                 for what, ours, ratio, theirs, times in pattern.findall(reply)]
+    table(["type", "what", "GB/s of f32", "of memcpy's", "ggml's GB/s", "times ggml's"], rows)
+
+
+def gguf_run(bench, source, name, mix, ranks, threads, options):
+    """Report of a run with plain rounding and its seconds without fsync and verification, which
+    llama-quantize has not."""
+    job = {"model": str(source), "cluster": {"threads": threads},
+           "output": {"formats": [{"gguf": {"type": mix, **options}}]},
+           "recipe": [{"rtn": {"targets": ["Linear"], "ignore": ["lm_head"]}}]}
+    out, report, seconds = bench.run_job(name, job, ranks=ranks)
+    shutil.rmtree(out)
+    return report, seconds - sum(report["phases"][p]["seconds"] for p in ("fsync", "verify"))
+
+
+def gguf_source(bench, name, size):
+    model = bench.model(name, "--like", "tinyllama", "--bytes", size)
+    path = bench.work / f"{name}.gguf"
+    if not path.exists():
+        out, _, _ = bench.run_job(f"{name}-source", {
+            "model": str(model), "output": {"formats": [{"gguf": "BF16"}]}, "recipe": []}, ranks=1)
+        next(out.glob("*.gguf")).rename(path)
+    return path
+
+
+def bench_gguf_speed(bench):
+    tools = os.environ.get("RP_LLAMA_CPP")
+    if not tools:
+        print("gguf-speed: skipped: RP_LLAMA_CPP is not set\n")
+        return
+    peer = pathlib.Path(tools) / "llama-quantize"
+    gguf_rates(bench, pathlib.Path(tools) / "libggml-base.so")
+    target = bench.work / "theirs.gguf"
+    source = gguf_source(bench, "model-300mb", "300MB")
+    rows = []
+    for mix in GGUF_TYPES:
+        _, ours = gguf_run(bench, source, f"gguf-{mix}", mix, 1, 1, {"pure": True})
+        whole, theirs, _ = llama_quantize(peer, source, target, mix, 1, "--pure")
+        rows.append([mix, ours, theirs, whole, theirs / ours])
+    table(["pure file, one thread", "seconds of the run", "llama-quantize's quantize time",
+           "its whole process", "times faster (goal 8 for K types)"], rows)
+    source = gguf_source(bench, "model-1gb", "1GB")
+    report, ours = gguf_run(bench, source, "gguf-run", "Q4_K_M", 2, 1, {})
+    whole, theirs, peak = llama_quantize(peer, source, target, "Q4_K_M", 2)
+    target.unlink()
+    table(["RTN Q4_K_M of 1 GB", "seconds", "peak MB a process"],
+          [["rankpress, 2 ranks", report["seconds"], report["peak_bytes_per_rank"] / 1e6],
+           ["of them without fsync and verify", ours, ""],
+           ["llama-quantize, 2 threads", whole, peak / 1e6],
+           ["of them quantising", theirs, ""],
+           ["times faster (goal 3)", whole / ours, ""]])
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
@@ -341,7 +421,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build/bench")
     parser.add_argument("--ranks", type=int, default=2)
     benches = {"kl": bench_kl, "gptq": bench_gptq, "rtn": bench_rtn, "memory": bench_memory,
-               "gguf": bench_gguf}
+               "gguf": bench_gguf, "gguf-speed": bench_gguf_speed}
     parser.add_argument("what", nargs="*", choices=[*benches, []], default=[])
     args = parser.parse_args()
     print(machine() + "\n")
