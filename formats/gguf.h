@@ -128,6 +128,7 @@ RP_CHECKED rp_status rp_gguf_writer_create(rp_gguf_writer **out);
 void rp_gguf_writer_destroy(rp_gguf_writer **writer);
 /* Local. Adds a key; keys are written in the order of the calls and must differ. */
 RP_CHECKED rp_status rp_gguf_put_u32(rp_gguf_writer *writer, const char *key, uint32_t value);
+RP_CHECKED rp_status rp_gguf_put_i32(rp_gguf_writer *writer, const char *key, int32_t value);
 RP_CHECKED rp_status rp_gguf_put_f32(rp_gguf_writer *writer, const char *key, float value);
 RP_CHECKED rp_status rp_gguf_put_bool(rp_gguf_writer *writer, const char *key, bool value);
 RP_CHECKED rp_status rp_gguf_put_string(rp_gguf_writer *writer, const char *key, const char *value);

@@ -102,9 +102,10 @@ RP_INLINE void get_bits(int shift, const run *r, const uint8_t *restrict src,
                         uint8_t *restrict codes)
 {
     for (int64_t b = 0; b < r->nblocks; b++, src += r->bytes) {
-        for (int i = 0; i < r->elems / 32; i++, codes += 32) {
+        const uint8_t *from = src;
+        for (int i = 0; i < r->elems; i += 32, from += sizeof(uint32_t), codes += 32) {
             uint32_t bits = 0;
-            memcpy(&bits, src + 4 * i, sizeof(bits));
+            memcpy(&bits, from, sizeof(bits));
             for (int j = 0; j < 32; j++) {
                 codes[j] = (uint8_t)(codes[j] | (bits >> j & 1) << shift);
             }

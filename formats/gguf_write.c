@@ -138,6 +138,16 @@ out:
     return st;
 }
 
+rp_status rp_gguf_put_i32(rp_gguf_writer *writer, const char *key, int32_t value)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(begin_key(writer, key, RP_GGUF_I32));
+    RP_TRY(append(&writer->keys, &value, sizeof(value)));
+out:
+    return st;
+}
+
 rp_status rp_gguf_put_f32(rp_gguf_writer *writer, const char *key, float value)
 {
     rp_status st = RP_OK;

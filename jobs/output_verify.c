@@ -47,7 +47,7 @@ static rp_status expected_rows(const rp_store_item *item, rp_session *s, int64_t
 
     if (item->form == RP_FORM_NONE) {
         RP_TRY(rp_weights_read_f32(s->weights, item->info, row0, nrows, out));
-        RP_TRY(store_and_read(item, s, nrows, cols, out));
+        RP_TRY(item->is_copy ? RP_OK : store_and_read(item, s, nrows, cols, out));
         return RP_OK;
     }
     RP_TRY(rp_store_get_form(item, s, row0, nrows, &form));

@@ -46,57 +46,112 @@ static int zero_code(const rp_grid *grid)
     return -(int)grid->ops->levels[0];
 }
 
+/* ---- Without a search ----
+ *
+ * Whole rows in one function, with loops over a block's values that stay loops until they are
+ * vectors ("unroll 1": unrolled first they would stay scalars). */
+
+#define BLOCK_LOOP(i) _Pragma("GCC unroll 1") for (int i = 0; i < RP_GGUF_BLOCK; i++)
+
 /* The first element of largest magnitude. Magnitudes of floats order as their bits do, and a
  * maximum of integers is a vector operation; so is the least index of those that reach it. */
-RP_INLINE float signed_max_of(int32_t n, const float *x)
+RP_INLINE float signed_max(const float *x)
 {
     int32_t largest = 0;
-    int32_t first = n;
+    int32_t first = RP_GGUF_BLOCK;
 
-    for (int32_t i = 0; i < n; i++) {
+    BLOCK_LOOP(i)
+    {
         int32_t bits = 0;
         memcpy(&bits, &x[i], sizeof(bits));
         bits &= INT32_MAX;
         largest = bits > largest ? bits : largest;
     }
-    for (int32_t i = 0; i < n; i++) {
+    BLOCK_LOOP(i)
+    {
         int32_t bits = 0;
         memcpy(&bits, &x[i], sizeof(bits));
-        const int32_t candidate = (bits & INT32_MAX) == largest ? i : n;
+        const int32_t candidate = (bits & INT32_MAX) == largest ? i : RP_GGUF_BLOCK;
         first = candidate < first ? candidate : first;
     }
-    return largest > 0 && first < n ? x[first] : 0.0f;
+    return largest > 0 ? x[first] : 0.0f;
 }
 
-RP_CLONES static float signed_max(const float *x)
+/* trunc((x - m) / d + bias) with the fp32 parameters. An inverse may be infinite near the end of
+ * fp32's range: ggml's conversion of the products gives 0 then. */
+RP_INLINE void round_block(float inverse, float m, float bias, float top, const float *x,
+                           uint8_t *code)
 {
-    return signed_max_of(RP_GGUF_BLOCK, x);
-}
+    const float finite = isinf(inverse) ? 0.0f : inverse;
+    const float shift = isinf(inverse) ? 0.0f : bias;
 
-/* ---- Without a search ---- */
-
-static void find_min(int top, const float *x, float *params)
-{
-    float min = x[0];
-    float max = x[0];
-
-    for (int64_t i = 1; i < RP_GGUF_BLOCK; i++) {
-        min = x[i] < min ? x[i] : min;
-        max = x[i] > max ? x[i] : max;
+    BLOCK_LOOP(i)
+    {
+        code[i] = (uint8_t)(int)rp_clamp((x[i] - m) * finite + shift, 0.0f, top);
     }
-    params[0] = (max - min) / (float)top;
-    params[1] = min;
 }
 
-/* ggml's fp32 parameters. */
-static void find_params(const rp_grid *grid, const float *x, float *params)
+/* Half away from zero within -127..127 (ggml never makes -128). The addend is the float below 0.5:
+ * with 0.5 itself 0.49999997 would become 1. */
+RP_CLONES static void plain_q8(int64_t n, const float *x, float *params, uint8_t *codes)
 {
+    for (int64_t at = 0; at < n; at += RP_GGUF_BLOCK) {
+        const float d = rp_largest_magnitude(RP_GGUF_BLOCK, x + at) / Q8_MAX;
+        const float inverse = rp_inverse(d);
+        const float finite = isinf(inverse) ? 0.0f : inverse;
+        params[at / RP_GGUF_BLOCK] = rp_nearest_f16(d);
+        BLOCK_LOOP(i)
+        {
+            const float v = rp_clamp(x[at + i] * finite, -Q8_MAX, Q8_MAX);
+            codes[at + i] = (uint8_t)(Q8_ZERO + (int)(v + copysignf(0x1.fffffep-2f, v)));
+        }
+    }
+}
+
+RP_CLONES static void plain_symmetric(int zero, float top, int64_t n, const float *x, float *params,
+                                      uint8_t *codes)
+{
+    for (int64_t at = 0; at < n; at += RP_GGUF_BLOCK) {
+        const float d = signed_max(x + at) / (float)-zero;
+        params[at / RP_GGUF_BLOCK] = rp_nearest_f16(d);
+        round_block(rp_inverse(d), 0.0f, (float)zero + 0.5f, top, x + at, codes + at);
+    }
+}
+
+RP_CLONES static void plain_min(float top, int64_t n, const float *x, float *params, uint8_t *codes)
+{
+    for (int64_t at = 0; at < n; at += RP_GGUF_BLOCK, params += 2) {
+        float min = x[at];
+        float max = x[at];
+#pragma omp simd reduction(min : min) reduction(max : max)
+        for (int64_t i = at; i < at + RP_GGUF_BLOCK; i++) {
+            min = x[i] < min ? x[i] : min;
+            max = x[i] > max ? x[i] : max;
+        }
+        for (int64_t i = at; min == 0.0f && i < at + RP_GGUF_BLOCK; i++) {
+            if (x[i] == 0.0f) { /* the first zero's sign */
+                min = x[i];
+                break;
+            }
+        }
+        const float d = (max - min) / top;
+        params[0] = rp_nearest_f16(d);
+        params[1] = rp_nearest_f16(min);
+        round_block(rp_inverse(d), min, 0.5f, top, x + at, codes + at);
+    }
+}
+
+static void plain_rows(const rp_grid *grid, int64_t n, const float *x, float *params,
+                       uint8_t *codes)
+{
+    const float top = (float)top_of(grid);
+
     if (is_q8(grid)) {
-        params[0] = fabsf(signed_max(x)) / Q8_MAX;
+        plain_q8(n, x, params, codes);
     } else if (grid->ops->has_min) {
-        find_min(top_of(grid), x, params);
+        plain_min(top, n, x, params, codes);
     } else {
-        params[0] = signed_max(x) / (float)-zero_code(grid);
+        plain_symmetric(zero_code(grid), top, n, x, params, codes);
     }
 }
 
@@ -104,51 +159,6 @@ static void store_params(const rp_grid *grid, float *params)
 {
     for (int p = 0; p < grid->ops->n_params; p++) {
         params[p] = rp_nearest_f16(params[p]);
-    }
-}
-
-/* trunc((x - m) / d + bias) with the fp32 parameters. */
-RP_CLONES static void round_values(float inverse, float m, float bias, float top, const float *x,
-                                   uint8_t *code)
-{
-    for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-        code[i] = (uint8_t)(int)rp_clamp((x[i] - m) * inverse + bias, 0.0f, top);
-    }
-}
-
-/* Half away from zero within -127..127 (ggml never makes -128). The addend is the float below 0.5:
- * with 0.5 itself 0.49999997 would become 1. */
-RP_CLONES static void round_values_q8(float inverse, const float *x, uint8_t *code)
-{
-    for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-        const float v = rp_clamp(x[i] * inverse, -Q8_MAX, Q8_MAX);
-        code[i] = (uint8_t)(Q8_ZERO + (int)(v + copysignf(0x1.fffffep-2f, v)));
-    }
-}
-
-/* The inverse of a step near the end of fp32's range is infinite: ggml's conversion of the products
- * gives level 0, or code 0 where the bias comes first. */
-static void round_block(const rp_grid *grid, const float *params, const float *x, uint8_t *code)
-{
-    const float inverse = rp_inverse(params[0]);
-
-    if (isinf(inverse)) {
-        memset(code, is_q8(grid) ? Q8_ZERO : 0, RP_GGUF_BLOCK);
-    } else if (is_q8(grid)) {
-        round_values_q8(inverse, x, code);
-    } else {
-        round_values(inverse, grid->ops->has_min ? params[1] : 0.0f, (float)zero_code(grid) + 0.5f,
-                     (float)top_of(grid), x, code);
-    }
-}
-
-static void plain_rows(const rp_grid *grid, int64_t n, const float *x, float *params,
-                       uint8_t *codes)
-{
-    for (int64_t i = 0; i < n; i += RP_GGUF_BLOCK, params += grid->ops->n_params) {
-        find_params(grid, x + i, params);
-        round_block(grid, params, x + i, codes + i);
-        store_params(grid, params);
     }
 }
 
@@ -170,7 +180,7 @@ static void search_blocks(const rp_grid *grid, const block_tile *t, rp_search_we
 
     rp_search_load(&tile, RP_GGUF_BLOCK, t->nblocks, t->x, t->is_weighted ? t->importance : NULL,
                    weight, t->sigma2);
-    rp_search_run(is_plain ? search->plain : search->weighted, &tile, top_of(grid),
+    rp_search_run(is_plain ? search->plain : search->weighted, 1, &tile, top_of(grid),
                   &rp_search_weighted_steps, found);
 }
 
@@ -277,21 +287,22 @@ static void gguf_fit(const rp_grid *grid, int64_t nrows, int64_t n, const float 
     rp_search_result found;
 
     RP_ASSERT(n == RP_GGUF_BLOCK);
+    if (is_q8(grid)) {
+        uint8_t codes[RP_GGUF_BLOCK];
+        for (int64_t r = 0; r < nrows; r++) {
+            plain_q8(n, x + r * n, params + r * n_params, codes);
+        }
+        return;
+    }
     for (int64_t r = 0; r < nrows; r += t.nblocks, params += (int64_t)t.nblocks * n_params) {
         t.nblocks = (int)RP_MIN(RP_SEARCH_GROUPS, nrows - r);
         for (int k = 0; k < t.nblocks; k++) {
             t.x[k] = x + (r + k) * n;
             t.importance[k] = importance;
         }
-        if (!is_q8(grid)) {
-            search_blocks(grid, &t, RP_WEIGHT_IMPORTANCE, false, &found);
-        }
+        search_blocks(grid, &t, RP_WEIGHT_IMPORTANCE, false, &found);
         for (int k = 0; k < t.nblocks; k++) {
-            if (is_q8(grid)) {
-                find_params(grid, t.x[k], params + (int64_t)k * n_params);
-            } else {
-                put_params(grid, &found, k, params + (int64_t)k * n_params);
-            }
+            put_params(grid, &found, k, params + (int64_t)k * n_params);
             store_params(grid, params + (int64_t)k * n_params);
         }
     }

@@ -18,7 +18,7 @@
 #define BLOCK 256
 #define BATCH 16 /* blocks */
 #define MAX_SUBS 16
-#define TILES (BATCH * MAX_SUBS / RP_SEARCH_GROUPS)
+#define TILES (BATCH * MAX_SUBS / RP_SEARCH_GROUPS) /* RP_SEARCH_TILES */
 
 /* Of up to BATCH blocks. */
 typedef struct batch {
@@ -27,16 +27,17 @@ typedef struct batch {
     rp_search_kind kind;
     rp_search_weight weight;
     const rp_search_steps *steps;
+    bool needs_sums;                /* of the weights */
     const float *x[BATCH];          /* each [BLOCK] */
     const float *importance[BATCH]; /* each [BLOCK]; the first NULL: none */
     float sigma2[BATCH];
-    rp_search_tile values;
+    rp_search_tile values[TILES];
     rp_search_result found[TILES]; /* sub-group g is group g % 64 of tile g / 64 */
     rp_search_tile scales, mins;   /* x[sub][block] what was found, w the sums of weights */
     float exact_d[BATCH], exact_dmin[BATCH]; /* before they are rounded */
     float d[BATCH], dmin[BATCH];
     bool is_zero[BATCH];
-    int s[MAX_SUBS][BATCH], m[MAX_SUBS][BATCH];
+    int32_t s[MAX_SUBS][BATCH], m[MAX_SUBS][BATCH];
 } batch;
 
 static bool is_weighted(const batch *b)
@@ -51,41 +52,61 @@ static int top_of(const rp_grid *grid)
 
 /* ---- Search ---- */
 
-static void search_tile(batch *b, int t)
+static void load_tile(batch *b, int t)
 {
-    const int first = t * RP_SEARCH_GROUPS;
-    const int ngroups = RP_MIN(RP_SEARCH_GROUPS, b->nblocks * b->n_sub - first);
+    const int blocks = RP_SEARCH_GROUPS / b->n_sub;
+    const int last = RP_MIN(b->nblocks, (t + 1) * blocks);
     const float *x[RP_SEARCH_GROUPS];
     const float *importance[RP_SEARCH_GROUPS];
     float sigma2[RP_SEARCH_GROUPS];
-    float sums[RP_SEARCH_GROUPS];
+    int k = 0;
 
-    for (int k = 0; k < ngroups; k++) {
-        const int block = (first + k) / b->n_sub;
-        const int column = (first + k) % b->n_sub * b->width;
-        x[k] = b->x[block] + column;
-        importance[k] = is_weighted(b) ? b->importance[block] + column : NULL;
-        sigma2[k] = b->sigma2[block];
+    for (int block = t * blocks; block < last; block++) {
+        for (int sub = 0; sub < b->n_sub; sub++, k++) {
+            x[k] = b->x[block] + (int64_t)sub * b->width;
+            importance[k] = is_weighted(b) ? b->importance[block] + (int64_t)sub * b->width : NULL;
+            sigma2[k] = b->sigma2[block];
+        }
     }
-    rp_search_load(&b->values, b->width, ngroups, x, is_weighted(b) ? importance : NULL, b->weight,
+    rp_search_load(&b->values[t], b->width, k, x, is_weighted(b) ? importance : NULL, b->weight,
                    sigma2);
-    rp_search_sum_weights(&b->values, sums);
-    rp_search_run(b->kind, &b->values, top_of(b->grid), b->steps, &b->found[t]);
-    for (int k = 0; k < ngroups; k++) {
-        const int block = (first + k) / b->n_sub;
-        const int sub = (first + k) % b->n_sub;
-        b->scales.x[sub][block] = b->found[t].scale[k];
-        b->mins.x[sub][block] = -b->found[t].min[k];
-        b->scales.w[sub][block] = b->mins.w[sub][block] = sums[k];
+}
+
+/* The results of tile t by sub-group and block. */
+static void spread_results(batch *b, int t)
+{
+    const int blocks = RP_SEARCH_GROUPS / b->n_sub;
+    const int last = RP_MIN(b->nblocks, (t + 1) * blocks);
+    const rp_search_result *found = &b->found[t];
+    float sums[RP_SEARCH_GROUPS];
+    int k = 0;
+
+    if (b->needs_sums) {
+        rp_search_sum_weights(&b->values[t], sums);
+    }
+    for (int block = t * blocks; block < last; block++) {
+        for (int sub = 0; sub < b->n_sub; sub++, k++) {
+            b->scales.x[sub][block] = found->scale[k];
+            b->mins.x[sub][block] = -found->min[k];
+            if (b->needs_sums) {
+                b->scales.w[sub][block] = b->mins.w[sub][block] = sums[k];
+            }
+        }
     }
 }
 
 static void search_subs(batch *b)
 {
+    const int ntiles = (b->nblocks * b->n_sub + RP_SEARCH_GROUPS - 1) / RP_SEARCH_GROUPS;
+
     b->scales.n = b->mins.n = b->n_sub;
     b->scales.ngroups = b->mins.ngroups = b->nblocks;
-    for (int t = 0; t * RP_SEARCH_GROUPS < b->nblocks * b->n_sub; t++) {
-        search_tile(b, t);
+    for (int t = 0; t < ntiles; t++) {
+        load_tile(b, t);
+    }
+    rp_search_run(b->kind, ntiles, b->values, top_of(b->grid), b->steps, b->found);
+    for (int t = 0; t < ntiles; t++) {
+        spread_results(b, t);
     }
 }
 
@@ -101,47 +122,66 @@ static void find_sigma2(batch *b)
 
 /* ---- Integers of the sub-groups ---- */
 
-/* Largest value onto the largest integer, values >= 0. Returns the step. */
-static float linear_positive(int n, const float (*x)[RP_SEARCH_GROUPS], int block, int hi,
-                             int (*out)[BATCH])
+typedef float by_sub[RP_SEARCH_MAX][RP_SEARCH_GROUPS];
+
+/* Largest value onto the largest integer, values >= 0. */
+RP_CLONES static void linear_positive(int n, const by_sub *x, int hi, float *d,
+                                      int32_t (*out)[BATCH])
 {
-    float max = 0.0f;
+    float max[BATCH] = {0};
 
     for (int j = 0; j < n; j++) {
-        max = x[j][block] > max ? x[j][block] : max;
+        for (int k = 0; k < BATCH; k++) {
+            max[k] = (*x)[j][k] > max[k] ? (*x)[j][k] : max[k];
+        }
     }
-    const float inverse = max > 0.0f ? (float)hi / max : 0.0f;
+    for (int k = 0; k < BATCH; k++) {
+        d[k] = max[k] / (float)hi;
+        max[k] = max[k] > 0.0f ? (float)hi / max[k] : 0.0f;
+    }
     for (int j = 0; j < n; j++) {
-        const int l = rp_nearest_int(inverse * x[j][block]) & 255;
-        out[j][block] = l < hi ? l : hi;
+        for (int k = 0; k < BATCH; k++) {
+            const int32_t l = rp_nearest_int(max[k] * (*x)[j][k]) & 255;
+            out[j][k] = l < hi ? l : hi;
+        }
     }
-    return max / (float)hi;
 }
 
 /* The value of largest magnitude onto the lowest integer. */
-static void linear_signed(batch *b, int block)
+RP_CLONES static void linear_signed(const rp_grid_ops *ops, const by_sub *x, bool *is_zero,
+                                    float *d, int32_t (*out)[BATCH])
 {
-    const rp_grid_ops *ops = b->grid->ops;
-    float max = 0.0f;
+    const int n = ops->n_sub;
+    const int32_t lo = ops->scale_lo;
+    const int32_t hi = ops->scale_hi;
+    float max[BATCH] = {0};
+    float inverse[BATCH];
 
-    for (int j = 0; j < b->n_sub; j++) {
-        const float scale = b->scales.x[j][block];
-        max = fabsf(scale) > fabsf(max) ? scale : max;
+    for (int j = 0; j < n; j++) {
+        for (int k = 0; k < BATCH; k++) {
+            max[k] = fabsf((*x)[j][k]) > fabsf(max[k]) ? (*x)[j][k] : max[k];
+        }
     }
-    const float d = max / (float)ops->scale_lo;
-    const float inverse = ops->search->inverts_d ? rp_inverse(d) : (float)ops->scale_lo / max;
-    const bool is_zero = fabsf(max) < ops->search->least_scale;
-    b->is_zero[block] = is_zero;
-    for (int j = 0; j < b->n_sub; j++) {
-        b->s[j][block] = is_zero ? ops->search->zero_s
-                                 : rp_nearest_int_in(inverse * b->scales.x[j][block], ops->scale_lo,
-                                                     ops->scale_hi);
+    for (int k = 0; k < BATCH; k++) {
+        const float step = max[k] / (float)lo;
+        is_zero[k] = fabsf(max[k]) < ops->search->least_scale;
+        inverse[k] = ops->search->inverts_d ? rp_inverse(step) : (float)lo / max[k];
+        d[k] = ops->search->inverts_d ? step : (is_zero[k] ? 0.0f : 1.0f / inverse[k]);
     }
-    b->exact_d[block] = ops->search->inverts_d ? d : (is_zero ? 0.0f : 1.0f / inverse);
+    for (int j = 0; j < n; j++) {
+        for (int k = 0; k < BATCH; k++) {
+            out[j][k] = rp_nearest_int_in(inverse[k] * (*x)[j][k], lo, hi);
+        }
+    }
+    for (int k = 0; k < BATCH; k++) {
+        for (int j = 0; j < n && is_zero[k]; j++) {
+            out[j][k] = ops->search->zero_s;
+        }
+    }
 }
 
 static void take_integers(const batch *b, const rp_search_result *found, int zero, int hi,
-                          int (*out)[BATCH])
+                          int32_t (*out)[BATCH])
 {
     for (int j = 0; j < b->n_sub; j++) {
         for (int block = 0; block < b->nblocks; block++) {
@@ -174,35 +214,15 @@ static void linear_integers(batch *b)
 {
     const rp_grid_ops *ops = b->grid->ops;
 
-    for (int block = 0; block < b->nblocks; block++) {
-        if (ops->has_min) {
-            b->exact_d[block] = linear_positive(b->n_sub, b->scales.x, block, ops->scale_hi, b->s);
-            b->exact_dmin[block] = linear_positive(b->n_sub, b->mins.x, block, ops->min_hi, b->m);
-        } else {
-            linear_signed(b, block);
-        }
+    if (ops->has_min) {
+        linear_positive(b->n_sub, &b->scales.x, ops->scale_hi, b->exact_d, b->s);
+        linear_positive(b->n_sub, &b->mins.x, ops->min_hi, b->exact_dmin, b->m);
+    } else {
+        linear_signed(ops, &b->scales.x, b->is_zero, b->exact_d, b->s);
     }
 }
 
 /* ---- Rounding with what is stored ---- */
-
-RP_INLINE void round_n(float step, float offset, int lo, int hi, int n, const float *x,
-                       uint8_t *code)
-{
-    for (int i = 0; i < n; i++) {
-        code[i] = (uint8_t)(rp_nearest_int_in((x[i] + offset) / step, lo, hi) - lo);
-    }
-}
-
-RP_CLONES static void round_values(float step, float offset, int lo, int hi, int n, const float *x,
-                                   uint8_t *code)
-{
-    if (n == 16) {
-        round_n(step, offset, lo, hi, 16, x, code);
-    } else {
-        round_n(step, offset, lo, hi, 32, x, code);
-    }
-}
 
 static void search_codes(const batch *b, int block, int sub, uint8_t *code)
 {
@@ -214,21 +234,30 @@ static void search_codes(const batch *b, int block, int sub, uint8_t *code)
 }
 
 /* Where a sub-group's step is zero ggml keeps the codes of the search. */
-static void round_sub(const batch *b, int block, int sub, uint8_t *code)
+static void round_uniform(const batch *b, int block, uint8_t *code)
 {
     const rp_grid_ops *ops = b->grid->ops;
-    const float *x = b->x[block] + (int64_t)sub * b->width;
-    const float s = (float)b->s[sub][block];
-    const int lo = (int)ops->levels[0];
+    const float lo = ops->levels[0];
+    float step[MAX_SUBS];
+    float offset[MAX_SUBS];
 
-    if (ops->search->plain == RP_SEARCH_LEVELS) {
-        rp_round_iq4_values(rp_inverse(b->exact_d[block] * s), b->width, x, code);
-    } else if (b->d[block] * s == 0.0f) {
-        search_codes(b, block, sub, code);
-    } else {
-        round_values(b->d[block] * s,
-                     ops->has_min ? b->dmin[block] * (float)b->m[sub][block] : 0.0f, lo,
-                     lo + top_of(b->grid), b->width, x, code);
+    for (int sub = 0; sub < b->n_sub; sub++) {
+        step[sub] = b->d[block] * (float)b->s[sub][block];
+        offset[sub] = ops->has_min ? b->dmin[block] * (float)b->m[sub][block] : 0.0f;
+        if (step[sub] == 0.0f) {
+            search_codes(b, block, sub, code + (int64_t)sub * b->width);
+        }
+    }
+    rp_search_round(b->n_sub, b->width, step, offset, lo, lo + (float)top_of(b->grid), b->x[block],
+                    code);
+}
+
+static void round_iq4(const batch *b, int block, uint8_t *code)
+{
+    for (int sub = 0; sub < b->n_sub; sub++) {
+        const int64_t at = (int64_t)sub * b->width;
+        rp_round_iq4_values(rp_inverse(b->exact_d[block] * (float)b->s[sub][block]), b->width,
+                            b->x[block] + at, code + at);
     }
 }
 
@@ -248,13 +277,14 @@ static void put_params(const batch *b, int block, float *params)
 
 static void round_block(const batch *b, int block, uint8_t *code)
 {
-    /* Q6_K's block of zeros is zero bytes */
-    if (b->grid->ops->search->zero_codes && b->is_zero[block]) {
+    const struct rp_grid_search *search = b->grid->ops->search;
+
+    if (search->zero_codes && b->is_zero[block]) { /* Q6_K's block of zeros is zero bytes */
         memset(code, 0, BLOCK);
-        return;
-    }
-    for (int sub = 0; sub < b->n_sub; sub++) {
-        round_sub(b, block, sub, code + (int64_t)sub * b->width);
+    } else if (search->plain == RP_SEARCH_LEVELS) {
+        round_iq4(b, block, code);
+    } else {
+        round_uniform(b, block, code);
     }
 }
 
@@ -268,8 +298,9 @@ static void quantise_batch(batch *b, float *params, uint8_t *codes)
     if (b->weight == RP_WEIGHT_IMPORTANCE_SIGMA) {
         find_sigma2(b);
     }
+    b->needs_sums = is_weighted(b) && !search->linear_scales;
     search_subs(b);
-    if (is_weighted(b) && !search->linear_scales) {
+    if (b->needs_sums) {
         weighted_integers(b);
     } else {
         linear_integers(b);
@@ -285,10 +316,18 @@ static void quantise_batch(batch *b, float *params, uint8_t *codes)
 /* The tiles of scales are zeroed once: a batch of fewer blocks leaves others in its place. */
 static void start_batch(batch *b, const rp_grid *grid)
 {
-    memset(b, 0, sizeof(*b));
+    const int n_sub = grid->ops->n_sub;
+
     b->grid = grid;
-    b->n_sub = grid->ops->n_sub;
-    b->width = BLOCK / grid->ops->n_sub;
+    b->n_sub = n_sub;
+    b->width = BLOCK / n_sub;
+    memset(b->scales.x, 0, (size_t)n_sub * sizeof(b->scales.x[0]));
+    memset(b->scales.w, 0, (size_t)n_sub * sizeof(b->scales.w[0]));
+    memset(b->mins.x, 0, (size_t)n_sub * sizeof(b->mins.x[0]));
+    memset(b->mins.w, 0, (size_t)n_sub * sizeof(b->mins.w[0]));
+    memset(b->sigma2, 0, sizeof(b->sigma2));
+    memset(b->is_zero, 0, sizeof(b->is_zero));
+    memset(b->exact_dmin, 0, sizeof(b->exact_dmin));
 }
 
 static void kquant_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
@@ -481,6 +520,7 @@ static void kquant_fit(const rp_grid *grid, int64_t nrows, int64_t n, const floa
     b.kind = grid->ops->search->weighted;
     b.weight = RP_WEIGHT_IMPORTANCE;
     b.steps = &rp_search_weighted_steps;
+    b.needs_sums = true;
     for (int64_t r = 0; r < nrows; r += BATCH) {
         b.nblocks = (int)RP_MIN(BATCH, nrows - r);
         for (int k = 0; k < b.nblocks; k++) {

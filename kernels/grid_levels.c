@@ -17,14 +17,9 @@
 #define TERNARY_BLOCK 256
 #define TERNARY_ZERO 1
 
-static float largest_magnitude(int64_t n, const float *x)
+RP_CLONES static float largest_magnitude(int64_t n, const float *x)
 {
-    float largest = 0.0f;
-
-    for (int64_t i = 0; i < n; i++) {
-        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
-    }
-    return largest;
+    return rp_largest_magnitude(n, x);
 }
 
 /* ---- Ternary ---- */

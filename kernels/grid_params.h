@@ -47,6 +47,23 @@ RP_INLINE int32_t rp_nearest_int_in(float v, int32_t lo, int32_t hi)
     return l < hi ? l : hi;
 }
 
+/* Magnitudes of floats order as their bits do, and a maximum of integers is a vector operation. */
+RP_INLINE float rp_largest_magnitude(int64_t n, const float *x)
+{
+    int32_t largest = 0;
+    float magnitude = 0.0f;
+
+#pragma GCC unroll 1
+    for (int64_t i = 0; i < n; i++) {
+        int32_t bits = 0;
+        memcpy(&bits, &x[i], sizeof(bits));
+        bits &= INT32_MAX;
+        largest = bits > largest ? bits : largest;
+    }
+    memcpy(&magnitude, &largest, sizeof(magnitude));
+    return magnitude;
+}
+
 /* Within lo .. hi; NaN gives lo. */
 RP_INLINE float rp_clamp(float v, float lo, float hi)
 {

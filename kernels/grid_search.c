@@ -206,22 +206,21 @@ void rp_search_sum_weights(const rp_search_tile *tile, float *out)
 
 /* ---- Searches ---- */
 
-void rp_search_run(rp_search_kind kind, const rp_search_tile *tile, int top,
+void rp_search_run(rp_search_kind kind, int ntiles, const rp_search_tile *tiles, int top,
                    const rp_search_steps *steps, rp_search_result *out)
 {
-    switch (kind) {
-    case RP_SEARCH_SYMMETRIC:
-        functions()->symmetric(tile, (top + 1) / 2, true, out);
-        break;
-    case RP_SEARCH_DESCENT:
-        functions()->descent(tile, (top + 1) / 2, out);
-        break;
-    case RP_SEARCH_MIN:
-        functions()->min(tile, top, steps, out);
-        break;
-    case RP_SEARCH_LEVELS:
-        functions()->levels(tile, out);
-        break;
+    if (kind == RP_SEARCH_DESCENT) {
+        functions()->descent(ntiles, tiles, (top + 1) / 2, out);
+        return;
+    }
+    for (int t = 0; t < ntiles; t++) {
+        if (kind == RP_SEARCH_SYMMETRIC) {
+            functions()->symmetric(&tiles[t], (top + 1) / 2, true, &out[t]);
+        } else if (kind == RP_SEARCH_MIN) {
+            functions()->min(&tiles[t], top, steps, &out[t]);
+        } else {
+            functions()->levels(&tiles[t], &out[t]);
+        }
     }
 }
 
@@ -245,4 +244,10 @@ void rp_search_candidate_sums(const float *inverse, float min, float top, int64_
                               const float *w, rp_candidate_sums *out)
 {
     functions()->candidate_sums(inverse, min, top, n, x, w, out);
+}
+
+void rp_search_round(int ngroups, int n, const float *step, const float *offset, float lo, float hi,
+                     const float *x, uint8_t *code)
+{
+    functions()->round_groups(ngroups, n, step, offset, lo, hi, x, code);
 }

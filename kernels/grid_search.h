@@ -18,6 +18,7 @@ extern "C" {
 #define RP_SEARCH_MAX 32      /* values of a group */
 #define RP_SEARCH_GROUPS 64   /* groups of a tile */
 #define RP_SEARCH_TINY 1e-15f /* a group whose largest magnitude is below is all zeros */
+#define RP_SEARCH_TILES 4     /* of one call */
 #define RP_SEARCH_ROWS 16
 #define RP_SEARCH_ALIGNED __attribute__((aligned(64)))
 
@@ -54,7 +55,7 @@ typedef enum rp_search_weight {
 typedef enum rp_search_kind {
     RP_SEARCH_SYMMETRIC, /* codes 0 .. 2 half - 1 by the best of 19 inverse scales (make_qx_quants)
                           */
-    RP_SEARCH_DESCENT,   /* the same codes by coordinate descent (make_q3_quants) */
+    RP_SEARCH_DESCENT,   /* the same by coordinate descent; weights are squares (make_q3_quants) */
     RP_SEARCH_MIN,       /* codes 0 .. top with a minimum (make_qkx2_quants, make_qkx3_quants) */
     RP_SEARCH_LEVELS,    /* IQ4's sixteen levels; gives no codes */
 } rp_search_kind;
@@ -87,8 +88,9 @@ void rp_search_squares(int count, int64_t n, const float *const *x, float *out);
 /* Sums of the tile's weights [ngroups]. */
 void rp_search_sum_weights(const rp_search_tile *tile, float *out);
 
-/* top: the largest code; half: (top + 1) / 2. steps: of RP_SEARCH_MIN. */
-void rp_search_run(rp_search_kind kind, const rp_search_tile *tile, int top,
+/* tiles and out [ntiles], ntiles <= RP_SEARCH_TILES. top: the largest code; half: (top + 1) / 2.
+ * steps: of RP_SEARCH_MIN. */
+void rp_search_run(rp_search_kind kind, int ntiles, const rp_search_tile *tiles, int top,
                    const rp_search_steps *steps, rp_search_result *out);
 /* The same for codes of 2 half levels of what a search found, which need not be finite. */
 void rp_search_any_symmetric(const rp_search_tile *tile, int half, rp_search_result *out);
@@ -117,6 +119,11 @@ void rp_search_candidate_errors(const rp_candidates *c, int64_t n, const float *
 /* inverse [RP_CANDIDATES], aligned: codes 0 .. top of (x - min) * inverse. */
 void rp_search_candidate_sums(const float *inverse, float min, float top, int64_t n, const float *x,
                               const float *w, rp_candidate_sums *out);
+
+/* Codes 0 .. hi - lo of x[ngroups * n], n a multiple of 16: the nearest of (x + offset) / step, one
+ * step and offset a group. Groups whose step is 0 are left alone. */
+void rp_search_round(int ngroups, int n, const float *step, const float *offset, float lo, float hi,
+                     const float *x, uint8_t *code);
 
 #ifdef __cplusplus
 }

@@ -2,7 +2,9 @@
  * processor, with LANES defined. */
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
+#include "base/mem.h"
 #include "kernels/grid_round.h"
 #include "kernels/grid_search.h"
 #include "kernels/lanes.h"
@@ -11,10 +13,11 @@
 #define RP_KERNELS_GRID_SEARCH_LANES_H
 #define DESCENT_PASSES 5
 #define ABREAST 4 /* vectors of groups whose chains of operations overlap */
+#define MAX_PENDING (RP_SEARCH_TILES * RP_SEARCH_GROUPS + RP_SEARCH_GROUPS)
 
 typedef struct search_functions {
     void (*symmetric)(const rp_search_tile *t, int half, bool is_finite, rp_search_result *out);
-    void (*descent)(const rp_search_tile *t, int half, rp_search_result *out);
+    void (*descent)(int ntiles, const rp_search_tile *tiles, int half, rp_search_result *out);
     void (*positive)(const rp_search_tile *t, int top, rp_search_result *out);
     void (*min)(const rp_search_tile *t, int top, const rp_search_steps *steps,
                 rp_search_result *out);
@@ -23,6 +26,8 @@ typedef struct search_functions {
                              float *error);
     void (*candidate_sums)(const float *inverse, float min, float top, int64_t n, const float *x,
                            const float *w, rp_candidate_sums *out);
+    void (*round_groups)(int ngroups, int n, const float *step, const float *offset, float lo,
+                         float hi, const float *x, uint8_t *code);
 } search_functions;
 #endif
 
@@ -75,17 +80,25 @@ RP_INLINE VEC LANES_NAME(symmetric_code)(VEC v, float half, bool is_finite)
                      : LANES_NAME(any_nearest_in)(v, -half, half - 1.0f);
 }
 
-RP_INLINE SCALE_SUMS LANES_NAME(symmetric_sums)(const PART *p, int n, VEC inverse, float half,
-                                                bool is_finite)
+RP_INLINE void LANES_NAME(symmetric_sums)(const PART *p, int abreast, int n, const VEC *inverse,
+                                          float half, bool is_finite, SCALE_SUMS *out)
 {
-    SCALE_SUMS s = {ALL_OF(0.0f), ALL_OF(0.0f)};
+    SCALE_SUMS s[ABREAST];
 
-    for (int i = 0; i < n; i++) {
-        const VEC l = LANES_NAME(symmetric_code)(inverse * p->x[i], half, is_finite);
-        s.lx += p->wx[i] * l;
-        s.l2 += p->w[i] * l * l;
+    for (int k = 0; k < abreast; k++) {
+        s[k] = (SCALE_SUMS){ALL_OF(0.0f), ALL_OF(0.0f)};
     }
-    return s;
+#pragma GCC unroll 2
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < abreast; k++) {
+            const VEC l = LANES_NAME(symmetric_code)(inverse[k] * p[k].x[i], half, is_finite);
+            s[k].lx += p[k].wx[i] * l;
+            s[k].l2 += p[k].w[i] * l * l;
+        }
+    }
+    for (int k = 0; k < abreast; k++) {
+        out[k] = s[k];
+    }
 }
 
 typedef struct LANES_NAME(best_scale) {
@@ -105,43 +118,70 @@ RP_INLINE void LANES_NAME(keep_better)(SCALE_SUMS s, VEC inverse, BEST_SCALE *be
     best->inverse = SELECT(better, inverse, best->inverse);
 }
 
-RP_INLINE void LANES_NAME(symmetric_part)(const rp_search_tile *t, int n, int at, float half,
-                                          bool is_finite, rp_search_result *out)
+RP_INLINE void LANES_NAME(put_symmetric)(const PART *p, int n, int at, float half, bool is_finite,
+                                         const BEST_SCALE *best, rp_search_result *out)
 {
-    PART p;
-    BEST_SCALE best;
+    const VEC none = ALL_OF(0.0f);
 
-    LANES_NAME(load_part)(t, n, at, &p);
-    best.inverse = -half / p.max;
-    const SCALE_SUMS first = LANES_NAME(symmetric_sums)(&p, n, best.inverse, half, is_finite);
-    best.scale = SELECT(DIFFER(first.l2, ALL_OF(0.0f)), first.lx / first.l2, ALL_OF(0.0f));
-    best.score = best.scale * first.lx;
+    STORE(out->scale, at, SELECT(p->is_zero, none, best->scale));
+    STORE(out->min, at, none);
+    for (int i = 0; i < n; i++) {
+        const VEC l = LANES_NAME(symmetric_code)(best->inverse * p->x[i], half, is_finite);
+        LANES_NAME(put_codes)(out, i, at, SELECT(p->is_zero, none, l + half));
+    }
+}
+
+/* `abreast` vectors of groups, so that their sums overlap. */
+RP_INLINE void LANES_NAME(symmetric_parts)(const rp_search_tile *t, int n, int at, int abreast,
+                                           float half, bool is_finite, rp_search_result *out)
+{
+    PART p[ABREAST];
+    BEST_SCALE best[ABREAST];
+    VEC inverse[ABREAST];
+    SCALE_SUMS s[ABREAST];
+
+    for (int k = 0; k < abreast; k++) {
+        LANES_NAME(load_part)(t, n, at + k * LANES, &p[k]);
+        inverse[k] = -half / p[k].max;
+    }
+    LANES_NAME(symmetric_sums)(p, abreast, n, inverse, half, is_finite, s);
+    for (int k = 0; k < abreast; k++) {
+        const VEC none = ALL_OF(0.0f);
+        best[k].inverse = inverse[k];
+        best[k].scale = SELECT(DIFFER(s[k].l2, none), s[k].lx / s[k].l2, none);
+        best[k].score = best[k].scale * s[k].lx;
+    }
     for (int step = -9; step <= 9; step++) {
-        if (step != 0) {
-            const VEC inverse = -(half + 0.1f * (float)step) / p.max;
-            LANES_NAME(keep_better)
-            (LANES_NAME(symmetric_sums)(&p, n, inverse, half, is_finite), inverse, &best);
+        if (step == 0) {
+            continue;
+        }
+        for (int k = 0; k < abreast; k++) {
+            inverse[k] = -(half + 0.1f * (float)step) / p[k].max;
+        }
+        LANES_NAME(symmetric_sums)(p, abreast, n, inverse, half, is_finite, s);
+        for (int k = 0; k < abreast; k++) {
+            LANES_NAME(keep_better)(s[k], inverse[k], &best[k]);
         }
     }
-    STORE(out->scale, at, SELECT(p.is_zero, ALL_OF(0.0f), best.scale));
-    STORE(out->min, at, ALL_OF(0.0f));
-    for (int i = 0; i < n; i++) {
-        const VEC l = LANES_NAME(symmetric_code)(best.inverse * p.x[i], half, is_finite);
-        LANES_NAME(put_codes)(out, i, at, SELECT(p.is_zero, ALL_OF(0.0f), l + half));
+    for (int k = 0; k < abreast; k++) {
+        LANES_NAME(put_symmetric)(&p[k], n, at + k * LANES, half, is_finite, &best[k], out);
     }
 }
 
 static void LANES_NAME(search_symmetric)(const rp_search_tile *t, int half, bool is_finite,
                                          rp_search_result *out)
 {
-    for (int at = 0; at < t->ngroups; at += LANES) {
-        if (t->n == 16 && is_finite) {
-            LANES_NAME(symmetric_part)(t, 16, at, (float)half, true, out);
-        } else if (is_finite) {
-            LANES_NAME(symmetric_part)(t, t->n, at, (float)half, true, out);
+    const int pairs = t->ngroups / (2 * LANES) * (2 * LANES);
+
+    for (int at = 0; at < pairs && is_finite; at += 2 * LANES) {
+        if (t->n == 16) {
+            LANES_NAME(symmetric_parts)(t, 16, at, 2, (float)half, true, out);
         } else {
-            LANES_NAME(symmetric_part)(t, t->n, at, (float)half, false, out);
+            LANES_NAME(symmetric_parts)(t, t->n, at, 2, (float)half, true, out);
         }
+    }
+    for (int at = is_finite ? pairs : 0; at < t->ngroups; at += LANES) {
+        LANES_NAME(symmetric_parts)(t, t->n, at, 1, (float)half, is_finite, out);
     }
 }
 
@@ -184,13 +224,13 @@ RP_INLINE void LANES_NAME(descend)(DESCENT *d, int i, float lo, float hi, bool p
     d->any |= take;
 }
 
-/* Up to DESCENT_PASSES over the values of `abreast` vectors of groups. */
-RP_INLINE void LANES_NAME(descend_all)(DESCENT *d, int abreast, int n, float lo, float hi,
-                                       bool positive)
+/* Up to `passes` over the values of `abreast` vectors of groups. */
+RP_INLINE void LANES_NAME(descend_all)(DESCENT *d, int passes, int abreast, int n, float lo,
+                                       float hi, bool positive)
 {
     bool changed = true;
 
-    for (int pass = 0; pass < DESCENT_PASSES && changed; pass++) {
+    for (int pass = 0; pass < passes && changed; pass++) {
         for (int k = 0; k < abreast; k++) {
             d[k].any = LESS(d[k].s.l2, d[k].s.l2); /* none */
         }
@@ -213,6 +253,19 @@ RP_INLINE VEC LANES_NAME(descent_scale)(const DESCENT *d)
     return SELECT(d->p.is_zero, ALL_OF(0.0f), scale);
 }
 
+/* Of groups that had a pass already: the tile's w are codes, weights are squares. */
+RP_INLINE void LANES_NAME(load_descent)(const rp_search_tile *t, int n, int at, DESCENT *d)
+{
+    for (int i = 0; i < n; i++) {
+        const VEC x = LOAD(t->x[i], at);
+        d->code[i] = LOAD(t->w[i], at);
+        d->p.x[i] = x;
+        d->p.w[i] = x * x;
+        d->p.wx[i] = d->p.w[i] * x;
+    }
+    d->p.is_zero = LESS(ALL_OF(0.0f), ALL_OF(0.0f)); /* none */
+}
+
 RP_INLINE void LANES_NAME(start_descent)(const rp_search_tile *t, int n, int at, float half,
                                          DESCENT *d)
 {
@@ -226,34 +279,113 @@ RP_INLINE void LANES_NAME(start_descent)(const rp_search_tile *t, int n, int at,
     }
 }
 
-RP_INLINE void LANES_NAME(descent_parts)(const rp_search_tile *t, int n, int at, int abreast,
-                                         float half, rp_search_result *out)
+/* Groups that the first pass changed, and their sums. */
+typedef struct LANES_NAME(pending) {
+    int count;
+    short tile[MAX_PENDING], group[MAX_PENDING];
+    RP_SEARCH_ALIGNED float lx[MAX_PENDING];
+    float l2[MAX_PENDING];
+} LANES_NAME(pending);
+#define PENDING LANES_NAME(pending)
+
+RP_INLINE void LANES_NAME(put_descent)(const DESCENT *d, int n, int at, float half,
+                                       rp_search_result *out)
+{
+    STORE(out->scale, at, LANES_NAME(descent_scale)(d));
+    STORE(out->min, at, ALL_OF(0.0f));
+    for (int i = 0; i < n; i++) {
+        LANES_NAME(put_codes)
+        (out, i, at, SELECT(d->p.is_zero, ALL_OF(0.0f), d->code[i] + half));
+    }
+}
+
+RP_INLINE void LANES_NAME(note_changed)(const DESCENT *d, int tile, int at, int ngroups,
+                                        PENDING *pending)
+{
+    const VEC none = ALL_OF(0.0f);
+    const VEC changed = SELECT(d->p.is_zero, none, SELECT(d->any, none + 1.0f, none));
+
+    for (int k = 0; k < LANES && at + k < ngroups; k++) {
+        pending->tile[pending->count] = (short)tile;
+        pending->group[pending->count] = (short)(at + k);
+        pending->lx[pending->count] = d->s.lx[k];
+        pending->l2[pending->count] = d->s.l2[k];
+        pending->count += changed[k] != 0.0f;
+    }
+}
+
+RP_INLINE void LANES_NAME(first_pass)(int tile, const rp_search_tile *t, int n, int at, int abreast,
+                                      float half, rp_search_result *out, PENDING *pending)
 {
     DESCENT d[ABREAST];
 
     for (int k = 0; k < abreast; k++) {
         LANES_NAME(start_descent)(t, n, at + k * LANES, half, &d[k]);
     }
-    LANES_NAME(descend_all)(d, abreast, n, -half, half - 1.0f, false);
+    LANES_NAME(descend_all)(d, 1, abreast, n, -half, half - 1.0f, false);
     for (int k = 0; k < abreast; k++) {
-        STORE(out->scale, at + k * LANES, LANES_NAME(descent_scale)(&d[k]));
-        STORE(out->min, at + k * LANES, ALL_OF(0.0f));
+        LANES_NAME(put_descent)(&d[k], n, at + k * LANES, half, out);
+        LANES_NAME(note_changed)(&d[k], tile, at + k * LANES, t->ngroups, pending);
+    }
+}
+
+/* The other passes of pending groups first .., side by side. */
+RP_INLINE void LANES_NAME(later_passes)(const rp_search_tile *t, int n, float half,
+                                        const PENDING *pending, int first, rp_search_result *out)
+{
+    rp_search_tile gathered; /* beyond count: any values */
+    rp_search_result result;
+    DESCENT d[ABREAST];
+    const int count = RP_MIN(pending->count - first, ABREAST * LANES);
+
+    for (int k = 0; k < count; k++) {
+        const int tile = pending->tile[first + k];
+        const int group = pending->group[first + k];
         for (int i = 0; i < n; i++) {
-            LANES_NAME(put_codes)
-            (out, i, at + k * LANES, SELECT(d[k].p.is_zero, ALL_OF(0.0f), d[k].code[i] + half));
+            gathered.x[i][k] = t[tile].x[i][group];
+            gathered.w[i][k] = (float)out[tile].code[i][group] - half;
+        }
+    }
+    for (int k = 0; k < ABREAST; k++) {
+        LANES_NAME(load_descent)(&gathered, n, k * LANES, &d[k]);
+        d[k].s.lx = LOAD(pending->lx, first + k * LANES);
+        d[k].s.l2 = LOAD(pending->l2, first + k * LANES);
+    }
+    LANES_NAME(descend_all)(d, DESCENT_PASSES - 1, ABREAST, n, -half, half - 1.0f, false);
+    for (int k = 0; k < ABREAST; k++) {
+        LANES_NAME(put_descent)(&d[k], n, k * LANES, half, &result);
+    }
+    for (int k = 0; k < count; k++) {
+        rp_search_result *to = &out[pending->tile[first + k]];
+        const int group = pending->group[first + k];
+        to->scale[group] = result.scale[k];
+        for (int i = 0; i < n; i++) {
+            to->code[i][group] = result.code[i][k];
         }
     }
 }
 
-static void LANES_NAME(search_descent)(const rp_search_tile *t, int half, rp_search_result *out)
+/* Four of five groups are done after one pass: the others of all tiles are gathered. */
+static void LANES_NAME(search_descent)(int ntiles, const rp_search_tile *tiles, int half,
+                                       rp_search_result *out)
 {
-    int at = 0;
+    PENDING pending;
 
-    for (; at + ABREAST * LANES <= t->ngroups; at += ABREAST * LANES) {
-        LANES_NAME(descent_parts)(t, t->n, at, ABREAST, (float)half, out);
+    pending.count = 0;
+    memset(pending.lx, 0, sizeof(pending.lx));
+    memset(pending.l2, 0, sizeof(pending.l2));
+    for (int t = 0; t < ntiles; t++) {
+        const int n = tiles[t].n;
+        int at = 0;
+        for (; at + ABREAST * LANES <= tiles[t].ngroups; at += ABREAST * LANES) {
+            LANES_NAME(first_pass)(t, &tiles[t], n, at, ABREAST, (float)half, &out[t], &pending);
+        }
+        for (; at < tiles[t].ngroups; at += LANES) {
+            LANES_NAME(first_pass)(t, &tiles[t], n, at, 1, (float)half, &out[t], &pending);
+        }
     }
-    for (; at < t->ngroups; at += LANES) {
-        LANES_NAME(descent_parts)(t, t->n, at, 1, (float)half, out);
+    for (int first = 0; first < pending.count; first += ABREAST * LANES) {
+        LANES_NAME(later_passes)(tiles, tiles[0].n, (float)half, &pending, first, out);
     }
 }
 
@@ -317,7 +449,7 @@ static void LANES_NAME(search_positive)(const rp_search_tile *t, int top, rp_sea
             d.s.lx += d.p.wx[i] * l;
             d.s.l2 += d.p.w[i] * l * l;
         }
-        LANES_NAME(descend_all)(&d, 1, t->n, 0.0f, (float)top, true);
+        LANES_NAME(descend_all)(&d, DESCENT_PASSES, 1, t->n, 0.0f, (float)top, true);
         STORE(out->scale, at, LANES_NAME(descent_scale)(&d));
         STORE(out->min, at, ALL_OF(0.0f));
         for (int i = 0; i < t->n; i++) {
@@ -578,16 +710,35 @@ static void LANES_NAME(candidate_sums)(const float *inverse, float min, float to
     }
 }
 
+/* ---- Rounding with what is stored ---- */
+
+static void LANES_NAME(round_groups)(int ngroups, int n, const float *step, const float *offset,
+                                     float lo, float hi, const float *x, uint8_t *code)
+{
+    for (int g = 0; g < ngroups; g++) {
+        for (int i = 0; i < n && step[g] != 0.0f; i += LANES) {
+            const int64_t at = (int64_t)g * n + i;
+            VEC v;
+            memcpy(&v, x + at, sizeof(v));
+            v = LANES_NAME(any_nearest_in)((v + offset[g]) / step[g], lo, hi) - lo;
+            for (int k = 0; k < LANES; k++) {
+                code[at + k] = (uint8_t)(int)v[k];
+            }
+        }
+    }
+}
+
 static const search_functions LANES_NAME(functions) = {
     LANES_NAME(search_symmetric), LANES_NAME(search_descent), LANES_NAME(search_positive),
     LANES_NAME(search_min),       LANES_NAME(search_levels),  LANES_NAME(candidate_errors),
-    LANES_NAME(candidate_sums),
+    LANES_NAME(candidate_sums),   LANES_NAME(round_groups),
 };
 
 #undef SCALE_SUMS
 #undef PART
 #undef BEST_SCALE
 #undef DESCENT
+#undef PENDING
 #undef LINE
 #undef LINE_SUMS
 #undef LINE_PART

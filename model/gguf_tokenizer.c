@@ -12,50 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/fs.h"
 #include "base/mem.h"
-#include "formats/json.h"
 
-#define MAX_TEMPLATE_BYTES ((size_t)16 << 20)
 #define PAD_TEXT_BYTES 32
-
-rp_status rp_gguf_load_tokenizer_config(json_t **out, const char *dir)
-{
-    rp_status st = RP_OK;
-    json_t *config = NULL;
-    char *path = NULL;
-    char *jinja_path = NULL;
-    char *jinja = NULL;
-    size_t nbytes = 0;
-
-    *out = NULL;
-    RP_TRY(rp_fs_join(&path, dir, "tokenizer_config.json"));
-    RP_TRY(rp_fs_join(&jinja_path, dir, "chat_template.jinja"));
-    if (rp_fs_exists(path)) {
-        RP_TRY(rp_json_load(&config, path));
-    } else {
-        config = json_object();
-    }
-    if (!json_is_object(config)) {
-        st = RP_FAIL(RP_ERR_FORMAT, "%s: want an object at the top", path);
-        goto out;
-    }
-    if (rp_fs_exists(jinja_path) && json_object_get(config, "chat_template") == NULL) {
-        RP_TRY(rp_fs_read_file(&jinja, &nbytes, jinja_path, MAX_TEMPLATE_BYTES));
-        if (json_object_set_new(config, "chat_template", json_stringn(jinja, nbytes)) != 0) {
-            st = RP_FAIL(RP_ERR_FORMAT, "%s: not UTF-8", jinja_path);
-            goto out;
-        }
-    }
-    *out = config;
-    config = NULL;
-out:
-    json_decref(config);
-    free(jinja);
-    free(jinja_path);
-    free(path);
-    return st;
-}
 
 /* ---- Tokens ---- */
 
@@ -201,7 +160,21 @@ static const struct {
     {"mask_token", "tokenizer.ggml.mask_token_id"},
 };
 
-/* Ids of the special tokens, -1 where there is none. */
+/* "<name>_id" as a token id, or -1. */
+static int32_t number_of(const json_t *tokenizer_config, const char *name)
+{
+    char key[32];
+    const json_t *value = NULL;
+
+    (void)snprintf(key, sizeof(key), "%s_id", name);
+    value = json_object_get(tokenizer_config, key);
+    return json_is_integer(value) && json_integer_value(value) <= INT32_MAX
+               ? (int32_t)json_integer_value(value)
+               : -1;
+}
+
+/* Ids of the special tokens, -1 where there is none: by text, else by the number that config.json
+ * gave. */
 static void find_specials(int32_t ids[N_SPECIALS], const rp_model_config *config,
                           const rp_tokenizer *tokenizer, const json_t *tokenizer_config)
 {
@@ -212,6 +185,9 @@ static void find_specials(int32_t ids[N_SPECIALS], const rp_model_config *config
         const char *text =
             json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
         ids[i] = text != NULL ? rp_tokenizer_find(tokenizer, text) : -1;
+        if (ids[i] < 0) {
+            ids[i] = number_of(tokenizer_config, special_keys[i].hf);
+        }
     }
     ids[BOS] = ids[BOS] < 0 ? config->bos_id : ids[BOS];
     ids[EOS] = ids[EOS] < 0 ? config->eos_id : ids[EOS];
@@ -252,12 +228,11 @@ out:
     return st;
 }
 
-/* tokenizer_config.json's word when it says something, as transformers and llama.cpp have it. */
-static bool config_flag(const json_t *tokenizer_config, const char *key, bool otherwise)
+/* tokenizer_config.json's word, which counts where tokenizer.json's post-processor adds nothing. */
+static bool config_flag(const json_t *tokenizer_config, const char *key, const habits *found)
 {
-    const json_t *value = json_object_get(tokenizer_config, key);
-
-    return json_is_boolean(value) ? json_is_true(value) : otherwise;
+    return !found->adds_bos && !found->adds_eos &&
+           json_is_true(json_object_get(tokenizer_config, key));
 }
 
 static rp_status put_specials(rp_gguf_writer *w, const int32_t ids[N_SPECIALS],
@@ -273,10 +248,12 @@ static rp_status put_specials(rp_gguf_writer *w, const int32_t ids[N_SPECIALS],
         }
     }
     RP_TRY(find_habits(&found, tokenizer));
-    RP_TRY(rp_gguf_put_bool(w, "tokenizer.ggml.add_bos_token",
-                            config_flag(tokenizer_config, "add_bos_token", found.adds_bos)));
-    RP_TRY(rp_gguf_put_bool(w, "tokenizer.ggml.add_eos_token",
-                            config_flag(tokenizer_config, "add_eos_token", found.adds_eos)));
+    RP_TRY(
+        rp_gguf_put_bool(w, "tokenizer.ggml.add_bos_token",
+                         found.adds_bos || config_flag(tokenizer_config, "add_bos_token", &found)));
+    RP_TRY(
+        rp_gguf_put_bool(w, "tokenizer.ggml.add_eos_token",
+                         found.adds_eos || config_flag(tokenizer_config, "add_eos_token", &found)));
     RP_TRY(rp_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", found.adds_space));
 out:
     return st;

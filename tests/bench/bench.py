@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Measures what docs/results.md shows and prints its tables.
 
-usage: bench.py [--build DIR] [--data DIR] [--work DIR] [--ranks N] kl|gptq|rtn|memory...
+usage: bench.py [--build DIR] [--data DIR] [--work DIR] [--ranks N] [WHAT]...
 
+WHAT: kl, gptq, rtn, memory; gguf (quality) and gguf-speed, beside llama.cpp's tools: RP_LLAMA_CPP is
+the folder of llama-imatrix, llama-quantize and libggml-base.so; without it they say "skipped".
 Standard library only; the split of the story text needs the `tokenizers` package and is left out
 without it. Models, outputs and logs go below --work (default build/bench).
 """
@@ -114,17 +116,17 @@ def kl_of(bench, folder, text, base, windows):
 
 
 def compare_kl(bench, name, model, calibration, text, windows, scheme, container, limit):
-    """One row: rounding against GPTQ under one scheme."""
+    """One row: rounding, plain GPTQ and GPTQ with its drift corrected under one scheme."""
     kls = []
-    for method in ("rtn", "gptq"):
-        step = {"targets": ["Linear"], "ignore": ["lm_head"], **scheme}
+    for method, drift in (("rtn", "none"), ("gptq", "none"), ("gptq", "full")):
+        step = {"targets": ["Linear"], "ignore": ["lm_head"], "drift": drift, **scheme}
         job = {"model": str(model), "output": {"formats": [{container: {"name": "out"}}]},
                "calibration": {"text": str(calibration), "num_calibration_samples": 128,
                                "max_seq_length": 512},
                "recipe": [{method: step}]}
-        out, _, _ = bench.run_job(f"kl-{name}-{method}", job)
+        out, _, _ = bench.run_job(f"kl-{name}-{method}-{drift}", job)
         kls.append(kl_of(bench, out / "out", text, model, windows))
-    return [name, *kls, kls[1] / kls[0], limit]
+    return [name, *kls, kls[1] / kls[0], limit, kls[2] / kls[1]]
 
 
 def bench_kl(bench):
@@ -144,7 +146,8 @@ def bench_kl(bench):
         folder, whole, rest = stories
         rows.append(compare_kl(bench, "stories260K-4bit-g32", folder, whole, rest, 0,
                                {"bits": 4, "group_size": 32}, "safetensors", 0.7))
-    table(["scheme", "KL rtn", "KL gptq", "ratio", "goal"], rows)
+    table(["scheme", "KL rtn", "KL gptq, drift none", "KL gptq, drift full", "gptq / rtn", "goal",
+           "drift full / none"], rows)
 
 
 def operations(config, tokens):
@@ -192,7 +195,7 @@ def bench_gptq(bench):
            "calibration": {"text": str(BOOKLM / "calibration.txt"),
                            "num_calibration_samples": 128, "max_seq_length": 512},
            "recipe": [{"gptq": {"targets": ["Linear"], "ignore": ["lm_head"], "scheme": "W4A16",
-                                "group_size": 64}}]}
+                                "group_size": 64, "drift": "none"}}]}
     _, report, seconds = bench.run_job("gptq-135m", job, ranks=2)
     rows, ideal = [], 0.0
     for name, precision, m, n, k, flop in operations(config, 128 * 512):
@@ -252,16 +255,163 @@ def bench_memory(bench):
            "recipe": [{"gptq": {"targets": ["Linear"], "ignore": ["lm_head"], "scheme": "W4A16",
                                 "group_size": 128}}]}
     rows = []
-    for name, cluster in (("no limit", {}), ("512 MB a rank", {"memory_per_rank": "512MB"})):
+    for name, drift, cluster in (("no limit", "full", {}), ("no limit", "none", {}),
+                                 ("512 MB a rank", "none", {"memory_per_rank": "512MB"})):
         job = {**job, "cluster": cluster}
-        out, report, seconds = bench.run_job("memory-" + name.split()[0], job, ranks=2)
+        job["recipe"][0]["gptq"]["drift"] = drift
+        out, report, seconds = bench.run_job(f"memory-{name.split()[0]}-{drift}", job, ranks=2)
         plan = json.loads(bench.call("plan", out / "job.yaml", "--ranks", 2, "--json"))
         planned, peak = plan["memory_per_rank_bytes"]["total"], report["peak_bytes_per_rank"]
-        rows.append([name, bytes_of(model) / 1e6, planned / 1e6, peak / 1e6, peak / planned,
+        rows.append([name, drift, bytes_of(model) / 1e6, planned / 1e6, peak / 1e6, peak / planned,
                      seconds])
         shutil.rmtree(out)
-    table(["limit", "model MB", "planned MB a rank", "measured MB a rank", "ratio (goal 1.10)",
+    table(["limit", "drift", "model MB", "planned MB a rank", "measured MB a rank", "ratio (goal 1.10)",
            "seconds"], rows)
+
+
+LINEAR_TYPES = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_0", "IQ4_XS")
+FILE_MIXES = ("Q2_K", "Q3_K_M", "Q4_K_S", "Q4_K_M")
+LINEARS_ONLY = ["--pure", "--token-embedding-type", "bf16", "--output-tensor-type", "bf16"]
+LINEARS_ONLY_KEYS = {"pure": True, "token_embedding_type": "BF16", "output_tensor_type": "BF16"}
+
+
+def llama_file(bench, tools, source, imatrix, name, ftype, *words):
+    """llama-quantize's file with its own importance matrix."""
+    out = bench.work / f"llama-{name}.gguf"
+    subprocess.run([tools / "llama-quantize", "--imatrix", imatrix, *words, source, out, ftype, "2"],
+                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return out
+
+
+def our_file(bench, name, keys, recipe, seed):
+    job = {"model": str(BOOKLM), "output": {"formats": [{"gguf": {"name": "out.gguf", **keys}}]},
+           "calibration": {"text": str(BOOKLM / "calibration.txt"),
+                           "num_calibration_samples": 128, "max_seq_length": 512, "seed": seed},
+           "recipe": [{"gptq": recipe}]}
+    out, _, _ = bench.run_job(f"gguf-{name}", job)
+    return out / "out.gguf"
+
+
+def kls_of(bench, path, texts):
+    return [kl_of(bench, path, text, BOOKLM, 64) for text in texts]
+
+
+def compare_file(bench, name, theirs, keys, texts):
+    """Rows of one type: llama.cpp's file, error feedback alone, with drift corrected (three draws)."""
+    reference = kls_of(bench, theirs, texts)
+    yield [name, "llama.cpp, imatrix", theirs.stat().st_size, *reference, *[1.0] * len(texts)]
+    for what, recipe, seeds in (("drift none", {"drift": "none"}, (0,)),
+                                ("drift full", {"drift": "full"}, (0, 1, 2))):
+        for seed in seeds:
+            ours = our_file(bench, name, keys, recipe, seed)
+            kls = kls_of(bench, ours, texts)
+            yield [name, f"{what}, seed {seed}", ours.stat().st_size, *kls,
+                   *[kl / other for kl, other in zip(kls, reference)]]
+
+
+def bench_gguf(bench):
+    tools = os.environ.get("RP_LLAMA_CPP")
+    texts = [bench.data / "text/books-heldout.txt", bench.data / "text/wikitext-2-test.txt"]
+    if not tools or not all(text.exists() for text in texts):
+        print("gguf: skipped: RP_LLAMA_CPP is not set, or the texts are not there")
+        return
+    tools, imatrix = pathlib.Path(tools), bench.work / "imatrix.gguf"
+    job = {"model": str(BOOKLM), "output": {"formats": [{"gguf": {"type": "F32", "name": "f32.gguf"}}]}}
+    source = bench.run_job("gguf-source", job)[0] / "f32.gguf"
+    subprocess.run([tools / "llama-imatrix", "-m", source, "-f", BOOKLM / "calibration.txt", "-c", "512",
+                    "--chunks", "128", "-t", "2", "-o", imatrix], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    head = ["type", "by", "bytes", "KL books", "KL wikitext-2", "ratio", "ratio"]
+    rows = []
+    for ftype in LINEAR_TYPES:
+        mix = {"Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S"}.get(ftype, ftype)
+        theirs = llama_file(bench, tools, source, imatrix, f"linears-{ftype}", mix, *LINEARS_ONLY)
+        rows += compare_file(bench, ftype, theirs, {"type": mix, **LINEARS_ONLY_KEYS}, texts)
+    table(head, rows)
+    rows = []
+    for mix in FILE_MIXES:
+        theirs = llama_file(bench, tools, source, imatrix, mix, mix)
+        rows += compare_file(bench, mix, theirs, {"type": mix}, texts)
+    table(head, rows)
+
+
+GGUF_TYPES = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_0", "IQ4_XS")
+
+
+def llama_quantize(program, source, target, mix, threads, *options):
+    """Seconds of the whole process, seconds that it says quantising took, its peak bytes."""
+    command = [str(w) for w in (program, *options, source, target, mix, threads)]
+    begin = time.monotonic()
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as process:
+        said = re.search(r"quantize time = *([\d.]+) ms", process.stdout.read())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"bench: {' '.join(command)}: exit {process.returncode}")
+    return time.monotonic() - begin, float(said[1]) / 1e3, usage.ru_maxrss * 1024
+
+
+def gguf_rates(bench, library):
+    """Rounding and decoding of one tensor in memory, one thread, both in one process."""
+    pattern = re.compile(r"(encode|weighted|decode) +([\d.]+) GB/s +([\d.]+) "
+                         r"\(([\d.]+), ([\d.]+) x\)")
+    rows = []
+    for name in GGUF_TYPES:
+        reply = subprocess.run([str(bench.blocks_bench), "64", name, str(library)], check=True,
+                               text=True, stdout=subprocess.PIPE).stdout
+        rows += [[name, what, float(ours), float(ratio), float(theirs), float(times)]
+                 for what, ours, ratio, theirs, times in pattern.findall(reply)]
+    table(["type", "what", "GB/s of f32", "of memcpy's", "ggml's GB/s", "times ggml's"], rows)
+
+
+def gguf_run(bench, source, name, mix, ranks, threads, options):
+    """Report of a run with plain rounding and its seconds without fsync and verification, which
+    llama-quantize has not."""
+    job = {"model": str(source), "cluster": {"threads": threads},
+           "output": {"formats": [{"gguf": {"type": mix, **options}}]},
+           "recipe": [{"rtn": {"targets": ["Linear"], "ignore": ["lm_head"]}}]}
+    out, report, seconds = bench.run_job(name, job, ranks=ranks)
+    shutil.rmtree(out)
+    return report, seconds - sum(report["phases"][p]["seconds"] for p in ("fsync", "verify"))
+
+
+def gguf_source(bench, name, size):
+    model = bench.model(name, "--like", "tinyllama", "--bytes", size)
+    path = bench.work / f"{name}.gguf"
+    if not path.exists():
+        out, _, _ = bench.run_job(f"{name}-source", {
+            "model": str(model), "output": {"formats": [{"gguf": "BF16"}]}, "recipe": []}, ranks=1)
+        next(out.glob("*.gguf")).rename(path)
+    return path
+
+
+def bench_gguf_speed(bench):
+    tools = os.environ.get("RP_LLAMA_CPP")
+    if not tools:
+        print("gguf-speed: skipped: RP_LLAMA_CPP is not set\n")
+        return
+    peer = pathlib.Path(tools) / "llama-quantize"
+    gguf_rates(bench, pathlib.Path(tools) / "libggml-base.so")
+    target = bench.work / "theirs.gguf"
+    source = gguf_source(bench, "model-300mb", "300MB")
+    rows = []
+    for mix in GGUF_TYPES:
+        _, ours = gguf_run(bench, source, f"gguf-{mix}", mix, 1, 1, {"pure": True})
+        whole, theirs, _ = llama_quantize(peer, source, target, mix, 1, "--pure")
+        rows.append([mix, ours, theirs, whole, theirs / ours])
+    table(["pure file, one thread", "seconds of the run", "llama-quantize's quantize time",
+           "its whole process", "times faster (goal 8 for K types)"], rows)
+    source = gguf_source(bench, "model-1gb", "1GB")
+    report, ours = gguf_run(bench, source, "gguf-run", "Q4_K_M", 2, 1, {})
+    whole, theirs, peak = llama_quantize(peer, source, target, "Q4_K_M", 2)
+    target.unlink()
+    table(["RTN Q4_K_M of 1 GB", "seconds", "peak MB a process"],
+          [["rankpress, 2 ranks", report["seconds"], report["peak_bytes_per_rank"] / 1e6],
+           ["of them without fsync and verify", ours, ""],
+           ["llama-quantize, 2 threads", whole, peak / 1e6],
+           ["of them quantising", theirs, ""],
+           ["times faster (goal 3)", whole / ours, ""]])
 
 
 def main():
@@ -270,7 +420,8 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, default=ROOT / "../shared/data")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build/bench")
     parser.add_argument("--ranks", type=int, default=2)
-    benches = {"kl": bench_kl, "gptq": bench_gptq, "rtn": bench_rtn, "memory": bench_memory}
+    benches = {"kl": bench_kl, "gptq": bench_gptq, "rtn": bench_rtn, "memory": bench_memory,
+               "gguf": bench_gguf, "gguf-speed": bench_gguf_speed}
     parser.add_argument("what", nargs="*", choices=[*benches, []], default=[])
     args = parser.parse_args()
     print(machine() + "\n")

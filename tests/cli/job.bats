@@ -1,5 +1,7 @@
 # A small job from plan to verify, as a person types it.
 
+bats_require_minimum_version 1.5.0
+
 setup_file() {
     root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
     export RANKPRESS=${RP_BUILD:-$root/build/release}/jobs/rankpress
@@ -42,12 +44,12 @@ documented = set(re.findall(r"^\| `([^`]+)`", open(sys.argv[2]).read(), re.M))
 def fields(value, path):
     if isinstance(value, dict):
         for key, entry in value.items():
-            key = "*" if path in ("phases", "outputs[].linears") else key
+            key = "*" if path in ("phases", "outputs[].linears", "outputs[].types") else key
             yield from fields(entry, f"{path}.{key}" if path else key)
     elif isinstance(value, list):
         for entry in value:
             yield from fields(entry, path + "[]")
-    else:
+    elif value is not None or path in documented:  # else a section that is null as a whole
         yield path
 found = set(fields(json.load(open(sys.argv[1])), ""))
 assert found <= documented, found - documented
@@ -58,7 +60,9 @@ PYTHON
 }
 
 @test "plan: text and JSON, and sizes that come true" {
-    "$RANKPRESS" plan "$DIR/job.yaml" "output.dir=$DIR/other" | grep -q '^memory of a rank'
+    "$RANKPRESS" plan "$DIR/job.yaml" "output.dir=$DIR/other" >"$DIR/plan.txt"
+    grep -q '^memory of a rank' "$DIR/plan.txt"
+    grep -q '^    F32 [0-9]*, Q4_0 [0-9]*, ' "$DIR/plan.txt"
     "$RANKPRESS" plan "$DIR/job.yaml" "output.dir=$DIR/other" --json >"$DIR/plan.json"
     [ ! -e "$DIR/other" ]
     python3 - "$DIR" <<'PYTHON'
@@ -67,6 +71,9 @@ plan = json.load(open(sys.argv[1] + "/plan.json"))
 sizes = {os.path.basename(o["path"]): o["bytes"] for o in plan["outputs"]}
 assert sizes["model-Q4_0.gguf"] == os.path.getsize(sys.argv[1] + "/out/model-Q4_0.gguf")
 assert plan["memory_per_rank_bytes"]["total"] > 0
+output = plan["outputs"][0]
+assert len(output["tensors"]) == sum(output["types"].values()) and output["types"]["Q4_0"] > 0
+assert output["tensors"][0]["name"] == "output_norm.weight" and "types" not in plan["outputs"][1]
 PYTHON
 }
 
@@ -104,6 +111,24 @@ PYTHON
     [[ $output == *"model-Q4_0.gguf: not there: the job has not finished it" ]]
 }
 
+@test "verify: a block of a GGUF file whose scale is infinite" {
+    cp "$DIR/out/model-Q4_0.gguf" "$BATS_TEST_TMPDIR/inf.gguf"
+    "$RANKPRESS" inspect "$BATS_TEST_TMPDIR/inf.gguf" --json >"$BATS_TEST_TMPDIR/header"
+    at=$(python3 - "$BATS_TEST_TMPDIR/header" <<'PYTHON'
+import json, sys
+header = json.load(open(sys.argv[1]))
+sizes = [-(-t["bytes"] // 32) * 32 for t in header["tensors"]]
+index = [t["name"] for t in header["tensors"]].index("blk.0.attn_v.weight")
+assert header["tensors"][index]["type"] == "Q4_0"
+print(header["bytes"] - sum(sizes[index:]))
+PYTHON
+    )
+    printf '\000\174' | dd of="$BATS_TEST_TMPDIR/inf.gguf" bs=1 seek="$at" conv=notrunc status=none
+    run "$RANKPRESS" verify "$BATS_TEST_TMPDIR/inf.gguf"
+    [ "$status" = 65 ]
+    [[ $output == *"inf.gguf: tensor model.layers.0.self_attn.v_proj.weight: value 0 is "* ]]
+}
+
 @test "eval: the GGUF file with its own tokenizer gives the numbers of the base's" {
     text=$BATS_TEST_TMPDIR/text
     head -c 4000 "$BATS_TEST_DIRNAME/../../README.md" >"$text"
@@ -124,4 +149,53 @@ PYTHON
     run "$RANKPRESS" run "$DIR/job.yaml" recipe.0.gptq.bits=3 --quiet
     [ "$status" = 78 ]
     [[ $output == *bits* ]]
+}
+
+# data FILE: the bytes of all tensors, without the header
+data() {
+    tail -c 200000 "$1"
+}
+
+@test "imatrix: the job's own, from the calibration and from the file that it writes" {
+    dir=$BATS_TEST_TMPDIR
+    options=('recipe=[{rtn: {imatrix: calibration}}]' output.imatrix=own.gguf 'output.formats=[{gguf: Q4_K_M}]')
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}" "output.dir=$dir/own"
+    "$RANKPRESS" imatrix show "$dir/own/own.gguf" | grep -q '28 tensors, 8 chunks of 64 tokens'
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}" "output.dir=$dir/file" \
+        "recipe.0.rtn.imatrix=$dir/own/own.gguf" output.imatrix=own.dat
+    cmp <(data "$dir/own/model-Q4_K_M.gguf") <(data "$dir/file/model-Q4_K_M.gguf")
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}" "output.dir=$dir/none" recipe.0.rtn.imatrix=none
+    ! cmp -s <(data "$dir/own/model-Q4_K_M.gguf") <(data "$dir/none/model-Q4_K_M.gguf")
+    "$RANKPRESS" inspect "$dir/file/model-Q4_K_M.gguf" | grep -q 'quantize.imatrix.file = own.gguf'
+    "$RANKPRESS" imatrix show "$dir/file/own.dat" | grep -q '28 tensors, 8 chunks of 512 tokens'
+}
+
+@test "imatrix: a missing entry is counted, one of another length is refused" {
+    dir=$BATS_TEST_TMPDIR
+    matrix() {
+        python3 - "$dir/a.dat" "$@" <<'PYTHON'
+import struct, sys
+name, n = sys.argv[2].encode(), int(sys.argv[3])
+open(sys.argv[1], "wb").write(struct.pack("<ii", 1, len(name)) + name + struct.pack(f"<ii{n}f", 1, n, *[1.0] * n))
+PYTHON
+    }
+    width=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["hidden_size"])' "$DIR/model/config.json")
+    options=("recipe=[{rtn: {imatrix: $dir/a.dat}}]" 'output.formats=[{gguf: Q4_0}]' "output.dir=$dir/out")
+    matrix blk.0.attn_q.weight "$((width + 1))"
+    run --separate-stderr "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}"
+    [ "$status" = 65 ]
+    [[ $stderr == *"a.dat: entry blk.0.attn_q.weight: $((width + 1)) values, but the model's tensor has $width columns" ]]
+    [ ! -e "$dir/out" ]
+    matrix blk.0.attn_q.weight "$width"
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}"
+    grep -q '"event":"no_importance","file":".*","tensors":27,"first":"blk.0.attn_k.weight"' "$dir"/out/log/*
+    python3 - "$dir/out/report.json" <<'PYTHON'
+import json, sys
+imatrix = json.load(open(sys.argv[1]))["imatrix"]
+assert (imatrix["entries"], imatrix["used"], imatrix["missing"]) == (1, 1, 27), imatrix
+PYTHON
+    run --separate-stderr "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}" "output.dir=$dir/other" \
+        'calibration={}' output.imatrix=x.gguf
+    [ "$status" = 78 ]
+    [[ $stderr == *"output.imatrix needs calibration.text" ]]
 }

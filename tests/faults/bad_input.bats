@@ -118,6 +118,75 @@ refused_job() {
     refused_model bad_tokenizer 'NoSuchNormalizer'
 }
 
+# refused_gguf KIND WORDS [CODE]: by every command that reads a model
+refused_gguf() {
+    python3 "$root/tests/faults/mutate_gguf.py" "$dir/made/whole.gguf" "$dir/bad.gguf" "$1"
+    refused "${3:-65}" "bad.gguf: .*$2" verify "$dir/bad.gguf"
+    refused "${3:-65}" "bad.gguf: .*$2" eval "$dir/bad.gguf" --text "$booklm/heldout.txt"
+    refused "${3:-65}" "bad.gguf: .*$2" plan "$job" "model=$dir/bad.gguf"
+    refused "${3:-65}" "bad.gguf: .*$2" run "$job" "model=$dir/bad.gguf"
+}
+
+make_gguf() {
+    alone run "$job" "output.dir=$dir/made" recipe=[] \
+        "output.formats=[{gguf: {type: F16, name: whole.gguf}}, {gguf: {type: F16, name: split.gguf, max_shard_size: 500kB}}]" \
+        >/dev/null
+}
+
+@test "gguf: every way to be broken" {
+    make_gguf
+    refused_gguf magic 'not a GGUF file'
+    refused_gguf version_1 'version 1'
+    refused_gguf byte_swapped 'big-endian'
+    refused_gguf n_tensors 'tensors do not fit'
+    refused_gguf n_kv 'keys do not fit'
+    refused_gguf key_bytes 'more than 2\^30'
+    refused_gguf twin_key 'key general.type: occurs twice'
+    refused_gguf architecture 'mamba is not supported'
+    refused_gguf missing_key 'key llama.block_count: missing'
+    refused_gguf strange_tensor 'tensor output_n0rm.weight: no part'
+    refused_gguf n_dims 'output_norm.weight: 5 dimensions'
+    refused_gguf negative 'output_norm.weight: dimension 0'
+    refused_gguf shape 'offset'
+    refused_gguf type 'output_norm.weight: unknown type 4'
+    refused_gguf offset 'output_norm.weight: offset'
+    refused_gguf cut_header 'do not fit into 100 bytes'
+    refused_gguf cut_data 'cut file'
+}
+
+@test "gguf: values and tokenizers that are not there" {
+    make_gguf
+    python3 "$root/tests/faults/mutate_gguf.py" "$dir/made/whole.gguf" "$dir/bad.gguf" not_finite
+    refused 65 'bad.gguf: tensor .* is -?nan' verify "$dir/bad.gguf"
+    python3 "$root/tests/faults/mutate_gguf.py" "$dir/made/whole.gguf" "$dir/bad.gguf" no_tokenizer
+    refused 65 'tokenizer.ggml.model: missing' eval "$dir/bad.gguf" --text "$booklm/heldout.txt"
+    refused 65 'tokenizer.ggml.model: missing' tokenize --model "$dir/bad.gguf" text
+    refused 65 'tokenizer.ggml.model: missing' run "$job" "model=$dir/bad.gguf"
+}
+
+@test "gguf: parts of a split model that are missing or another's" {
+    make_gguf
+    parts=("$dir"/made/split-*.gguf)
+    [ "${#parts[@]}" -gt 2 ]
+    mv "${parts[1]}" "$dir/kept"
+    refused 65 "${parts[1]##*/}: part 2 of ${#parts[@]} .* is missing" verify "${parts[0]}"
+    cp "${parts[2]}" "${parts[1]}"
+    refused 65 "${parts[1]##*/}: key split.no: want 1, found 2" inspect "${parts[2]}"
+    cp "$dir/made/whole.gguf" "${parts[1]}"
+    refused 65 "${parts[1]##*/}: key split.no: missing" run "$job" "model=${parts[0]}"
+    cp "${parts[2]}" "$dir/alone.gguf"
+    refused 65 'alone.gguf: one of .* parts of a split model' eval "$dir/alone.gguf" --text "$booklm/heldout.txt"
+}
+
+@test "gguf: what is quantised already is quantised again only on demand" {
+    make_gguf
+    alone run "$job" "output.dir=$dir/eight" recipe=[] "output.formats=[{gguf: Q8_0}]" >/dev/null
+    refused 78 'quantised already \(Q8_0\): set allow_requantize: true' run "$job" \
+        "model=$dir/eight/model-Q8_0.gguf" recipe=[] "output.formats=[{gguf: Q4_1}]"
+    alone run "$job" "model=$dir/eight/model-Q8_0.gguf" recipe=[] "output.dir=$dir/eight/again" \
+        "output.formats=[{gguf: {type: Q4_1, token_embedding_type: Q8_0}}]" allow_requantize=true >/dev/null
+}
+
 @test "calibration: text too short says how many tokens there are and are needed" {
     echo "Too short." >"$dir/short.txt"
     refused 65 'short.txt.*[0-9]+ tokens.*1152|1152.*tokens' run "$job" "calibration.text=$dir/short.txt"

@@ -28,6 +28,7 @@ write_job() {
 model: $2
 output:
   dir: $3
+  imatrix: imatrix.gguf
   formats: [{gptq: {}}, {compressed-tensors: {}}, {gguf: Q4_0}, {gguf: Q8_0}, {safetensors: {}}]
 calibration:
   text: $booklm/calibration.txt

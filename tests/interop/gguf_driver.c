@@ -6,7 +6,8 @@
  *        gguf_driver ids FILE.gguf                stdin: text; stdout: i32 ids, with special tokens
  *        gguf_driver logits FILE.gguf             stdin: i32 ids; stdout: f32 logits [ids, vocab]
  *        gguf_driver decode TYPE                  stdin: blocks; stdout: their f32 values
- *        gguf_driver encode TYPE COLS             stdin: f32 rows; stdout: their blocks
+ *        gguf_driver encode TYPE COLS             stdin: f32 importance (none: first < 0) and rows;
+ *                                                stdout: their blocks
  */
 #include "formats/gguf_mix.h"
 #include "model/gguf_map.h"
@@ -265,16 +266,24 @@ static rp_status print_encoded(const char *name, int64_t cols)
     void *values = NULL;
     uint8_t *blocks = NULL;
     size_t n = 0;
+    const float *importance = NULL;
 
     if (type == NULL || cols < 1) {
         st = RP_FAIL(RP_ERR_USAGE, "%s: no type that is written here", name);
         goto out;
     }
     RP_TRY(read_items(&values, &n, sizeof(float)));
-    form.rows = (int64_t)n / cols;
-    form.values = values;
+    if (n < (size_t)cols) {
+        st =
+            RP_FAIL(RP_ERR_USAGE, "%zu numbers, want %lld of importance first", n, (long long)cols);
+        goto out;
+    }
+    importance = values;
+    form.rows = (int64_t)n / cols - 1;
+    form.values = (float *)values + cols;
     RP_TRY(rp_alloc(&blocks, (size_t)form.rows * rp_gguf_row_bytes(type, cols)));
-    RP_TRY(rp_gguf_encode_rows(type, &form, 0, form.rows, NULL, blocks));
+    RP_TRY(rp_gguf_encode_rows(type, &form, 0, form.rows, importance[0] < 0.0F ? NULL : importance,
+                               blocks));
     RP_TRY(print_items(blocks, (size_t)form.rows, rp_gguf_row_bytes(type, cols)));
 out:
     free(blocks);

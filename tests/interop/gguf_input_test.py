@@ -29,14 +29,11 @@ except ImportError as missing:
 import gguf_test
 from gguf_test import BOOKLM, LlamaCpp, make_family, make_model, quiet, run
 
-DENSE = '[{rtn: {ignore: ["re:.*"]}}]'  # a conversion
-ROUNDED = "[{rtn: {}}]"
 
-
-def rankpress(build, model, out, formats, recipe, *overrides):
-    """Runs a job; returns its folder."""
+def rankpress(build, model, out, formats, *overrides):
+    """Runs a conversion; returns its folder."""
     job = out.with_suffix(".yaml")
-    job.write_text(f"model: {model}\noutput: {{dir: {out}, formats: {formats}}}\nrecipe: {recipe}\n")
+    job.write_text(f"model: {model}\noutput: {{dir: {out}, formats: {formats}}}\n")
     result = subprocess.run([build / "jobs" / "rankpress", "run", job, *overrides],
                             capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
@@ -82,20 +79,23 @@ def check_family(options, folder, family, ids):
     driver, build = options.driver, options.build
     model = make_family(folder, family)
     files = rankpress(build, model, folder / "a", "[{gguf: F32}, {gguf: Q8_0}, "
-                      "{gguf: {type: F32, name: split.gguf, max_shard_size: 300kB}}]", ROUNDED,
-                      "recipe.0.rtn.ignore=re:.*")
+                      "{gguf: {type: F32, name: split.gguf, max_shard_size: 300kB}}]")
     whole = files / "model-F32.gguf"
     parts = sorted(files.glob("split-*.gguf"))
     assert len(parts) > 2 and parts[0].name.endswith(f"-of-{len(parts):05d}.gguf")
     same_tensors(tensors_of(*parts), tensors_of(whole), tensors_of(whole))
-    back = rankpress(build, parts[1], folder / "b", "[{safetensors: {dtype: F32}}]", DENSE)
+    back = rankpress(build, parts[1], folder / "b", "[{safetensors: {dtype: F32}}]")
     want = logits_of_folder(model, ids)
     errors = [worst(logits_of_folder(back / "safetensors", ids), want),
               worst(logits_of_gguf(driver, parts[0], ids), want)]
     quantised = files / "model-Q8_0.gguf"
-    again = rankpress(build, quantised, folder / "c", "[{gguf: F16}, {safetensors: {dtype: F32}}]",
-                      DENSE)
-    assert fields_of(again / "model-F16.gguf") == fields_of(quantised)
+    again = rankpress(build, quantised, folder / "c", "[{gguf: F16}, {gguf: Q8_0}, "
+                      "{safetensors: {dtype: F32}}]")
+    for name in ("model-F16.gguf", "model-Q8_0.gguf"):
+        assert fields_of(again / name) == fields_of(quantised)
+    before, after = tensors_of(quantised), tensors_of(again / "model-Q8_0.gguf")
+    assert list(before) == list(after)
+    same_tensors(before, after, before)
     errors.append(worst(logits_of_folder(again / "safetensors", ids),
                         logits_of_gguf(driver, quantised, ids)))
     assert max(errors) < 2e-5, f"{family}: logits differ by {errors}"
@@ -103,6 +103,72 @@ def check_family(options, folder, family, ids):
     for name in ("a", "b", "c", family):
         subprocess.run(["rm", "-rf", folder / name], check=True)
     return max(errors)
+
+
+CARD = """---
+license: [apache-2.0, mit]
+license_name: both
+license_link: https://example.org/licence
+language:
+- en
+- no
+tags: [books, "old books"]
+pipeline_tag: text-generation
+base_model: acme-corp/tiny-books
+datasets:
+- wiki/text-two
+- https://example.org/texts
+model_creator: Somebody
+---
+# A model
+"""
+
+
+def check_card(options, folder):
+    """general.* keys of a folder's model card and generation_config.json, as the converter's own
+    package reads them."""
+    source = folder / "acme-Tiny-books"
+    make_model(source, "--set=num_hidden_layers=1")
+    (source / "README.md").write_text(CARD)
+    (source / "generation_config.json").write_text(json.dumps(
+        {"temperature": 0.5, "top_k": 20, "top_p": 0.875, "repetition_penalty": 1.0625}))
+    path = rankpress(options.build, source, folder / "card", "[{gguf: F16}]") / "model-F16.gguf"
+    elems = sum(int(t.n_elements) for t in tensors_of(path).values())
+    want = gguf.Metadata.load(None, source, None, elems)
+    want.size_label = want.size_label or gguf.size_label(elems, 0, 0, 0)
+    writer = gguf.GGUFWriter(folder / "card.gguf", "llama")
+    want.set_gguf_meta_model(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    keys = {k: v for k, v in fields_of(folder / "card.gguf").items() if k.startswith("general.")}
+    found = fields_of(path)
+    assert len(keys) > 18
+    for key, value in keys.items():
+        assert found.get(key) == value, f"{key}: {found.get(key)!r}, the package has {value!r}"
+
+
+def check_mix(options, folder, ids):
+    """A file of K-quants: copied where nothing changes, decoded for transformers, rounded again only
+    on demand."""
+    made = rankpress(options.build, BOOKLM, folder / "mix", "[{gguf: Q4_K_M}]") / "model-Q4_K_M.gguf"
+    again = rankpress(options.build, made, folder / "mix2", "[{gguf: Q4_K_M}, {gguf: F32}, "
+                      "{safetensors: {dtype: F32}}]")
+    before, after = tensors_of(made), tensors_of(again / "model-Q4_K_M.gguf")
+    assert {t.tensor_type.name for t in before.values()} == {"F32", "Q4_K", "Q6_K"}
+    same_tensors(before, after, before)
+    want = logits_of_gguf(options.driver, made, ids)
+    error = worst(logits_of_folder(again / "safetensors", ids), want)
+    assert error < 2e-5, f"Q4_K_M as safetensors: logits differ by {error}"
+    assert np.array_equal(logits_of_gguf(options.driver, again / "model-F32.gguf", ids), want)
+    gguf_test.check_log_probs(options.driver, LlamaCpp(again / "model-F32.gguf"), made, ids,
+                              gguf_test.BOUNDS["F32"])
+    job = folder / "mix3.yaml"
+    job.write_text(f"model: {made}\noutput: {{dir: {folder / 'mix3'}, formats: [{{gguf: Q8_0}}]}}\n")
+    refused = subprocess.run([options.build / "jobs" / "rankpress", "run", job], capture_output=True,
+                             text=True)
+    assert refused.returncode == 78 and "allow_requantize" in refused.stderr, refused.stderr
+    rankpress(options.build, made, folder / "mix3", "[{gguf: Q8_0}]", "allow_requantize=true")
 
 
 def lines_of(data):
@@ -118,8 +184,8 @@ def check_tokenizer(options, folder, name, source, vocab_size, lines):
     model, out = folder / name, folder / f"{name}-out"
     make_model(model, "--tokenizer", source, f"--set=vocab_size={vocab_size}",
                "--set=num_hidden_layers=1")
-    path = rankpress(options.build, model, out, "[{gguf: F16}]", DENSE) / "model-F16.gguf"
-    back = rankpress(options.build, path, folder / f"{name}-back", "[safetensors]", DENSE)
+    path = rankpress(options.build, model, out, "[{gguf: F16}]") / "model-F16.gguf"
+    back = rankpress(options.build, path, folder / f"{name}-back", "[safetensors]")
     original = tokenizers.Tokenizer.from_file(str(source / "tokenizer.json"))
     again = transformers.AutoTokenizer.from_pretrained(back / "safetensors")
     llama = LlamaCpp(path)
@@ -142,8 +208,8 @@ def check_template(options, folder):
     config = json.loads((source / "tokenizer_config.json").read_text())
     config["chat_template"] = template
     (source / "tokenizer_config.json").write_text(json.dumps(config))
-    path = rankpress(options.build, source, folder / "d", "[{gguf: F16}]", DENSE) / "model-F16.gguf"
-    back = rankpress(options.build, path, folder / "e", "[safetensors]", DENSE) / "safetensors"
+    path = rankpress(options.build, source, folder / "d", "[{gguf: F16}]") / "model-F16.gguf"
+    back = rankpress(options.build, path, folder / "e", "[safetensors]") / "safetensors"
     before = transformers.AutoTokenizer.from_pretrained(source)
     after = transformers.AutoTokenizer.from_pretrained(back)
     chat = [{"role": "user", "content": "Hello there"}]
@@ -169,6 +235,8 @@ def main():
         for family in gguf_test.FAMILIES:
             facts.append(f"{family} {check_family(options, folder, family, ids):.0e}")
         check_template(options, folder)
+        check_card(options, folder)
+        check_mix(options, folder, ids)
         check_tokenizer(options, folder, "booklm", BOOKLM, 4096, lines)
         phi = options.data / "tokenizers" / "phi-3-mini"
         if phi.exists():

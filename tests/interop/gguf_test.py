@@ -211,11 +211,12 @@ def make_model(model, *arguments):
                    check=True, stdout=subprocess.DEVNULL)
 
 
-def make_family(folder, family):
+def make_family(folder, family, *arguments):
     """Random weights, those of attention so large that positions and heads matter."""
     model = folder / family
     sizes = [f"--set={k}={v}" for k, v in FAMILIES[family].items() if type(v) is int]
-    make_model(model, "--family", family, "--dtype", "F32", "--set=num_hidden_layers=2", *sizes)
+    make_model(model, "--family", family, "--dtype", "F32", "--set=num_hidden_layers=2", *sizes,
+               *arguments)
     config = json.loads((model / "config.json").read_text())
     config.update(FAMILIES[family])
     (model / "config.json").write_text(json.dumps(config))

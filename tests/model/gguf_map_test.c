@@ -504,6 +504,45 @@ static void chat_templates(void **state)
     rp_tokenizer_destroy(&tokenizer);
 }
 
+static void make_text(const char *name, const char *text)
+{
+    (void)make_file(name, text, strlen(text));
+}
+
+/* Files beside tokenizer_config.json: templates by their own names, ids of config.json. */
+static void folder_of_templates(void **state)
+{
+    json_t *config = NULL;
+    const json_t *list = NULL;
+    char dir[256];
+
+    (void)state;
+    (void)snprintf(dir, sizeof(dir), "%s", scratch_path(""));
+    make_text("chat_template.json", "{\"chat_template\": \"older\"}");
+    make_text("config.json", "{\"eos_token_id\": [3, 4], \"pad_token_id\": 5}");
+    assert_int_equal(rp_gguf_load_tokenizer_config(&config, dir), RP_OK);
+    assert_string_equal(json_string_value(json_object_get(config, "chat_template")), "older");
+    assert_int_equal(json_integer_value(json_object_get(config, "pad_token_id")), 5);
+    assert_null(json_object_get(config, "eos_token_id"));
+    json_decref(config);
+    make_text("chat_template.jinja", "plain");
+    assert_int_equal(rp_fs_make_dirs(scratch_path("additional_chat_templates")), RP_OK);
+    make_text("additional_chat_templates/tools.jinja", "with tools");
+    make_text("additional_chat_templates/rag.jinja", "with texts");
+    make_text("additional_chat_templates/notes.txt", "none");
+    assert_int_equal(rp_gguf_load_tokenizer_config(&config, dir), RP_OK);
+    list = json_object_get(config, "chat_template");
+    assert_int_equal(json_array_size(list), 3);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "name")),
+                        "default");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "template")),
+                        "plain");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "name")), "rag");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 2), "template")),
+                        "with tools");
+    json_decref(config);
+}
+
 /* ---- Weights ---- */
 
 enum { Q_ROWS = 64, COLS = 64 };
@@ -599,6 +638,7 @@ int main(void)
         cmocka_unit_test(tokenizer_of_bytes),
         cmocka_unit_test(tokenizer_larger_than_the_embedding),
         cmocka_unit_test(chat_templates),
+        cmocka_unit_test(folder_of_templates),
         cmocka_unit_test(weights_in_hf_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
