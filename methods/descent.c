@@ -3,15 +3,13 @@
  * worked on, every change is pushed into it.
  *
  * Each move is a line search on a quadratic with its exact optimum: the decoded values are linear
- * in every parameter and in every column's value, so that a step s along U changes the loss by
- * s^2 U H U^T - 2 s U G. A step is rounded to what can be stored, and taken only by rows whose loss
- * it lowers. In a block: each sub-group's integers (s, m), then d and dmin of its group, then the
- * codes column by column.
- *
- *   h [block][block]    g, u, hu, change [block][ld] */
-#include "methods/descent.h"
+ * in d, dmin and every column's value, so that a step s along U changes the loss by s^2 U H U^T -
+ * 2 s U G. A step is rounded to what can be stored, and taken only by rows whose loss it lowers. In
+ * a block: each sub-group's integers with its codes (descent_sub.c), then d and dmin of its group,
+ * then the codes column by column.
+ */
+#include "methods/descent_private.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <string.h>
 
@@ -21,46 +19,52 @@
 
 enum { MIN_BLOCK = 256, CODE_COLUMNS = 32 };
 
-typedef enum line { SUB_SCALE, SUB_MIN, SCALE, MIN } line;
-
-typedef struct descent {
-    rp_descent_tile t;
-    const rp_grid_ops *ops;
-    int64_t cols, block, group, sub;
-    bool has_lines; /* parameters move, too */
-    int64_t a, n;   /* the block in hand: columns a .. a + n - 1 by t */
-    float *h, *g, *u, *hu, *change;
-    float *dot, *curvature, *step, *zero, *decoded; /* [ld] */
-    float *multiplier;                              /* [block] */
-    uint8_t *code;                                  /* [ld] */
-    double gain;
-} descent;
-
-static size_t carve(descent *s, char *base)
+static size_t carve(rp_descent *s, char *base)
 {
     const size_t ld = (size_t)s->t.ld;
     const size_t block = (size_t)s->block;
-    float **const fields[] = {&s->h,      &s->g,       &s->u,         &s->hu,
-                              &s->change, &s->dot,     &s->curvature, &s->step,
-                              &s->zero,   &s->decoded, &s->multiplier};
-    const size_t counts[] = {
-        block * block, block * ld, block * ld, block * ld, block * ld, ld, ld, ld, ld, ld, block};
+    const size_t sub = (size_t)RP_MIN(s->sub, RP_DESCENT_MAX_SUB);
+    const struct {
+        void *field;
+        size_t nbytes;
+    } parts[] = {
+        {&s->h, block * block * sizeof(float)},
+        {&s->g, block * ld * sizeof(float)},
+        {&s->u, block * ld * sizeof(float)},
+        {&s->hu, block * ld * sizeof(float)},
+        {&s->change, block * ld * sizeof(float)},
+        {&s->target, sub * ld * sizeof(float)},
+        {&s->left, sub * ld * sizeof(float)},
+        {&s->multiplier, block * sizeof(float)},
+        {&s->dot, ld * sizeof(float)},
+        {&s->curvature, ld * sizeof(float)},
+        {&s->step, ld * sizeof(float)},
+        {&s->zero, ld * sizeof(float)},
+        {&s->decoded, ld * sizeof(float)},
+        {&s->loss, ld * sizeof(float)},
+        {&s->best, ld * sizeof(float)},
+        {&s->s_best, ld * sizeof(float)},
+        {&s->m_best, ld * sizeof(float)},
+        {&s->s_kept, ld * sizeof(float)},
+        {&s->m_kept, ld * sizeof(float)},
+        {&s->code, ld},
+        {&s->trial_code, sub * ld},
+        {&s->best_code, sub * ld},
+    };
     size_t at = 0;
 
-    for (size_t i = 0; i < RP_COUNT(counts); i++) {
-        if (base != NULL) {
-            *fields[i] = (float *)(void *)(base + at);
-        }
-        at += RP_DIV_UP(counts[i] * sizeof(float), 64) * 64;
+    for (size_t i = 0; i < RP_COUNT(parts); i++) {
+        char *place = base == NULL ? NULL : base + at;
+        memcpy(parts[i].field, &place, sizeof(place));
+        at += RP_DIV_UP(parts[i].nbytes, 64) * 64;
     }
-    s->code = base == NULL ? NULL : (uint8_t *)base + at;
-    return at + RP_DIV_UP(ld, 64) * 64;
+    return at;
 }
 
 /* Blocks are whole groups where parameters move. */
-static descent make_descent(const rp_grid *grid, int64_t rows, int64_t cols)
+static rp_descent make_descent(const rp_grid *grid, int64_t rows, int64_t cols)
 {
-    descent s = {.ops = grid->ops, .cols = cols};
+    rp_descent s = {.ops = grid->ops, .cols = cols};
 
     s.t.rows = rows;
     s.t.ld = RP_DIV_UP(rows, RP_COLUMN_LANES) * RP_COLUMN_LANES;
@@ -73,36 +77,27 @@ static descent make_descent(const rp_grid *grid, int64_t rows, int64_t cols)
 
 size_t rp_descent_scratch_bytes(const rp_grid *grid, int64_t rows, int64_t cols)
 {
-    descent s = make_descent(grid, rows, cols);
+    rp_descent s = make_descent(grid, rows, cols);
 
     return carve(&s, NULL);
 }
 
 /* ---- Gradient ---- */
 
-/* A piece of a matrix of `ld` columns, read as it is or transposed. */
-typedef struct piece {
-    const float *at;
-    int64_t ld;
-    CBLAS_TRANSPOSE trans;
-} piece;
-
-/* to [m][ld] = left [m, k] from [k][ld] + beta to. */
-static void multiply(const descent *s, int64_t m, int64_t k, piece left, const float *from,
-                     float beta, float *to)
+void rp_descent_multiply(const rp_descent *s, int64_t m, int64_t k, rp_piece left,
+                         const float *from, float beta, float *to)
 {
     cblas_sgemm(CblasRowMajor, left.trans, CblasNoTrans, (int)m, (int)s->t.ld, (int)k, 1.0f,
                 left.at, (int)left.ld, from, (int)s->t.ld, beta, to, (int)s->t.ld);
 }
 
-/* The block's part of H, from row and column i and j of the block. */
-static piece h_piece(const descent *s, int64_t i, int64_t j)
+rp_piece rp_descent_h(const rp_descent *s, int64_t i, int64_t j)
 {
-    return (piece){s->h + i * s->block + j, s->block, CblasNoTrans};
+    return (rp_piece){s->h + i * s->block + j, s->block, CblasNoTrans};
 }
 
 /* The block's part of H, both triangles, and of G. */
-static void open_block(descent *s, int64_t a, int64_t b)
+static void open_block(rp_descent *s, int64_t a, int64_t b)
 {
     const int64_t c = s->cols;
     const int64_t ld = s->t.ld;
@@ -117,48 +112,37 @@ static void open_block(descent *s, int64_t a, int64_t b)
             s->h[j * s->block + i] = l[(a + i) * c + a + j];
         }
     }
-    multiply(s, s->n, s->n, h_piece(s, 0, 0), s->t.error + a * ld, 0.0f, s->g);
+    rp_descent_multiply(s, s->n, s->n, rp_descent_h(s, 0, 0), s->t.error + a * ld, 0.0f, s->g);
     if (a > 0) {
-        multiply(s, s->n, a, (piece){l + a, c, CblasTrans}, s->t.error, 1.0f, s->g);
+        rp_descent_multiply(s, s->n, a, (rp_piece){l + a, c, CblasTrans}, s->t.error, 1.0f, s->g);
     }
     if (b < c) {
-        multiply(s, s->n, c - b, (piece){l + a * c + b, c, CblasNoTrans}, s->t.error + b * ld, 1.0f,
-                 s->g);
+        rp_descent_multiply(s, s->n, c - b, (rp_piece){l + a * c + b, c, CblasNoTrans},
+                            s->t.error + b * ld, 1.0f, s->g);
     }
 }
 
-/* Columns lo .. lo + n - 1 of the block have changed by change[n]: what that does to the gradient
- * of columns 0 .. until - 1. */
-static void push(descent *s, int64_t lo, int64_t n, const float *change, int64_t until)
+void rp_descent_push(const rp_descent *s, int64_t lo, int64_t n, const float *change, int64_t until)
 {
     if (until > 0) {
-        multiply(s, until, n, h_piece(s, 0, lo), change, 1.0f, s->g);
+        rp_descent_multiply(s, until, n, rp_descent_h(s, 0, lo), change, 1.0f, s->g);
     }
 }
 
-static float *error_of(const descent *s, int64_t i)
+float *rp_descent_error(const rp_descent *s, int64_t i)
 {
     return s->t.error + (s->a + i) * s->t.ld;
 }
 
-/* ---- Parameters ---- */
-
-static int param_of(const descent *s, line kind, int64_t sub)
+/* Without act-order t counts the columns down. */
+float *rp_descent_params(const rp_descent *s, int64_t i)
 {
-    const int first = s->ops->has_min ? 2 : 1;
+    const int64_t column = s->cols - 1 - (s->a + i);
 
-    switch (kind) {
-    case SUB_SCALE:
-        return first + (int)sub;
-    case SUB_MIN:
-        return first + s->ops->n_sub + (int)sub;
-    case SCALE:
-        return 0;
-    case MIN:
-    default:
-        return 1;
-    }
+    return s->t.params + column / s->group * s->ops->n_params * s->t.rows;
 }
+
+/* ---- Parameters ---- */
 
 /* out = sign * factor (* level of code); NULL: 1. */
 RP_CLONES static void fill(int64_t rows, float sign, const float *factor, const float *levels,
@@ -172,29 +156,25 @@ RP_CLONES static void fill(int64_t rows, float sign, const float *factor, const 
     }
 }
 
-/* u := derivative of the decoded columns lo .. lo + n - 1 of the block by a parameter. */
-static void fill_direction(descent *s, line kind, const float *params, int64_t lo, int64_t n)
+/* u := derivative of the decoded columns lo .. lo + group - 1 of the block by d, or by the
+ * minimum. */
+static void fill_direction(rp_descent *s, bool is_min, int64_t lo)
 {
     const int64_t rows = s->t.rows;
     const bool two_levels = s->ops->n_sub > 0;
-    const bool is_min = kind == SUB_MIN || kind == MIN;
+    const float *integers = rp_descent_params(s, lo) +
+                            (int64_t)(is_min ? 2 + s->ops->n_sub : 1 + (int)s->ops->has_min) * rows;
 
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < s->group; i++) {
         const int64_t column = s->cols - 1 - (s->a + lo + i);
         const int64_t sub = column % s->group / s->sub;
-        const line other = kind == SUB_SCALE ? SCALE
-                           : kind == SUB_MIN ? MIN
-                           : kind == SCALE   ? SUB_SCALE
-                                             : SUB_MIN;
-        const float *factor = two_levels ? params + (int64_t)param_of(s, other, sub) * rows : NULL;
-        fill(rows, is_min && two_levels ? -1.0f : 1.0f, factor, is_min ? NULL : s->ops->levels,
-             s->t.codes + column * rows, s->u + i * s->t.ld);
+        fill(rows, is_min && two_levels ? -1.0f : 1.0f, two_levels ? integers + sub * rows : NULL,
+             is_min ? NULL : s->ops->levels, s->t.codes + column * rows, s->u + i * s->t.ld);
     }
 }
 
-/* out = sum over i < n of x[i] * y[i]. */
-RP_CLONES static void dot_columns(int64_t ld, int64_t n, const float *restrict x,
-                                  const float *restrict y, float *restrict out)
+RP_CLONES void rp_descent_dot(int64_t ld, int64_t n, const float *restrict x,
+                              const float *restrict y, float *restrict out)
 {
     memset(out, 0, (size_t)ld * sizeof(float));
     for (int64_t i = 0; i < n; i++) {
@@ -204,24 +184,9 @@ RP_CLONES static void dot_columns(int64_t ld, int64_t n, const float *restrict x
     }
 }
 
-static float stored(const descent *s, line kind, float value)
-{
-    switch (kind) {
-    case SUB_SCALE:
-        return fminf(fmaxf(nearbyintf(value), (float)s->ops->scale_lo), (float)s->ops->scale_hi);
-    case SUB_MIN:
-        return fminf(fmaxf(nearbyintf(value), 0.0f), (float)s->ops->min_hi);
-    case MIN:
-        value = s->ops->n_sub > 0 ? fmaxf(value, 0.0f) : value;
-        return rp_round_to_dtype(value, RP_F16);
-    case SCALE:
-    default:
-        return rp_round_to_dtype(value, RP_F16);
-    }
-}
-
-/* param += step, where that lowers the loss; step 0 elsewhere. Returns whether any did. */
-static bool take_steps(descent *s, line kind, float *param)
+/* param (>= least) += step, where that lowers the loss; step 0 elsewhere. Returns whether any did.
+ */
+static bool take_steps(rp_descent *s, float least, float *param)
 {
     bool is_any = false;
 
@@ -231,7 +196,8 @@ static bool take_steps(descent *s, line kind, float *param)
         float gain = 0;
         s->step[r] = 0;
         if (curvature > 0) {
-            value = stored(s, kind, param[r] + s->dot[r] / curvature);
+            value = rp_round_to_dtype(param[r] + s->dot[r] / curvature, RP_F16);
+            value = fmaxf(value, least);
             s->step[r] = value - param[r];
             gain = s->step[r] * (2 * s->dot[r] - s->step[r] * curvature);
         }
@@ -258,34 +224,31 @@ RP_CLONES static void move(int64_t rows, int64_t ld, int64_t n, const float *res
     }
 }
 
-/* One parameter of all rows: columns lo .. lo + n - 1 of the block depend on it. */
-static void search_line(descent *s, line kind, int64_t lo, int64_t n)
+/* d of all rows, or the minimum (dmin is never negative), of the group at columns lo and on. */
+static void search_line(rp_descent *s, bool is_min, int64_t lo)
 {
-    const int64_t column = s->cols - (s->a + lo + n); /* the first in the original order */
-    float *params = s->t.params + column / s->group * s->ops->n_params * s->t.rows;
+    const int64_t n = s->group;
+    float *param = rp_descent_params(s, lo) + (is_min ? s->t.rows : 0);
 
-    fill_direction(s, kind, params, lo, n);
-    multiply(s, n, n, h_piece(s, lo, lo), s->u, 0.0f, s->hu);
-    dot_columns(s->t.ld, n, s->u, s->g + lo * s->t.ld, s->dot);
-    dot_columns(s->t.ld, n, s->u, s->hu, s->curvature);
-    if (take_steps(s, kind, params + param_of(s, kind, column % s->group / s->sub) * s->t.rows)) {
-        move(s->t.rows, s->t.ld, n, s->step, s->u, error_of(s, lo));
-        push(s, lo, n, s->u, s->n);
+    fill_direction(s, is_min, lo);
+    rp_descent_multiply(s, n, n, rp_descent_h(s, lo, lo), s->u, 0.0f, s->hu);
+    rp_descent_dot(s->t.ld, n, s->u, s->g + lo * s->t.ld, s->dot);
+    rp_descent_dot(s->t.ld, n, s->u, s->hu, s->curvature);
+    if (take_steps(s, is_min && s->ops->n_sub > 0 ? 0.0f : -INFINITY, param)) {
+        move(s->t.rows, s->t.ld, n, s->step, s->u, rp_descent_error(s, lo));
+        rp_descent_push(s, lo, n, s->u, s->n);
     }
 }
 
-static void search_params(descent *s)
+static void search_params(rp_descent *s)
 {
     for (int64_t hi = s->n; hi > 0; hi -= s->group) {
         for (int64_t k = hi; s->ops->n_sub > 0 && k > hi - s->group; k -= s->sub) {
-            search_line(s, SUB_SCALE, k - s->sub, s->sub);
-            if (s->ops->has_min) {
-                search_line(s, SUB_MIN, k - s->sub, s->sub);
-            }
+            rp_descent_search_sub(s, k - s->sub);
         }
-        search_line(s, SCALE, hi - s->group, s->group);
+        search_line(s, false, hi - s->group);
         if (s->ops->has_min) {
-            search_line(s, MIN, hi - s->group, s->group);
+            search_line(s, true, hi - s->group);
         }
     }
 }
@@ -336,7 +299,7 @@ RP_CLONES static void minimiser(int64_t rows, float curvature, const float *rest
 }
 
 /* Column lo + i of the unit of n columns that starts at lo. */
-static void search_column(descent *s, int64_t lo, int64_t n, int64_t i)
+static void search_column(rp_descent *s, int64_t lo, int64_t n, int64_t i)
 {
     const int64_t at = lo + i;
     const int64_t column = s->t.factor->order[s->a + at];
@@ -354,28 +317,28 @@ static void search_column(descent *s, int64_t lo, int64_t n, int64_t i)
     }
     rp_columns_pull(s->t.ld, n - i - 1, s->g + at * s->t.ld, s->zero, change + s->t.ld,
                     s->multiplier, s->dot);
-    minimiser(s->t.rows, curvature, s->dot, w, error_of(s, at), s->step);
+    minimiser(s->t.rows, curvature, s->dot, w, rp_descent_error(s, at), s->step);
     s->ops->round_column(s->t.grid, s->t.rows, params, (int)(column % s->group / s->sub), s->step,
                          s->code, s->decoded);
     subtract_from(s->t.rows, w, s->decoded);
     s->gain += take_codes(s->t.rows, curvature, s->dot, s->decoded, s->code,
-                          s->t.codes + column * s->t.rows, error_of(s, at), change);
+                          s->t.codes + column * s->t.rows, rp_descent_error(s, at), change);
 }
 
-static void search_codes(descent *s)
+static void search_codes(rp_descent *s)
 {
     for (int64_t hi = s->n; hi > 0; hi -= CODE_COLUMNS) {
         const int64_t lo = RP_MAX(hi - CODE_COLUMNS, 0);
         for (int64_t i = hi - lo - 1; i >= 0; i--) {
             search_column(s, lo, hi - lo, i);
         }
-        push(s, lo, hi - lo, s->change, lo);
+        rp_descent_push(s, lo, hi - lo, s->change, lo);
     }
 }
 
 double rp_descent_run(const rp_descent_tile *tile, int64_t sweeps, void *scratch)
 {
-    descent s = make_descent(tile->grid, tile->rows, tile->factor->cols);
+    rp_descent s = make_descent(tile->grid, tile->rows, tile->factor->cols);
     double before = -1;
 
     s.t = *tile;
