@@ -133,6 +133,9 @@ void rp_search_candidate_sums(const float *inverse, float min, float top, int64_
 void rp_search_round(int ngroups, int n, const float *step, const float *offset, float lo, float hi,
                      const float *x, uint8_t *code);
 
+/* For tests and benchmarks: vectors of at most so many lanes (4, 8, 16), in all threads. */
+void rp_search_limit_lanes(int lanes);
+
 #ifdef __cplusplus
 }
 #endif
