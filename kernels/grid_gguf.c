@@ -51,8 +51,6 @@ static int zero_code(const rp_grid *grid)
  * Whole rows in one function, with loops over a block's values that stay loops until they are
  * vectors ("unroll 1": unrolled first they would stay scalars). */
 
-#define BLOCK_LOOP(i) _Pragma("GCC unroll 1") for (int i = 0; i < RP_GGUF_BLOCK; i++)
-
 /* The first element of largest magnitude. Magnitudes of floats order as their bits do, and a
  * maximum of integers is a vector operation; so is the least index of those that reach it. */
 RP_INLINE float signed_max(const float *x)
@@ -60,15 +58,15 @@ RP_INLINE float signed_max(const float *x)
     int32_t largest = 0;
     int32_t first = RP_GGUF_BLOCK;
 
-    BLOCK_LOOP(i)
-    {
+#pragma GCC unroll 1
+    for (int i = 0; i < RP_GGUF_BLOCK; i++) {
         int32_t bits = 0;
         memcpy(&bits, &x[i], sizeof(bits));
         bits &= INT32_MAX;
         largest = bits > largest ? bits : largest;
     }
-    BLOCK_LOOP(i)
-    {
+#pragma GCC unroll 1
+    for (int i = 0; i < RP_GGUF_BLOCK; i++) {
         int32_t bits = 0;
         memcpy(&bits, &x[i], sizeof(bits));
         const int32_t candidate = (bits & INT32_MAX) == largest ? i : RP_GGUF_BLOCK;
@@ -85,8 +83,8 @@ RP_INLINE void round_block(float inverse, float m, float bias, float top, const 
     const float finite = isinf(inverse) ? 0.0f : inverse;
     const float shift = isinf(inverse) ? 0.0f : bias;
 
-    BLOCK_LOOP(i)
-    {
+#pragma GCC unroll 1
+    for (int i = 0; i < RP_GGUF_BLOCK; i++) {
         code[i] = (uint8_t)(int)rp_clamp((x[i] - m) * finite + shift, 0.0f, top);
     }
 }
@@ -100,8 +98,8 @@ RP_CLONES static void plain_q8(int64_t n, const float *x, float *params, uint8_t
         const float inverse = rp_inverse(d);
         const float finite = isinf(inverse) ? 0.0f : inverse;
         params[at / RP_GGUF_BLOCK] = rp_nearest_f16(d);
-        BLOCK_LOOP(i)
-        {
+#pragma GCC unroll 1
+        for (int i = 0; i < RP_GGUF_BLOCK; i++) {
             const float v = rp_clamp(x[at + i] * finite, -Q8_MAX, Q8_MAX);
             codes[at + i] = (uint8_t)(Q8_ZERO + (int)(v + copysignf(0x1.fffffep-2f, v)));
         }
@@ -332,14 +330,16 @@ static void gguf_round_column(const rp_grid *grid, int64_t rows, const float *pa
         rp_round_iq4(rows, params, x, code, decoded);
         return;
     }
-    const int lo = is_q8(grid) ? 1 - Q8_ZERO : -zero_code(grid);
+    const rp_uniform levels = {.lo = is_q8(grid) ? 1 - Q8_ZERO : -zero_code(grid),
+                               .hi = top_of(grid) - zero_code(grid),
+                               .zero = zero_code(grid)};
     for (int64_t i = 0; i < rows; i += RP_ROUND_ROWS) {
         const int64_t n = RP_MIN(RP_ROUND_ROWS, rows - i);
         for (int64_t k = 0; k < n && has_min; k++) {
             offset[k] = -params[rows + i + k];
         }
-        rp_round_uniform(n, params + i, has_min ? offset : NULL, lo, top_of(grid) - zero_code(grid),
-                         zero_code(grid), x + i, code + i, decoded + i);
+        rp_round_uniform(&levels, n, params + i, has_min ? offset : NULL, x + i, code + i,
+                         decoded + i);
     }
 }
 

@@ -359,6 +359,8 @@ static void start_batch(batch *b, const rp_grid *grid)
     memset(b->mins.w, 0, (size_t)n_sub * sizeof(b->mins.w[0]));
     memset(b->sigma2, 0, sizeof(b->sigma2));
     memset(b->is_zero, 0, sizeof(b->is_zero));
+    memset(b->s, 0, sizeof(b->s));
+    memset(b->m, 0, sizeof(b->m));
     memset(b->exact_dmin, 0, sizeof(b->exact_dmin));
 }
 
@@ -473,8 +475,9 @@ static void signed_pairs(const rp_grid *grid, const float *params, float largest
 static void square_pairs(const sub_fit *from, int ds, int dm, pairs *p)
 {
     for (int k = 0; k < RP_CANDIDATES; k++) {
+        const int row = k / 4;
         p->s[k] = from->s + (float)(ds + k % 4);
-        p->m[k] = from->m + (float)(dm + k / 4);
+        p->m[k] = from->m + (float)(dm + row);
     }
 }
 
@@ -482,8 +485,9 @@ static void square_pairs(const sub_fit *from, int ds, int dm, pairs *p)
 static void near_pairs(const rp_grid *grid, const sub_fit *best, pairs *p)
 {
     for (int k = 0; k < RP_CANDIDATES; k++) {
+        const int row = k / 3 % 5;
         p->s[k] = best->s + (float)(grid->ops->has_min ? k % 3 - 1 : k - 8);
-        p->m[k] = best->m + (float)(grid->ops->has_min ? k / 3 % 5 - 2 : 0);
+        p->m[k] = best->m + (float)(grid->ops->has_min ? row - 2 : 0);
     }
 }
 
@@ -588,6 +592,7 @@ static void kquant_round_column(const rp_grid *grid, int64_t rows, const float *
     const rp_grid_ops *ops = grid->ops;
     const float *scales = params + ((ops->has_min ? 2 : 1) + sub) * rows;
     const int lo = (int)ops->levels[0];
+    const rp_uniform levels = {lo, lo + top_of(grid), -lo};
     float step[RP_ROUND_ROWS];
     float offset[RP_ROUND_ROWS];
 
@@ -600,8 +605,8 @@ static void kquant_round_column(const rp_grid *grid, int64_t rows, const float *
         if (ops->search->plain == RP_SEARCH_LEVELS) {
             rp_round_iq4(n, step, x + i, code + i, decoded + i);
         } else {
-            rp_round_uniform(n, step, ops->has_min ? offset : NULL, lo, lo + top_of(grid), -lo,
-                             x + i, code + i, decoded + i);
+            rp_round_uniform(&levels, n, step, ops->has_min ? offset : NULL, x + i, code + i,
+                             decoded + i);
         }
     }
 }

@@ -85,9 +85,11 @@ static void ternary_fit(const rp_grid *grid, int64_t nrows, int64_t n, const flo
 static void ternary_round_column(const rp_grid *grid, int64_t rows, const float *params, int sub,
                                  const float *x, uint8_t *code, float *decoded)
 {
+    static const rp_uniform levels = {-1, 1, TERNARY_ZERO};
+
     (void)grid;
     (void)sub;
-    rp_round_uniform(rows, params, NULL, -1, 1, TERNARY_ZERO, x, code, decoded);
+    rp_round_uniform(&levels, rows, params, NULL, x, code, decoded);
 }
 
 static void ternary_decode(const rp_grid *grid, const float *params, int64_t n, const uint8_t *code,

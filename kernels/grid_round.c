@@ -18,13 +18,17 @@ const float rp_iq4_bounds[15] = {-115.5f, -93.5f, -74.0f, -57.0f, -42.0f, -28.5f
 const float rp_integer_levels[256] = {SIXTY_FOUR(-128), SIXTY_FOUR(-64), SIXTY_FOUR(0),
                                       SIXTY_FOUR(64)};
 
-RP_CLONES void rp_round_uniform(int64_t rows, const float *step, const float *offset, int lo,
-                                int hi, int zero, const float *x, uint8_t *code, float *decoded)
+RP_CLONES void rp_round_uniform(const rp_uniform *levels, int64_t rows, const float *step,
+                                const float *offset, const float *x, uint8_t *code, float *decoded)
 {
+    const float lo = (float)levels->lo;
+    const float hi = (float)levels->hi;
+    const int zero = levels->zero;
+
     for (int64_t i = 0; i < rows; i++) {
         const float shift = offset == NULL ? 0.0f : offset[i];
         const float v = (x[i] + shift) * rp_inverse(step[i]);
-        const float level = (rp_clamp(v, (float)lo, (float)hi) + MAGIC) - MAGIC;
+        const float level = (rp_clamp(v, lo, hi) + MAGIC) - MAGIC;
         code[i] = (uint8_t)((int)level + zero);
         decoded[i] = step[i] * level - shift;
     }

@@ -17,10 +17,14 @@ extern const float rp_iq4_bounds[15];
 /* The integers -128 .. 127: grids of uniform levels point into it. */
 extern const float rp_integer_levels[256];
 
-/* All local. Row i has step[i] and offset[i]; offset NULL: 0. Levels are the integers lo .. hi,
- * code = level + zero. */
-void rp_round_uniform(int64_t rows, const float *step, const float *offset, int lo, int hi,
-                      int zero, const float *x, uint8_t *code, float *decoded);
+/* Levels are the integers lo .. hi, code = level + zero. */
+typedef struct rp_uniform {
+    int lo, hi, zero;
+} rp_uniform;
+
+/* All local. Row i has step[i] and offset[i]; offset NULL: 0. */
+void rp_round_uniform(const rp_uniform *levels, int64_t rows, const float *step,
+                      const float *offset, const float *x, uint8_t *code, float *decoded);
 void rp_round_iq4(int64_t rows, const float *step, const float *x, uint8_t *code, float *decoded);
 /* Codes of x[n] times inverse. */
 void rp_round_iq4_values(float inverse, int64_t n, const float *x, uint8_t *code);

@@ -25,31 +25,30 @@
 #include "kernels/lanes_end.h"
 #pragma GCC pop_options
 
-static int widest = 16;
-
-static const search_functions *functions(void)
+const rp_search_functions *rp_search_functions_of(int lanes)
 {
-    if (widest >= 16 && __builtin_cpu_supports("x86-64-v4")) {
-        return &functions_16;
+    if (lanes == 16) {
+        return __builtin_cpu_supports("x86-64-v4") ? &functions_16 : NULL;
     }
-    return widest >= 8 && __builtin_cpu_supports("x86-64-v3") ? &functions_8 : &functions_4;
-}
-
-void rp_search_limit_lanes(int lanes)
-{
-    widest = lanes;
-}
-#else
-static const search_functions *functions(void)
-{
+    if (lanes == 8) {
+        return __builtin_cpu_supports("x86-64-v3") ? &functions_8 : NULL;
+    }
     return &functions_4;
 }
-
-void rp_search_limit_lanes(int lanes)
+#else
+const rp_search_functions *rp_search_functions_of(int lanes)
 {
-    (void)lanes;
+    return lanes == 4 ? &functions_4 : NULL;
 }
 #endif
+
+static const rp_search_functions *functions(void)
+{
+    const rp_search_functions *widest = rp_search_functions_of(16);
+
+    widest = widest != NULL ? widest : rp_search_functions_of(8);
+    return widest != NULL ? widest : rp_search_functions_of(4);
+}
 
 const rp_search_steps rp_search_weighted_steps = {-0.9f, 0.05f, 36, false};
 

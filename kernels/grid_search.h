@@ -133,8 +133,24 @@ void rp_search_candidate_sums(const float *inverse, float min, float top, int64_
 void rp_search_round(int ngroups, int n, const float *step, const float *offset, float lo, float hi,
                      const float *x, uint8_t *code);
 
-/* For tests and benchmarks: vectors of at most so many lanes (4, 8, 16), in all threads. */
-void rp_search_limit_lanes(int lanes);
+/* The searches in vectors of one width; what the functions above call. */
+typedef struct rp_search_functions {
+    void (*symmetric)(const rp_search_tile *t, int half, bool is_finite, rp_search_result *out);
+    void (*descent)(int ntiles, const rp_search_tile *tiles, int half, rp_search_result *out);
+    void (*positive)(const rp_search_tile *t, int top, rp_search_result *out);
+    void (*min)(const rp_search_tile *t, int top, const rp_search_steps *steps,
+                rp_search_result *out);
+    void (*levels)(const rp_search_tile *t, rp_search_result *out);
+    void (*candidate_errors)(const rp_candidates *c, int64_t n, const float *x, const float *w,
+                             float *error);
+    void (*candidate_sums)(const float *inverse, float min, float top, int64_t n, const float *x,
+                           const float *w, rp_candidate_sums *out);
+    void (*round_groups)(int ngroups, int n, const float *step, const float *offset, float lo,
+                         float hi, const float *x, uint8_t *code);
+} rp_search_functions;
+
+/* Local. Those of 4, 8 or 16 lanes, for tests; NULL where this processor has none. */
+const rp_search_functions *rp_search_functions_of(int lanes);
 
 #ifdef __cplusplus
 }

@@ -15,20 +15,6 @@
 #define ABREAST 4 /* vectors of groups whose chains of operations overlap */
 #define MAX_PENDING (RP_SEARCH_TILES * RP_SEARCH_GROUPS + RP_SEARCH_GROUPS)
 
-typedef struct search_functions {
-    void (*symmetric)(const rp_search_tile *t, int half, bool is_finite, rp_search_result *out);
-    void (*descent)(int ntiles, const rp_search_tile *tiles, int half, rp_search_result *out);
-    void (*positive)(const rp_search_tile *t, int top, rp_search_result *out);
-    void (*min)(const rp_search_tile *t, int top, const rp_search_steps *steps,
-                rp_search_result *out);
-    void (*levels)(const rp_search_tile *t, rp_search_result *out);
-    void (*candidate_errors)(const rp_candidates *c, int64_t n, const float *x, const float *w,
-                             float *error);
-    void (*candidate_sums)(const float *inverse, float min, float top, int64_t n, const float *x,
-                           const float *w, rp_candidate_sums *out);
-    void (*round_groups)(int ngroups, int n, const float *step, const float *offset, float lo,
-                         float hi, const float *x, uint8_t *code);
-} search_functions;
 #endif
 
 #define LOAD(row, at) (*(const VEC *)(const void *)&(row)[at])
@@ -728,7 +714,7 @@ static void LANES_NAME(round_groups)(int ngroups, int n, const float *step, cons
     }
 }
 
-static const search_functions LANES_NAME(functions) = {
+static const rp_search_functions LANES_NAME(functions) = {
     LANES_NAME(search_symmetric), LANES_NAME(search_descent), LANES_NAME(search_positive),
     LANES_NAME(search_min),       LANES_NAME(search_levels),  LANES_NAME(candidate_errors),
     LANES_NAME(candidate_sums),   LANES_NAME(round_groups),

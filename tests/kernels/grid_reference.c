@@ -121,68 +121,92 @@ static float make_q3(int n, int nmax, const float *x, int *q)
     return sum_l2 > 0.0f ? sum_lx / sum_l2 : 0.0f;
 }
 
-/* *min comes out negative or 0. */
-static float make_qkx(int n, int nmax, const float *x, const float *w, float first, float delta,
-                      int last, bool absolute, int *q, float *min)
+typedef struct steps {
+    float first, delta;
+    int last;
+    bool absolute;
+} steps;
+
+static const steps weighted_steps = {-0.9f, 0.05f, 36, false};
+
+typedef struct line {
+    float scale, min;
+} line;
+
+/* Least squares for codes q; false where they do not determine it. */
+static bool fit_line(int n, const float *x, const float *w, const int *q, line *fit)
 {
-    float lowest = x[0];
-    float max = x[0];
     float sum_w = w[0];
     float sum_x = w[0] * x[0];
-    float scale = 0.0f;
-    float best = 0.0f;
-    int trial_q[32];
+    float sum_l = 0.0f;
+    float sum_l2 = 0.0f;
+    float sum_lx = 0.0f;
 
     for (int i = 1; i < n; i++) {
-        lowest = x[i] < lowest ? x[i] : lowest;
-        max = x[i] > max ? x[i] : max;
         sum_w += w[i];
         sum_x += w[i] * x[i];
     }
-    *min = lowest > 0.0f ? 0.0f : lowest;
     for (int i = 0; i < n; i++) {
+        sum_l += w[i] * (float)q[i];
+        sum_l2 += w[i] * (float)q[i] * (float)q[i];
+        sum_lx += w[i] * (float)q[i] * x[i];
+    }
+    const float det = sum_w * sum_l2 - sum_l * sum_l;
+    fit->scale = (sum_w * sum_lx - sum_x * sum_l) / det;
+    fit->min = (sum_l2 * sum_x - sum_l * sum_lx) / det;
+    if (fit->min > 0.0f) {
+        fit->min = 0.0f;
+        fit->scale = sum_lx / sum_l2;
+    }
+    return det > 0.0f;
+}
+
+static float line_error(int n, const float *x, const float *w, const int *q, line at, bool absolute)
+{
+    float error = 0.0f;
+
+    for (int i = 0; i < n; i++) {
+        const float diff = at.scale * (float)q[i] + at.min - x[i];
+        error += w[i] * (absolute ? fabsf(diff) : diff * diff);
+    }
+    return error;
+}
+
+/* *min comes out negative or 0. */
+static float make_qkx(int n, int nmax, const float *x, const float *w, const steps *trials, int *q,
+                      float *min)
+{
+    float max = x[0];
+    float scale = 0.0f;
+    float best = 0.0f;
+
+    *min = 0.0f < x[0] ? 0.0f : x[0];
+    for (int i = 0; i < n; i++) {
+        *min = x[i] < *min ? x[i] : *min;
+        max = x[i] > max ? x[i] : max;
         q[i] = 0;
     }
     if (max <= *min) {
         return 0.0f;
     }
-    for (int trial = -1; trial <= last; trial++) {
-        const float range = max - *min;
-        const float inverse =
-            trial < 0 ? (float)nmax / range : (first + delta * (float)trial + (float)nmax) / range;
-        float sum_l = 0.0f;
-        float sum_l2 = 0.0f;
-        float sum_lx = 0.0f;
-        float error = 0.0f;
-        float s = 1.0f / inverse;
-        float m = *min;
+    for (int trial = -1; trial <= trials->last; trial++) {
+        const float top =
+            trial < 0 ? (float)nmax : trials->first + trials->delta * (float)trial + (float)nmax;
+        const float inverse = top / (max - *min);
+        line at = {1.0f / inverse, *min};
+        int tried[32];
         for (int i = 0; i < n; i++) {
-            trial_q[i] = clamp(nint(inverse * (x[i] - *min)), 0, nmax);
-            sum_l += w[i] * (float)trial_q[i];
-            sum_l2 += w[i] * (float)trial_q[i] * (float)trial_q[i];
-            sum_lx += w[i] * (float)trial_q[i] * x[i];
+            tried[i] = clamp(nint(inverse * (x[i] - *min)), 0, nmax);
         }
-        const float det = sum_w * sum_l2 - sum_l * sum_l;
-        if (trial >= 0) {
-            if (!(det > 0.0f)) {
-                continue;
-            }
-            s = (sum_w * sum_lx - sum_x * sum_l) / det;
-            m = (sum_l2 * sum_x - sum_l * sum_lx) / det;
-            if (m > 0.0f) {
-                m = 0.0f;
-                s = sum_lx / sum_l2;
-            }
+        if (trial >= 0 && !fit_line(n, x, w, tried, &at)) {
+            continue;
         }
-        for (int i = 0; i < n; i++) {
-            const float diff = s * (float)trial_q[i] + m - x[i];
-            error += w[i] * (absolute ? fabsf(diff) : diff * diff);
-        }
+        const float error = line_error(n, x, w, tried, at, trials->absolute);
         if (trial < 0 || error < best) {
             best = error;
-            scale = s;
-            *min = m;
-            memcpy(q, trial_q, (size_t)n * sizeof(int));
+            scale = at.scale;
+            *min = at.min;
+            memcpy(q, tried, (size_t)n * sizeof(int));
         }
     }
     return scale;
@@ -360,7 +384,7 @@ static void min_32(int bits, const float *x, const float *w, float *params, uint
     float min = x[0];
 
     if (w != NULL) {
-        params[0] = f16(make_qkx(32, top, x, w, -0.9f, 0.05f, 36, false, q, &min));
+        params[0] = f16(make_qkx(32, top, x, w, &weighted_steps, q, &min));
     } else {
         float max = x[0];
         for (int i = 0; i < 32; i++) {
@@ -435,17 +459,24 @@ static void ternary(const float *x, float *params, uint8_t *codes)
     params[0] = f16(d);
 }
 
+/* What a block stores. */
+typedef struct subs {
+    int n_sub, lo, hi;
+    float d, dmin;
+    const int *s, *m; /* m NULL: none */
+} subs;
+
 /* q[256] hold the codes of the search on entry. */
-static void round_subs(int n_sub, int lo, int hi, float d, float dmin, const int *s, const int *m,
-                       const float *x, int *q)
+static void round_subs(const subs *p, const float *x, int *q)
 {
-    const int width = 256 / n_sub;
+    const int width = 256 / p->n_sub;
 
     for (int i = 0; i < 256; i++) {
-        const float step = d * (float)s[i / width];
+        const int j = i / width;
+        const float step = p->d * (float)p->s[j];
         if (step != 0.0f) {
-            const float offset = m == NULL ? 0.0f : dmin * (float)m[i / width];
-            q[i] = clamp(nint((x[i] + offset) / step), lo, hi) - lo;
+            const float offset = p->m == NULL ? 0.0f : p->dmin * (float)p->m[j];
+            q[i] = clamp(nint((x[i] + offset) / step), p->lo, p->hi) - p->lo;
         }
     }
 }
@@ -505,7 +536,7 @@ static void min_256(int bits, const float *x, const float *importance, float *pa
     const int width = 256 / n_sub;
     const int top = (1 << bits) - 1;
     const int top_s = bits == 2 ? 15 : 63;
-    const float first = bits == 4 ? -1.0f : -0.5f;
+    const steps plain = {bits == 4 ? -1.0f : -0.5f, 0.1f, bits == 4 ? 20 : 15, bits == 2};
     const float sum = square_sum(256, x);
     float scales[16], mins[16], sums[16], w[32], d, dmin;
     int q[256], s[16], m[16];
@@ -520,11 +551,9 @@ static void min_256(int bits, const float *x, const float *importance, float *pa
         if (importance != NULL) {
             importance_weights(width, sub, importance + (size_t)j * width,
                                bits == 2 ? sum / 256.0f : 2.0f * sum / 256.0f, w);
-            scales[j] =
-                make_qkx(width, top, sub, w, -0.9f, 0.05f, 36, false, q + j * width, &mins[j]);
+            scales[j] = make_qkx(width, top, sub, w, &weighted_steps, q + j * width, &mins[j]);
         } else {
-            scales[j] = make_qkx(width, top, sub, w, first, 0.1f, bits == 4 ? 20 : 15, bits == 2,
-                                 q + j * width, &mins[j]);
+            scales[j] = make_qkx(width, top, sub, w, &plain, q + j * width, &mins[j]);
         }
         mins[j] = -mins[j];
         for (int i = 0; i < width; i++) {
@@ -543,7 +572,7 @@ static void min_256(int bits, const float *x, const float *importance, float *pa
         m[j] = m[j] > 63 ? 63 : m[j];
     }
     pack_and_unpack(bits, s, m);
-    round_subs(n_sub, 0, top, d, dmin, s, m, x, q);
+    round_subs(&(subs){n_sub, 0, top, d, dmin, s, m}, x, q);
     params[0] = d;
     params[1] = dmin;
     put_ints(n_sub, s, params + 2);
@@ -582,7 +611,7 @@ static void q3_256(const float *x, const float *importance, float *params, uint8
     for (int j = 0; j < 16; j++) {
         s[j] -= 32;
     }
-    round_subs(16, -4, 3, f16(d), 0.0f, s, NULL, x, q);
+    round_subs(&(subs){16, -4, 3, f16(d), 0.0f, s, NULL}, x, q);
     params[0] = f16(d);
     put_ints(16, s, params + 1);
     put_codes(256, q, codes);
@@ -609,7 +638,7 @@ static void q6_256(const float *x, const float *importance, float *params, uint8
         for (int j = 0; j < 16; j++) {
             s[j] = clamp(nint(inverse * scales[j]), -128, 127);
         }
-        round_subs(16, -32, 31, params[0], 0.0f, s, NULL, x, q);
+        round_subs(&(subs){16, -32, 31, params[0], 0.0f, s, NULL}, x, q);
     }
     put_ints(16, s, params + 1);
     put_codes(256, q, codes);
