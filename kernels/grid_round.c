@@ -1,3 +1,4 @@
+/* Rounding of columns and decoding; the levels that are not uniform. */
 #include "kernels/grid_round.h"
 
 #include <stddef.h>

@@ -596,7 +596,11 @@ static void LANES_NAME(search_min)(const rp_search_tile *t, int top, const rp_se
                                    rp_search_result *out)
 {
     for (int at = 0; at < t->ngroups; at += LANES) {
-        LINE_PART p = {.t = t, .n = t->n, .at = at, .top = (float)top};
+        LINE_PART p;
+        p.t = t;
+        p.n = t->n;
+        p.at = at;
+        p.top = (float)top;
         if (steps->absolute) {
             p.absolute = true;
             LANES_NAME(min_part)(&p, steps, out);
@@ -666,7 +670,7 @@ static void LANES_NAME(candidate_errors)(const rp_candidates *c, int64_t n, cons
         for (int64_t i = 0; i < n; i++) {
             const VEC v = (x[i] + offset) * inverse;
             const VEC level = c->is_iq4 ? LANES_NAME(nearest_iq4)(v)
-                                        : LANES_NAME(any_nearest_in)(v, c->lo, c->hi);
+                                        : LANES_NAME(clamped_nearest)(v, c->lo, c->hi);
             const VEC diff = x[i] + offset - step * level;
             sum += (w == NULL ? 1.0f : w[i]) * (diff * diff);
         }
@@ -684,7 +688,7 @@ static void LANES_NAME(candidate_sums)(const float *inverse, float min, float to
         VEC sum_lx = sum_l;
         for (int64_t i = 0; i < n; i++) {
             const VEC v = (x[i] - min) * LOAD(inverse, at);
-            const VEC l = LANES_NAME(any_nearest_in)(v, 0.0f, top);
+            const VEC l = LANES_NAME(clamped_nearest)(v, 0.0f, top);
             const VEC wl = l * (w == NULL ? 1.0f : w[i]);
             sum_l += wl;
             sum_l2 += wl * l;

@@ -89,3 +89,9 @@ RP_INLINE VEC LANES_NAME(any_nearest_in)(VEC v, float lo, float hi)
 {
     return MIN_OF(MAX_OF(LANES_NAME(nearest)(v), ALL_OF(lo)), ALL_OF(hi));
 }
+
+/* Held to lo .. hi first: for any v, where it need not be what ggml finds. NaN gives lo. */
+RP_INLINE VEC LANES_NAME(clamped_nearest)(VEC v, float lo, float hi)
+{
+    return (MIN_OF(MAX_OF(v, ALL_OF(lo)), ALL_OF(hi)) + MAGIC) - MAGIC;
+}

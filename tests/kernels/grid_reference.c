@@ -1,3 +1,4 @@
+/* The quantisers value by value; see grid_reference.h. */
 #include "grid_reference.h"
 
 #include <math.h>
