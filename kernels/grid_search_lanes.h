@@ -12,8 +12,10 @@
 #ifndef RP_KERNELS_GRID_SEARCH_LANES_H
 #define RP_KERNELS_GRID_SEARCH_LANES_H
 #define DESCENT_PASSES 5
-#define ABREAST 4 /* vectors of groups whose chains of operations overlap */
-#define MAX_PENDING (RP_SEARCH_TILES * RP_SEARCH_GROUPS + RP_SEARCH_GROUPS)
+/* Vectors of groups side by side, so that their chains of operations overlap. */
+#define SYMMETRIC_ABREAST 2
+#define DESCENT_ABREAST 4
+#define MAX_PENDING (RP_SEARCH_TILES * RP_SEARCH_GROUPS + 16 * DESCENT_ABREAST)
 
 #endif
 
@@ -69,7 +71,7 @@ RP_INLINE VEC LANES_NAME(symmetric_code)(VEC v, float half, bool is_finite)
 RP_INLINE void LANES_NAME(symmetric_sums)(const PART *p, int abreast, int n, const VEC *inverse,
                                           float half, bool is_finite, SCALE_SUMS *out)
 {
-    SCALE_SUMS s[ABREAST];
+    SCALE_SUMS s[SYMMETRIC_ABREAST];
 
     for (int k = 0; k < abreast; k++) {
         s[k] = (SCALE_SUMS){ALL_OF(0.0f), ALL_OF(0.0f)};
@@ -121,10 +123,10 @@ RP_INLINE void LANES_NAME(put_symmetric)(const PART *p, int n, int at, float hal
 RP_INLINE void LANES_NAME(symmetric_parts)(const rp_search_tile *t, int n, int at, int abreast,
                                            float half, bool is_finite, rp_search_result *out)
 {
-    PART p[ABREAST];
-    BEST_SCALE best[ABREAST];
-    VEC inverse[ABREAST];
-    SCALE_SUMS s[ABREAST];
+    PART p[SYMMETRIC_ABREAST];
+    BEST_SCALE best[SYMMETRIC_ABREAST];
+    VEC inverse[SYMMETRIC_ABREAST];
+    SCALE_SUMS s[SYMMETRIC_ABREAST];
 
     for (int k = 0; k < abreast; k++) {
         LANES_NAME(load_part)(t, n, at + k * LANES, &p[k]);
@@ -159,7 +161,7 @@ static void LANES_NAME(search_symmetric)(const rp_search_tile *t, int half, bool
 {
     const int pairs = t->ngroups / (2 * LANES) * (2 * LANES);
 
-    for (int at = 0; at < pairs && is_finite; at += 2 * LANES) {
+    for (int at = 0; at < pairs && is_finite; at += SYMMETRIC_ABREAST * LANES) {
         if (t->n == 16) {
             LANES_NAME(symmetric_parts)(t, 16, at, 2, (float)half, true, out);
         } else {
@@ -239,19 +241,6 @@ RP_INLINE VEC LANES_NAME(descent_scale)(const DESCENT *d)
     return SELECT(d->p.is_zero, ALL_OF(0.0f), scale);
 }
 
-/* Of groups that had a pass already: the tile's w are codes, weights are squares. */
-RP_INLINE void LANES_NAME(load_descent)(const rp_search_tile *t, int n, int at, DESCENT *d)
-{
-    for (int i = 0; i < n; i++) {
-        const VEC x = LOAD(t->x[i], at);
-        d->code[i] = LOAD(t->w[i], at);
-        d->p.x[i] = x;
-        d->p.w[i] = x * x;
-        d->p.wx[i] = d->p.w[i] * x;
-    }
-    d->p.is_zero = LESS(ALL_OF(0.0f), ALL_OF(0.0f)); /* none */
-}
-
 RP_INLINE void LANES_NAME(start_descent)(const rp_search_tile *t, int n, int at, float half,
                                          DESCENT *d)
 {
@@ -265,7 +254,7 @@ RP_INLINE void LANES_NAME(start_descent)(const rp_search_tile *t, int n, int at,
     }
 }
 
-/* Groups that the first pass changed, and their sums. */
+/* Groups that may change, and their sums. */
 typedef struct LANES_NAME(pending) {
     int count;
     short tile[MAX_PENDING], group[MAX_PENDING];
@@ -300,58 +289,94 @@ RP_INLINE void LANES_NAME(note_changed)(const DESCENT *d, int tile, int at, int 
     }
 }
 
-RP_INLINE void LANES_NAME(first_pass)(int tile, const rp_search_tile *t, int n, int at, int abreast,
-                                      float half, rp_search_result *out, PENDING *pending)
+/* Which groups the first pass may change. As long as nothing changes the sums stay, and a value
+ * keeps its code for certain when its best one is less than half away, by a margin that covers
+ * rounding errors. The largest code also stands for all beyond it. */
+RP_INLINE MASK LANES_NAME(may_change)(const DESCENT *d, int n, float hi)
 {
-    DESCENT d[ABREAST];
+    const VEC none = ALL_OF(0.0f);
+    MASK any = LESS(none, none);
 
-    for (int k = 0; k < abreast; k++) {
-        LANES_NAME(start_descent)(t, n, at + k * LANES, half, &d[k]);
+    for (int i = 0; i < n; i++) {
+        const VEC code = d->code[i];
+        const VEC lx = d->s.lx - d->p.wx[i] * code;
+        const VEC l2 = d->s.l2 - d->p.w[i] * code * code;
+        const VEC product = d->p.x[i] * l2;
+        const VEC below = code - 0.4999f;
+        const VEC above = SELECT(DIFFER(code, ALL_OF(hi)), code + 0.4999f, ALL_OF(1e6f));
+        const MASK keeps = LESS(below * lx, product) & LESS(product, above * lx);
+        any |= (MASK)(LESS(none, lx) & ~keeps);
     }
-    LANES_NAME(descend_all)(d, 1, abreast, n, -half, half - 1.0f, false);
-    for (int k = 0; k < abreast; k++) {
-        LANES_NAME(put_descent)(&d[k], n, at + k * LANES, half, out);
-        LANES_NAME(note_changed)(&d[k], tile, at + k * LANES, t->ngroups, pending);
-    }
+    return any;
 }
 
-/* The other passes of pending groups first .., side by side. */
-RP_INLINE void LANES_NAME(later_passes)(const rp_search_tile *t, int n, float half,
-                                        const PENDING *pending, int first, rp_search_result *out)
+RP_INLINE void LANES_NAME(sift)(int tile, const rp_search_tile *t, int n, int at, float half,
+                                rp_search_result *out, PENDING *pending)
 {
-    rp_search_tile gathered; /* beyond count: any values */
-    rp_search_result result;
-    DESCENT d[ABREAST];
-    const int count = RP_MIN(pending->count - first, ABREAST * LANES);
+    DESCENT d;
 
-    for (int k = 0; k < count; k++) {
-        const int tile = pending->tile[first + k];
+    LANES_NAME(start_descent)(t, n, at, half, &d);
+    d.any = LANES_NAME(may_change)(&d, n, half - 1.0f);
+    LANES_NAME(put_descent)(&d, n, at, half, out);
+    LANES_NAME(note_changed)(&d, tile, at, t->ngroups, pending);
+}
+
+/* Lane k of pending groups first .. to d; lanes beyond the last are zeros. */
+RP_INLINE void LANES_NAME(gather_pending)(const rp_search_tile *t, const rp_search_result *out,
+                                          int n, float half, const PENDING *pending, int first,
+                                          DESCENT *d)
+{
+    memset(d->p.x, 0, (size_t)n * sizeof(VEC));
+    memset(d->code, 0, (size_t)n * sizeof(VEC));
+    for (int k = 0; k < LANES && first + k < pending->count; k++) {
         const int group = pending->group[first + k];
+        const rp_search_tile *tile = &t[pending->tile[first + k]];
+        const rp_search_result *start = &out[pending->tile[first + k]];
         for (int i = 0; i < n; i++) {
-            gathered.x[i][k] = t[tile].x[i][group];
-            gathered.w[i][k] = (float)out[tile].code[i][group] - half;
+            ((float *)&d->p.x[i])[k] = tile->x[i][group];
+            ((float *)&d->code[i])[k] = (float)start->code[i][group] - half;
         }
     }
-    for (int k = 0; k < ABREAST; k++) {
-        LANES_NAME(load_descent)(&gathered, n, k * LANES, &d[k]);
-        d[k].s.lx = LOAD(pending->lx, first + k * LANES);
-        d[k].s.l2 = LOAD(pending->l2, first + k * LANES);
+    for (int i = 0; i < n; i++) {
+        d->p.w[i] = d->p.x[i] * d->p.x[i];
+        d->p.wx[i] = d->p.w[i] * d->p.x[i];
     }
-    LANES_NAME(descend_all)(d, DESCENT_PASSES - 1, ABREAST, n, -half, half - 1.0f, false);
-    for (int k = 0; k < ABREAST; k++) {
-        LANES_NAME(put_descent)(&d[k], n, k * LANES, half, &result);
-    }
-    for (int k = 0; k < count; k++) {
+    d->s.lx = LOAD(pending->lx, first);
+    d->s.l2 = LOAD(pending->l2, first);
+    d->p.is_zero = LESS(d->s.l2, d->s.l2); /* none */
+}
+
+RP_INLINE void LANES_NAME(scatter_pending)(const DESCENT *d, int n, float half,
+                                           const PENDING *pending, int first, rp_search_result *out)
+{
+    const VEC scale = LANES_NAME(descent_scale)(d);
+
+    for (int k = 0; k < LANES && first + k < pending->count; k++) {
+        const int group = pending->group[first + k];
         rp_search_result *to = &out[pending->tile[first + k]];
-        const int group = pending->group[first + k];
-        to->scale[group] = result.scale[k];
+        to->scale[group] = scale[k];
         for (int i = 0; i < n; i++) {
-            to->code[i][group] = result.code[i][k];
+            to->code[i][group] = (uint8_t)(int)(((const float *)&d->code[i])[k] + half);
         }
     }
 }
 
-/* Four of five groups are done after one pass: the others of all tiles are gathered. */
+RP_INLINE void LANES_NAME(passes)(const rp_search_tile *t, int n, float half,
+                                  const PENDING *pending, int first, rp_search_result *out)
+{
+    DESCENT d[DESCENT_ABREAST];
+
+    for (int k = 0; k < DESCENT_ABREAST; k++) {
+        LANES_NAME(gather_pending)(t, out, n, half, pending, first + k * LANES, &d[k]);
+    }
+    LANES_NAME(descend_all)
+    (d, DESCENT_PASSES, DESCENT_ABREAST, n, -half, half - 1.0f, false);
+    for (int k = 0; k < DESCENT_ABREAST; k++) {
+        LANES_NAME(scatter_pending)(&d[k], n, half, pending, first + k * LANES, out);
+    }
+}
+
+/* Most groups stay as they start: the others of all tiles are gathered. */
 static void LANES_NAME(search_descent)(int ntiles, const rp_search_tile *tiles, int half,
                                        rp_search_result *out)
 {
@@ -361,17 +386,16 @@ static void LANES_NAME(search_descent)(int ntiles, const rp_search_tile *tiles, 
     memset(pending.lx, 0, sizeof(pending.lx));
     memset(pending.l2, 0, sizeof(pending.l2));
     for (int t = 0; t < ntiles; t++) {
-        const int n = tiles[t].n;
-        int at = 0;
-        for (; at + ABREAST * LANES <= tiles[t].ngroups; at += ABREAST * LANES) {
-            LANES_NAME(first_pass)(t, &tiles[t], n, at, ABREAST, (float)half, &out[t], &pending);
-        }
-        for (; at < tiles[t].ngroups; at += LANES) {
-            LANES_NAME(first_pass)(t, &tiles[t], n, at, 1, (float)half, &out[t], &pending);
+        for (int at = 0; at < tiles[t].ngroups; at += LANES) {
+            if (tiles[t].n == 16) {
+                LANES_NAME(sift)(t, &tiles[t], 16, at, (float)half, &out[t], &pending);
+            } else {
+                LANES_NAME(sift)(t, &tiles[t], tiles[t].n, at, (float)half, &out[t], &pending);
+            }
         }
     }
-    for (int first = 0; first < pending.count; first += ABREAST * LANES) {
-        LANES_NAME(later_passes)(tiles, tiles[0].n, (float)half, &pending, first, out);
+    for (int first = 0; first < pending.count; first += DESCENT_ABREAST * LANES) {
+        LANES_NAME(passes)(tiles, tiles[0].n, (float)half, &pending, first, out);
     }
 }
 
