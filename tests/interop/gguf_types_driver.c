@@ -1,12 +1,14 @@
-/* usage: gguf_types_driver TYPE ROWS COLS VALUES IMPORTANCE|- CODES PARAMS DECODED
+/* usage: gguf_types_driver TYPE ROWS COLS VALUES IMPORTANCE|- CODES PARAMS DECODED BLOCKS
  *
  * Quantises the f32 file VALUES [ROWS, COLS] onto the grid TYPE, with the f32 file IMPORTANCE
- * [COLS] if given, and writes codes (bytes), parameters and decoded values (f32). */
+ * [COLS] if given, and writes codes (bytes), parameters and decoded values (f32), and the
+ * blocks of a GGUF file: none where a parameter is not finite. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "formats/gguf_blocks.h"
 #include "kernels/form.h"
 
 static rp_status read_floats(const char *path, int64_t n, float **out)
@@ -37,6 +39,21 @@ static rp_status write_bytes(const char *path, const void *data, size_t bytes)
     return fclose(file) == 0 && written ? RP_OK : RP_FAIL(RP_ERR_IO, "%s: write failed", path);
 }
 
+static rp_status write_blocks(const char *path, const char *type, const rp_form *form)
+{
+    rp_status st = RP_OK;
+    const rp_gguf_block_type *block = rp_gguf_block_type_find(type);
+    const size_t bytes = rp_gguf_row_bytes(block, form->cols) * (size_t)form->rows;
+    uint8_t *blocks = NULL;
+
+    RP_TRY(rp_alloc_array(&blocks, bytes, 1));
+    const bool is_finite = rp_gguf_encode_rows(block, form, 0, form->rows, NULL, blocks) == RP_OK;
+    RP_TRY(write_bytes(path, blocks, is_finite ? bytes : 0));
+out:
+    free(blocks);
+    return st;
+}
+
 static rp_status run(char **argv)
 {
     rp_status st = RP_OK;
@@ -61,6 +78,7 @@ static rp_status run(char **argv)
     RP_TRY(write_bytes(argv[6], form.codes, (size_t)(rows * cols)));
     RP_TRY(write_bytes(argv[7], form.params,
                        (size_t)(rows * rp_form_params_per_row(&form)) * sizeof(float)));
+    RP_TRY(write_blocks(argv[9], argv[1], &form));
     rp_form_decode_rows(&form, 0, rows, values);
     RP_TRY(write_bytes(argv[8], values, (size_t)(rows * cols) * sizeof(float)));
 out:
@@ -72,8 +90,9 @@ out:
 
 int main(int argc, char **argv)
 {
-    if (argc != 9) {
-        (void)fprintf(stderr, "usage: %s TYPE ROWS COLS VALUES IMPORTANCE|- CODES PARAMS DECODED\n",
+    if (argc != 10) {
+        (void)fprintf(stderr,
+                      "usage: %s TYPE ROWS COLS VALUES IMPORTANCE|- CODES PARAMS DECODED BLOCKS\n",
                       argv[0]);
         return 2;
     }

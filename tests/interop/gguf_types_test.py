@@ -4,8 +4,8 @@
 usage: gguf_types_test.py --build DIR --data DIR [--blocks N]
 
 RP_GGML_EXACT names a libggml-base.so built with -ffp-contract=off (a build with contraction gives
-other codes in rare ties). Its ggml_quantize_chunk quantises the same values; its blocks are
-unpacked here, and codes, parameters and decoded values compared.
+other codes in rare ties). Its ggml_quantize_chunk quantises the same values: its blocks are
+compared as they are and unpacked (codes, parameters), and the values that it reads from them.
 """
 import argparse
 import ctypes
@@ -198,11 +198,13 @@ def ours(driver, name, x, importance, folder):
         importance.tofile(folder / "importance")
     subprocess.run([driver, name, str(x.shape[0]), str(x.shape[1]), folder / "x",
                     "-" if importance is None else folder / "importance",
-                    folder / "codes", folder / "params", folder / "decoded"], check=True)
+                    folder / "codes", folder / "params", folder / "decoded", folder / "blocks"],
+                   check=True, stderr=subprocess.DEVNULL)
     block = TYPES[name][1]
     return (np.fromfile(folder / "codes", np.uint8).reshape(-1, block),
             np.fromfile(folder / "params", np.float32).reshape(x.size // block, -1),
-            np.fromfile(folder / "decoded", np.float32))
+            np.fromfile(folder / "decoded", np.float32),
+            np.fromfile(folder / "blocks", np.uint8))
 
 
 def compare(name, what, got, want, x):
@@ -253,6 +255,11 @@ def main():
                     bad += compare(name, case + ", codes", got[0].astype(int), codes.astype(int), x)
                     bad += compare(name, case + ", decoded", got[2].reshape(len(codes), -1),
                                    ggml.decoded(name, packed).reshape(len(codes), -1), x)
+                    if np.isfinite(got[1]).all():
+                        bad += compare(name, case + ", blocks",
+                                       got[3].reshape(packed.shape), packed, x)
+                    else:  # such are not written
+                        bad += got[3].size != 0
                     failures += bad > 0
                     blocks += len(codes)
     print(f"{blocks} blocks of {len(args.types)} types beside {path}, {failures} cases differ")
