@@ -160,13 +160,13 @@ RP_CLONES static void weigh(rp_search_tile *t, rp_search_weight weight, const fl
 }
 
 RP_CLONES static void load_rows(rp_search_tile *tile, const float *const *x,
-                                const float *const *importance)
+                                const float *const *importance, bool needs_ones)
 {
     gather(tile->ngroups, tile->n, x, tile->x);
     if (importance != NULL) {
         gather(tile->ngroups, tile->n, importance, tile->w);
     }
-    for (int i = 0; i < tile->n && importance == NULL; i++) {
+    for (int i = 0; i < tile->n && needs_ones; i++) {
         for (int k = 0; k < RP_SEARCH_GROUPS; k++) {
             tile->w[i][k] = 1.0f;
         }
@@ -193,7 +193,8 @@ void rp_search_load(rp_search_tile *tile, int n, int ngroups, const float *const
         padded[k] = k < ngroups && sigma2 != NULL ? sigma2[k] : 0.0f;
     }
     tile->ngroups = (ngroups + 3) / 4 * 4;
-    load_rows(tile, source, importance == NULL ? NULL : weights);
+    load_rows(tile, source, importance == NULL ? NULL : weights,
+              importance == NULL && weight == RP_WEIGHT_IMPORTANCE);
     weigh(tile, weight, padded);
     tile->ngroups = ngroups;
 }

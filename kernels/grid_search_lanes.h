@@ -361,17 +361,17 @@ RP_INLINE void LANES_NAME(scatter_pending)(const DESCENT *d, int n, float half,
     }
 }
 
-RP_INLINE void LANES_NAME(passes)(const rp_search_tile *t, int n, float half,
+RP_INLINE void LANES_NAME(passes)(const rp_search_tile *t, int n, int abreast, float half,
                                   const PENDING *pending, int first, rp_search_result *out)
 {
     DESCENT d[DESCENT_ABREAST];
 
-    for (int k = 0; k < DESCENT_ABREAST; k++) {
+    for (int k = 0; k < abreast; k++) {
         LANES_NAME(gather_pending)(t, out, n, half, pending, first + k * LANES, &d[k]);
     }
     LANES_NAME(descend_all)
-    (d, DESCENT_PASSES, DESCENT_ABREAST, n, -half, half - 1.0f, false);
-    for (int k = 0; k < DESCENT_ABREAST; k++) {
+    (d, DESCENT_PASSES, abreast, n, -half, half - 1.0f, false);
+    for (int k = 0; k < abreast; k++) {
         LANES_NAME(scatter_pending)(&d[k], n, half, pending, first + k * LANES, out);
     }
 }
@@ -394,8 +394,13 @@ static void LANES_NAME(search_descent)(int ntiles, const rp_search_tile *tiles, 
             }
         }
     }
-    for (int first = 0; first < pending.count; first += DESCENT_ABREAST * LANES) {
-        LANES_NAME(passes)(tiles, tiles[0].n, (float)half, &pending, first, out);
+    int first = 0;
+    for (; first + 2 * LANES < pending.count; first += DESCENT_ABREAST * LANES) {
+        LANES_NAME(passes)
+        (tiles, tiles[0].n, DESCENT_ABREAST, (float)half, &pending, first, out);
+    }
+    for (; first < pending.count; first += LANES) {
+        LANES_NAME(passes)(tiles, tiles[0].n, 1, (float)half, &pending, first, out);
     }
 }
 
