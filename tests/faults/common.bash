@@ -29,7 +29,7 @@ model: $2
 output:
   dir: $3
   imatrix: imatrix.gguf
-  formats: [{gptq: {}}, {compressed-tensors: {}}, {gguf: Q4_0}, {gguf: Q8_0}, {safetensors: {}}]
+  formats: [{gptq: {}}, {compressed-tensors: {}}, {gguf: Q4_0}, {gguf: {type: Q8_0, max_shard_size: 200kB}}, {safetensors: {}}]
 calibration:
   text: $booklm/calibration.txt
   num_calibration_samples: 12

@@ -148,6 +148,35 @@ def check_card(options, folder):
         assert found.get(key) == value, f"{key}: {found.get(key)!r}, the package has {value!r}"
 
 
+def with_alignment(source, path, alignment):
+    """The same model by the package's writer, its tensors on other boundaries."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(path, reader.get_field("general.architecture").contents())
+    writer.add_custom_alignment(alignment)
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            is_array = field.types[0] == gguf.GGUFValueType.ARRAY
+            writer.add_key_value(key, field.contents(), field.types[0],
+                                 field.types[-1] if is_array else None)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def check_alignment(options, folder):
+    """Other boundaries in, 32 out, the same values."""
+    plain = rankpress(options.build, BOOKLM, folder / "al", "[{gguf: Q4_K_M}]") / "model-Q4_K_M.gguf"
+    wide = folder / "wide.gguf"
+    with_alignment(plain, wide, 512)
+    assert all(t.data_offset % 512 == 0 for t in gguf.GGUFReader(wide).tensors)
+    again = rankpress(options.build, wide, folder / "al2", "[{gguf: Q4_K_M}]") / "model-Q4_K_M.gguf"
+    same_tensors(tensors_of(plain), tensors_of(again), tensors_of(plain))
+    assert fields_of(again) == fields_of(plain)
+
+
 def check_mix(options, folder, ids):
     """A file of K-quants: copied where nothing changes, decoded for transformers, rounded again only
     on demand."""
@@ -236,6 +265,7 @@ def main():
             facts.append(f"{family} {check_family(options, folder, family, ids):.0e}")
         check_template(options, folder)
         check_card(options, folder)
+        check_alignment(options, folder)
         check_mix(options, folder, ids)
         check_tokenizer(options, folder, "booklm", BOOKLM, 4096, lines)
         phi = options.data / "tokenizers" / "phi-3-mini"
