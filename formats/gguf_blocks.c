@@ -11,9 +11,9 @@
 #include "formats/gguf_pack.h"
 #include "kernels/clones.h"
 
-/* Elements quantised before they are packed: values, codes and parameters stay in the second-level
+/* Elements quantised before they are packed: values, codes and parameters stay in the first-level
  * cache. */
-#define PIECE_ELEMS 8192
+#define PIECE_ELEMS 4096
 
 /* ---- Layouts ---- */
 

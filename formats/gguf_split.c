@@ -129,12 +129,14 @@ static rp_status check_twins(rp_gguf *const *parts, int n)
 rp_status rp_gguf_join(rp_gguf **out, rp_gguf **parts, int n)
 {
     rp_status st = RP_OK;
-    rp_gguf *first = parts[0];
+    rp_gguf *first = NULL;
     rp_gguf_tensor *all = NULL;
     int64_t n_all = 0;
     int64_t at = 0;
 
     *out = NULL;
+    RP_ASSERT(n > 0);
+    first = parts[0];
     RP_TRY(check_parts(parts, n, &n_all));
     RP_TRY(check_twins(parts, n));
     RP_TRY(rp_alloc_array(&all, (size_t)n_all, sizeof(*all)));

@@ -125,7 +125,7 @@ static void find_sigma2(batch *b)
 typedef float by_sub[RP_SEARCH_MAX][RP_SEARCH_GROUPS];
 
 /* Largest value onto the largest integer, values >= 0. */
-RP_CLONES static void linear_positive(int n, const by_sub *x, int hi, float *d,
+RP_CLONES static void linear_positive(int n, const by_sub *x, int hi, int32_t bound, float *d,
                                       int32_t (*out)[BATCH])
 {
     float max[BATCH] = {0};
@@ -141,8 +141,8 @@ RP_CLONES static void linear_positive(int n, const by_sub *x, int hi, float *d,
     }
     for (int j = 0; j < n; j++) {
         for (int k = 0; k < BATCH; k++) {
-            const int32_t l = rp_nearest_int(max[k] * (*x)[j][k]) & 255;
-            out[j][k] = l < hi ? l : hi;
+            const int32_t byte = rp_nearest_int(max[k] * (*x)[j][k]) & 255;
+            out[j][k] = byte < bound ? byte : bound;
         }
     }
 }
@@ -180,13 +180,39 @@ RP_CLONES static void linear_signed(const rp_grid_ops *ops, const by_sub *x, boo
     }
 }
 
-static void take_integers(const batch *b, const rp_search_result *found, int zero, int hi,
+static void take_integers(const batch *b, const rp_search_result *found, int zero,
                           int32_t (*out)[BATCH])
 {
     for (int j = 0; j < b->n_sub; j++) {
         for (int block = 0; block < b->nblocks; block++) {
-            const int code = (int)found->code[j][block] - zero;
-            out[j][block] = code < hi ? code : hi;
+            out[j][block] = (int)found->code[j][block] - zero;
+        }
+    }
+}
+
+/* The search can give a slightly negative scale to a group of values that are all but equal; its
+ * byte is then beyond the bounds. ggml packs the bytes of Q2_K and Q4_K without a look, which mixes
+ * bits; those of Q5_K are held to the bound. These are the integers that a reader finds. */
+static void integers_of_bytes(batch *b)
+{
+    const struct rp_grid_search *search = b->grid->ops->search;
+    const int32_t hi = b->grid->ops->scale_hi;
+
+    for (int j = b->n_sub - 1; j >= 0; j--) {
+        for (int block = 0; block < b->nblocks; block++) {
+            int32_t *s = &b->s[j][block];
+            int32_t *m = &b->m[j][block];
+            if (search->packing == RP_PACKED_BOUNDED) {
+                *s = *s < hi ? *s : hi;
+                *m = *m < hi ? *m : hi;
+            } else if (search->packing == RP_PACKED_NIBBLES) {
+                *m |= *s >> 4;
+            } else if (j >= 4) { /* the upper bits of byte j - 4 are those of j */
+                *s |= b->s[j - 4][block] >> 6 << 4;
+                *m |= b->m[j - 4][block] >> 6 << 4;
+            }
+            *s &= hi;
+            *m &= hi;
         }
     }
 }
@@ -199,11 +225,14 @@ static void weighted_integers(batch *b)
     if (ops->has_min) {
         rp_search_positive(&b->scales, ops->scale_hi, &scales);
         rp_search_positive(&b->mins, ops->min_hi, &mins);
-        take_integers(b, &mins, 0, ops->min_hi, b->m);
+        take_integers(b, &mins, 0, b->m);
     } else {
         rp_search_any_symmetric(&b->scales, -ops->scale_lo, &scales);
     }
-    take_integers(b, &scales, -ops->scale_lo, ops->scale_hi, b->s);
+    take_integers(b, &scales, -ops->scale_lo, b->s);
+    if (ops->has_min) {
+        integers_of_bytes(b);
+    }
     for (int block = 0; block < b->nblocks; block++) {
         b->exact_d[block] = scales.scale[block];
         b->exact_dmin[block] = ops->has_min ? mins.scale[block] : 0.0f;
@@ -215,8 +244,11 @@ static void linear_integers(batch *b)
     const rp_grid_ops *ops = b->grid->ops;
 
     if (ops->has_min) {
-        linear_positive(b->n_sub, &b->scales.x, ops->scale_hi, b->exact_d, b->s);
-        linear_positive(b->n_sub, &b->mins.x, ops->min_hi, b->exact_dmin, b->m);
+        /* Q2_K's bytes are not held to the bound here either */
+        const int32_t bound = ops->search->packing == RP_PACKED_NIBBLES ? 255 : ops->scale_hi;
+        linear_positive(b->n_sub, &b->scales.x, ops->scale_hi, bound, b->exact_d, b->s);
+        linear_positive(b->n_sub, &b->mins.x, ops->min_hi, bound, b->exact_dmin, b->m);
+        integers_of_bytes(b);
     } else {
         linear_signed(ops, &b->scales.x, b->is_zero, b->exact_d, b->s);
     }
@@ -389,7 +421,7 @@ static bool try_pairs(const rp_grid *grid, const float *params, int64_t n, const
 
 static float rounded_ratio(float v, float d)
 {
-    return d != 0.0f ? nearbyintf(rp_clamp(v / d, -256.0f, 256.0f)) : 0.0f;
+    return d != 0.0f ? (float)rp_nearest_int(rp_clamp(v / d, -256.0f, 256.0f)) : 0.0f;
 }
 
 /* Real scales of least squares for the codes of sixteen inverse scales, as pairs of integers. */
@@ -425,20 +457,24 @@ static void line_pairs(const rp_grid *grid, const float *params, int64_t n, cons
     }
 }
 
-/* Scales that put the largest value onto the outermost level or somewhat beyond, of both signs. */
-static void signed_pairs(const rp_grid *grid, const float *params, int64_t n, const float *x,
+/* Scales that put the largest value onto the outermost level or somewhat beyond, of one sign. */
+static void signed_pairs(const rp_grid *grid, const float *params, float largest, float sign,
                          pairs *p)
 {
-    float largest = 0.0f;
+    const float scale = sign * largest / fabsf(grid->ops->levels[0]);
 
-    for (int64_t i = 0; i < n; i++) {
-        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
-    }
-    const float scale = largest / fabsf(grid->ops->levels[0]);
     for (int k = 0; k < RP_CANDIDATES; k++) {
-        const float factor = 0.8f + 0.07f * (float)(k / 2);
-        p->s[k] = rounded_ratio(k % 2 == 0 ? factor * scale : -factor * scale, params[0]);
+        p->s[k] = rounded_ratio((0.75f + 0.04f * (float)k) * scale, params[0]);
         p->m[k] = 0.0f;
+    }
+}
+
+/* Four scales by four minima, from an offset to the best. */
+static void square_pairs(const sub_fit *from, int ds, int dm, pairs *p)
+{
+    for (int k = 0; k < RP_CANDIDATES; k++) {
+        p->s[k] = from->s + (float)(ds + k % 4);
+        p->m[k] = from->m + (float)(dm + k / 4);
     }
 }
 
@@ -451,8 +487,6 @@ static void near_pairs(const rp_grid *grid, const sub_fit *best, pairs *p)
     }
 }
 
-#define REFIT_PASSES 4
-
 static void kquant_refit(const rp_grid *grid, int sub, int64_t n, const float *x,
                          const float *importance, float *params)
 {
@@ -463,15 +497,24 @@ static void kquant_refit(const rp_grid *grid, int sub, int64_t n, const float *x
 
     if (ops->has_min) {
         line_pairs(grid, params, n, x, importance, &p);
-    } else {
-        signed_pairs(grid, params, n, x, &p);
-    }
-    for (int pass = 0; pass < REFIT_PASSES; pass++) {
-        if (!try_pairs(grid, params, n, x, importance, &p, &best)) {
-            break;
+        (void)try_pairs(grid, params, n, x, importance, &p, &best);
+        const sub_fit start = best;
+        for (int k = 0; k < 4; k++) {
+            square_pairs(&start, k % 2 * 4 - 4, k / 2 * 4 - 4, &p);
+            (void)try_pairs(grid, params, n, x, importance, &p, &best);
         }
-        near_pairs(grid, &best, &p);
+    } else {
+        float largest = 0.0f;
+        for (int64_t i = 0; i < n; i++) {
+            largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+        }
+        signed_pairs(grid, params, largest, 1.0f, &p);
+        (void)try_pairs(grid, params, n, x, importance, &p, &best);
+        signed_pairs(grid, params, largest, -1.0f, &p);
+        (void)try_pairs(grid, params, n, x, importance, &p, &best);
     }
+    near_pairs(grid, &best, &p);
+    (void)try_pairs(grid, params, n, x, importance, &p, &best);
     own[0] = best.s;
     if (ops->has_min) {
         own[ops->n_sub] = best.m;
@@ -592,6 +635,7 @@ static const struct rp_grid_search q2_search = {
     .plain_steps = {-0.5f, 0.1f, 15, true},
     .times = 1.0f,
     .over = (float)BLOCK,
+    .packing = RP_PACKED_NIBBLES,
     .headroom = 1.0f,
 };
 static const struct rp_grid_search q3_search = {
@@ -613,6 +657,7 @@ static const struct rp_grid_search q4_search = {
     .plain_steps = {-1.0f, 0.1f, 20, false},
     .times = 2.0f,
     .over = (float)BLOCK,
+    .packing = RP_PACKED_SIX_BITS,
     .headroom = 1.05f,
 };
 static const struct rp_grid_search q5_search = {
@@ -623,6 +668,7 @@ static const struct rp_grid_search q5_search = {
     .plain_steps = {-0.5f, 0.1f, 15, false},
     .times = 2.0f,
     .over = (float)BLOCK,
+    .packing = RP_PACKED_BOUNDED,
     .headroom = 1.05f,
 };
 static const struct rp_grid_search q6_search = {

@@ -25,17 +25,29 @@
 #include "kernels/lanes_end.h"
 #pragma GCC pop_options
 
+static int widest = 16;
+
 static const search_functions *functions(void)
 {
-    if (__builtin_cpu_supports("x86-64-v4")) {
+    if (widest >= 16 && __builtin_cpu_supports("x86-64-v4")) {
         return &functions_16;
     }
-    return __builtin_cpu_supports("x86-64-v3") ? &functions_8 : &functions_4;
+    return widest >= 8 && __builtin_cpu_supports("x86-64-v3") ? &functions_8 : &functions_4;
+}
+
+void rp_search_limit_lanes(int lanes)
+{
+    widest = lanes;
 }
 #else
 static const search_functions *functions(void)
 {
     return &functions_4;
+}
+
+void rp_search_limit_lanes(int lanes)
+{
+    (void)lanes;
 }
 #endif
 

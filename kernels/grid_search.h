@@ -60,6 +60,13 @@ typedef enum rp_search_kind {
     RP_SEARCH_LEVELS,    /* IQ4's sixteen levels; gives no codes */
 } rp_search_kind;
 
+/* How ggml packs the integers of sub-groups, which shows where they are beyond their bounds. */
+typedef enum rp_search_packing {
+    RP_PACKED_BOUNDED,
+    RP_PACKED_NIBBLES,  /* s and m in a byte */
+    RP_PACKED_SIX_BITS, /* the upper bits of one in the byte of another */
+} rp_search_packing;
+
 /* What differs between types. sigma^2 = times * (sum of squares) / over. */
 struct rp_grid_search {
     rp_search_kind plain, weighted; /* without and with importance */
@@ -72,7 +79,8 @@ struct rp_grid_search {
     float least_scale;  /* block of zeros: no sub-scale has this magnitude */
     int zero_s;         /* its sub-scales */
     bool zero_codes;    /* and its codes are 0, not those of the search */
-    float headroom;     /* of d and dmin in fit, for sub-scales that are refitted later */
+    rp_search_packing packing;
+    float headroom; /* of d and dmin in fit, for sub-scales that are refitted later */
 };
 
 /* The steps of every search with importance. */
@@ -124,6 +132,9 @@ void rp_search_candidate_sums(const float *inverse, float min, float top, int64_
  * step and offset a group. Groups whose step is 0 are left alone. */
 void rp_search_round(int ngroups, int n, const float *step, const float *offset, float lo, float hi,
                      const float *x, uint8_t *code);
+
+/* For tests and benchmarks: vectors of at most so many lanes (4, 8, 16), in all threads. */
+void rp_search_limit_lanes(int lanes);
 
 #ifdef __cplusplus
 }

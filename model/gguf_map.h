@@ -59,8 +59,9 @@ typedef enum rp_gguf_token_type {
     RP_GGUF_TOKEN_BYTE
 } rp_gguf_token_type;
 
-/* Local. tokenizer_config.json of a folder, with chat templates of other files and config.json's ids
- * of special tokens folded in; an empty object when there is none (gguf_folder.c). New reference. */
+/* Local. tokenizer_config.json of a folder, with chat templates of other files and config.json's
+ * ids of special tokens folded in; an empty object when there is none (gguf_folder.c). New
+ * reference. */
 RP_CHECKED rp_status rp_gguf_load_tokenizer_config(json_t **out, const char *dir);
 /* Local. tokenizer.* keys; the token list is padded to config's embedding rows. RP_ERR_CONFIG when
  * llama.cpp has no equal pre-tokenizer. */

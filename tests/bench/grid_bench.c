@@ -3,10 +3,12 @@
  *
  *     grid_bench [LIBGGML_BASE [TYPE ...]]
  *
- * Rates are GB/s of f32 values read, the best of REPS runs. Our codes stay in the cache: a piece of
- * rows at a time, as a writer that packs them would have it. */
+ * RP_LANES=8 or 4 limits the width of our vectors. Rates are GB/s of f32 values read, the best of
+ * REPS runs. Our codes stay in the cache: a piece of rows at a time, as a writer that packs them
+ * would have it. */
 #include "base/mem.h"
 #include "kernels/grid.h"
+#include "kernels/grid_search.h"
 
 #include <dlfcn.h>
 #include <math.h>
@@ -132,6 +134,9 @@ int main(int argc, char **argv)
     if (argc > 1 && library == NULL) {
         fprintf(stderr, "%s\n", dlerror());
         return 66;
+    }
+    if (getenv("RP_LANES") != NULL) {
+        rp_search_limit_lanes(atoi(getenv("RP_LANES")));
     }
     if (library != NULL) {
         *(void **)&b.peer = dlsym(library, "ggml_quantize_chunk");
