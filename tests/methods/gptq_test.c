@@ -217,7 +217,7 @@ static void check_case(const gptq_case *c)
     rp_form form;
     book b;
     int64_t n_differ = 0;
-    int n_parted = 0;
+    int64_t n_rows = 0;
 
     site_problem_create(&p, c->kind, c->cols, c->is_actorder);
     assert_int_equal(rp_form_create_codes(&form, &grid, ROWS, c->cols), RP_OK);
@@ -233,7 +233,7 @@ static void check_case(const gptq_case *c)
         for (int64_t i = r * c->cols; i < (r + 1) * c->cols; i++) {
             n_differ += b.form.codes[i] != form.codes[i];
         }
-        n_parted += n_differ > before;
+        n_rows += n_differ > before;
     }
     const double loss = site_problem_loss(&p, &form);
     const double want_loss = site_problem_loss(&p, &b.form);
@@ -241,8 +241,11 @@ static void check_case(const gptq_case *c)
         "%s kind %d cols %d group %d order %d: %.3f %% of codes differ, loss %.6g (%.6g)\n",
         c->name, (int)c->kind, (int)c->cols, (int)grid.group, (int)c->is_actorder,
         100.0 * (double)n_differ / (double)(ROWS * c->cols), loss, want_loss);
-    /* where two choices of integers are all but equal, the rest of a row parts ways */
-    assert_in_range(n_parted, 0, grid.ops->refit != NULL ? 1 : 0);
+    if (grid.ops->n_sub == 0) {
+        assert_true((double)n_differ <= 0.003 * (double)(ROWS * c->cols));
+    } else { /* a near tie between two scales, decided the other way in f32, changes a row's rest */
+        assert_true(n_rows <= ROWS / 16);
+    }
     assert_true(fabs(loss - want_loss) <= 0.005 * want_loss);
     assert_true(fabs(task.loss - loss) <= 1e-3 * loss);
     free(task.scratch);
