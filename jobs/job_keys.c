@@ -18,6 +18,7 @@
 #define AT(member) .offset = offsetof(STRUCT, member)
 
 static const rp_option_word auto_words[] = {{"auto", 0}, {NULL, 0}};
+static const rp_option_word none_words[] = {{"none", 0}, {NULL, 0}};
 static const rp_option_word all_words[] = {{"all", 0}, {NULL, 0}};
 
 /* ---- output ---- */
@@ -66,8 +67,24 @@ static const rp_option gguf_rows[] = {
      .type = RP_OPTION_STRING,
      AT(gguf_type),
      .words = gguf_type_words,
-     .is_required = true,
+     .is_bare = true,
      .help = "type or mix of types, as llama-quantize chooses them for each tensor"},
+    {.name = "target_bpw",
+     .type = RP_OPTION_REAL,
+     AT(target_bpw),
+     .fallback = "none",
+     .min = 0.5,
+     .max = 32,
+     .words = none_words,
+     .help = "bits per weight that the file may have: types are chosen by their measured loss"},
+    {.name = "target_size",
+     .type = RP_OPTION_BYTES,
+     AT(target_bytes),
+     .fallback = "none",
+     .min = 1,
+     .max = 1e15,
+     .words = none_words,
+     .help = "the same as the size of the file; one of the two, in place of type"},
     {.name = "tensor_types",
      .type = RP_OPTION_STRINGS,
      AT(tensor_types),
@@ -88,7 +105,7 @@ static const rp_option gguf_rows[] = {
      AT(is_pure),
      .fallback = "false",
      .help = "the mix's main type for all tensors, none with more bits"},
-    NAME_ROW("model-TYPE.gguf"),
+    NAME_ROW("model-TYPE.gguf, model-4.50bpw.gguf"),
     END_ROW,
 };
 static const rp_option gptq_format_rows[] = {

@@ -125,7 +125,7 @@ rp_status rp_store_lay_out_gguf(rp_store *store, const rp_session *session)
     rp_gguf_writer *writer = NULL;
 
     RP_TRY(rp_gguf_writer_create(&writer));
-    RP_TRY(put_keys(writer, session, rp_gguf_mix_of(store->format)->file_type));
+    RP_TRY(put_keys(writer, session, types->mix->file_type));
     for (int64_t i = 0; i < types->n; i++) {
         const rp_gguf_mix_tensor *t = &types->items[i];
         RP_TRY(rp_gguf_add_tensor(writer, t->name, t->type, t->ndim, t->ne));
