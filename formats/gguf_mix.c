@@ -317,6 +317,11 @@ static const rp_gguf_block_type *fallback_of(const rp_gguf_block_type *type, int
     return cols % smaller->block_elems == 0 ? smaller : type_named("F16");
 }
 
+const rp_gguf_block_type *rp_gguf_type_for_cols(const rp_gguf_block_type *type, int64_t cols)
+{
+    return cols % type->block_elems == 0 ? type : fallback_of(type, cols);
+}
+
 /* The type asked for as output_type or embedding_type; NULL: none was. */
 static const rp_gguf_block_type *outer_type(const chooser *c, const char *name)
 {
@@ -348,7 +353,7 @@ static void choose_type(chooser *c, rp_gguf_mix_tensor *t)
             type = choose_by_rules(c, t);
         }
         t->is_fallback = t->ne[0] % type->block_elems != 0;
-        t->type = t->is_fallback ? fallback_of(type, t->ne[0]) : type;
+        t->type = rp_gguf_type_for_cols(type, t->ne[0]);
     }
 }
 

@@ -10,22 +10,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/progress.h"
-#include "jobs/activations.h"
 #include "jobs/calibration_text.h"
 #include "jobs/importance.h"
+#include "jobs/pass.h"
 #include "jobs/site_solve.h"
-#include "model/executor.h"
-#include "sharding/layer_loader.h"
 
 typedef struct pass {
-    rp_session *s;
-    rp_activations act;
-    rp_executor *executor;
-    rp_layer_loader *loader;
+    rp_pass run;
+    rp_session *s; /* run.s */
     rp_site_solver *solver;
-    rp_progress *progress;
-    int32_t *ids;
     int64_t first_layer; /* where h stands at the start */
     int64_t done_layers; /* layers whose forms are in the checkpoint */
 } pass;
@@ -76,24 +69,6 @@ rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int 
     return memory;
 }
 
-static rp_status create_local(pass *p, const rp_blocks *blocks)
-{
-    rp_status st = RP_OK;
-    rp_session *s = p->s;
-    const bool prints = rp_session_prints(s);
-
-    RP_TRY(rp_activations_create(&p->act, s->config, blocks, n_streams(s), rp_comm_nranks(s->comm),
-                                 rp_comm_rank(s->comm)));
-    RP_TRY(rp_executor_create(&p->executor, s->config, s->ops, s->exec, blocks->seq_len,
-                              blocks->seqs_per_block));
-    RP_TRY(rp_layer_loader_create(&p->loader, s->comm, s->weights, s->exec));
-    RP_TRY(rp_site_solver_create(&p->solver, s));
-    RP_TRY(rp_progress_create(&p->progress, prints ? stderr : NULL, "calibrate and solve", "layers",
-                              (double)s->config->n_layers));
-out:
-    return st;
-}
-
 /* h at the border where work goes on: saved activations, or the embedding (solved layers are then
  * forwarded again). */
 static rp_status set_start(pass *p)
@@ -102,13 +77,13 @@ static rp_status set_start(pass *p)
     rp_session *s = p->s;
 
     p->done_layers = rp_calibrate_layers_done(s);
-    p->first_layer = rp_activations_find_saved(&p->act, s, p->done_layers);
+    p->first_layer = rp_activations_find_saved(&p->run.act, s, p->done_layers);
     if (p->first_layer > 0) {
-        RP_TRY(rp_agree(s->comm, rp_activations_load(&p->act, s, p->first_layer)));
+        RP_TRY(rp_agree(s->comm, rp_activations_load(&p->run.act, s, p->first_layer)));
         return RP_OK;
     }
     p->first_layer = 0;
-    RP_TRY(rp_agree(s->comm, rp_activations_embed(&p->act, s->weights, p->ids)));
+    RP_TRY(rp_agree(s->comm, rp_activations_embed(&p->run.act, s->weights, p->run.ids)));
 out:
     return st;
 }
@@ -116,11 +91,10 @@ out:
 static rp_status create(pass *p, rp_session *session)
 {
     rp_status st = RP_OK;
-    const rp_blocks blocks = rp_calibration_blocks(session->job, session->config);
 
     p->s = session;
-    RP_TRY(rp_calibration_ids(session, &blocks, &p->ids));
-    RP_TRY(rp_agree(session->comm, create_local(p, &blocks)));
+    RP_TRY(rp_pass_create(&p->run, session, n_streams(session), "calibrate and solve"));
+    RP_TRY(rp_agree(session->comm, rp_site_solver_create(&p->solver, session)));
     RP_TRY(set_start(p));
 out:
     return st;
@@ -128,12 +102,8 @@ out:
 
 static void destroy(pass *p)
 {
-    rp_progress_finish(&p->progress);
     rp_site_solver_destroy(&p->solver);
-    rp_layer_loader_destroy(&p->loader);
-    rp_executor_destroy(&p->executor);
-    rp_activations_destroy(&p->act);
-    free(p->ids);
+    rp_pass_destroy(&p->run);
 }
 
 /* The slots of a solved layer hold what form 0 decodes to. */
@@ -157,50 +127,10 @@ out:
     return st;
 }
 
-/* One step of one stream; site -1: what comes before the first. */
-static void step(pass *p, int stream, int64_t layer, int site, float *const slots[RP_SLOT_COUNT])
-{
-    rp_session *s = p->s;
-    const rp_range mine = p->act.mine;
-    rp_layer_weights w;
-    double start = rp_clock_seconds();
-
-    for (int i = 0; i < RP_SLOT_COUNT; i++) {
-        w.slot[i] = slots[i];
-    }
-    for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
-        const int64_t row = rp_activations_row(&p->act, b);
-        const int64_t n_seqs = rp_blocks_seqs(&p->act.blocks, b);
-        float *h = p->act.stream[stream].h + row * p->act.hidden;
-        float *buf = p->act.stream[stream].buf + row * p->act.ld;
-        if (site < 0) {
-            rp_executor_enter(p->executor, layer, &w, n_seqs, h, buf, p->act.ld);
-            continue;
-        }
-        rp_executor_step(p->executor, layer, (rp_site)site, &w, n_seqs, h, buf, p->act.ld);
-        s->flop[RP_PHASE_FORWARD] += rp_executor_step_flop(
-            s->config, (rp_site)site, n_seqs * p->act.blocks.seq_len, p->act.blocks.seq_len);
-    }
-    rp_session_lap(s, RP_PHASE_FORWARD, &start);
-}
-
 /* The last layer's stream goes nowhere: its statistics were all that counted. */
 static bool is_last(const pass *p, int64_t layer, int site)
 {
     return layer + 1 == p->s->config->n_layers && site + 1 == RP_SITE_COUNT;
-}
-
-static void advance(pass *p, int64_t layer, int site)
-{
-    rp_progress_update(p->progress, (double)layer + (site + 1) / (double)RP_SITE_COUNT);
-}
-
-static void forward_layer(pass *p, int stream, int64_t layer, float *const slots[RP_SLOT_COUNT])
-{
-    step(p, stream, layer, -1, slots);
-    for (int site = 0; site < RP_SITE_COUNT; site++) {
-        step(p, stream, layer, site, slots);
-    }
 }
 
 /* The uncompressed stream passes a layer first, then the other through what form 0 decodes to. */
@@ -208,12 +138,12 @@ static rp_status forward_solved_layer(pass *p, int64_t layer, float *slots[RP_SL
 {
     rp_status st = RP_OK;
 
-    for (int k = RP_STREAM_FULL; k < p->act.n_streams; k++) {
-        forward_layer(p, k, layer, slots);
+    for (int k = RP_STREAM_FULL; k < p->run.act.n_streams; k++) {
+        rp_pass_layer(&p->run, k, layer, slots);
     }
     RP_TRY(rp_agree(p->s->comm, restore_layer(p, layer, slots)));
-    forward_layer(p, RP_STREAM_COMPRESSED, layer, slots);
-    advance(p, layer, RP_SITE_COUNT - 1);
+    rp_pass_layer(&p->run, RP_STREAM_COMPRESSED, layer, slots);
+    rp_pass_advance(&p->run, layer, RP_SITE_COUNT - 1);
 out:
     return st;
 }
@@ -224,14 +154,11 @@ static rp_status solve_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT]
 {
     rp_status st = RP_OK;
     rp_session *s = p->s;
-    const rp_activations *a = &p->act;
-    const rp_stream *compressed = &a->stream[RP_STREAM_COMPRESSED];
-    const rp_stream *full = &a->stream[RP_STREAM_FULL];
-    const rp_site_input input = {a->blocks, a->mine,       compressed->buf, full->buf,
-                                 a->ld,     compressed->h, full->h,         a->hidden};
+    const int n = p->run.act.n_streams;
+    const rp_site_input input = rp_pass_input(&p->run);
 
-    for (int k = 0; k < a->n_streams; k++) {
-        step(p, k, layer, -1, slots);
+    for (int k = 0; k < n; k++) {
+        rp_pass_step(&p->run, k, layer, -1, slots);
     }
     for (int site = 0; site < RP_SITE_COUNT; site++) {
         const bool is_active = rp_site_is_active(s, layer, (rp_site)site);
@@ -239,16 +166,16 @@ static rp_status solve_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT]
         if (is_active) {
             RP_TRY(rp_site_solve(p->solver, layer, (rp_site)site, &input, slots, facts));
         }
-        for (int k = RP_STREAM_FULL; k < a->n_streams && !is_last(p, layer, site); k++) {
-            step(p, k, layer, site, slots);
+        for (int k = RP_STREAM_FULL; k < n && !is_last(p, layer, site); k++) {
+            rp_pass_step(&p->run, k, layer, site, slots);
         }
         if (is_active) {
             rp_site_replace(p->solver);
         }
         if (!is_last(p, layer, site)) {
-            step(p, RP_STREAM_COMPRESSED, layer, site, slots);
+            rp_pass_step(&p->run, RP_STREAM_COMPRESSED, layer, site, slots);
         }
-        advance(p, layer, site);
+        rp_pass_advance(&p->run, layer, site);
     }
 out:
     return st;
@@ -257,15 +184,9 @@ out:
 static rp_status run_layer(pass *p, int64_t layer, json_t *facts)
 {
     rp_status st = RP_OK;
-    rp_session *s = p->s;
     float *slots[RP_SLOT_COUNT];
-    double start = rp_clock_seconds();
 
-    RP_TRY(rp_layer_loader_get(p->loader, layer, slots));
-    if (layer + 1 < s->config->n_layers) {
-        rp_layer_loader_prefetch(p->loader, layer + 1);
-    }
-    rp_session_lap(s, RP_PHASE_READ, &start);
+    RP_TRY(rp_pass_load(&p->run, layer, slots));
     if (layer < p->done_layers) {
         RP_TRY(forward_solved_layer(p, layer, slots));
     } else {
@@ -285,7 +206,7 @@ static rp_status commit(pass *p, int64_t border, rp_status local)
 
     RP_TRY(rp_agree(s->comm, local));
     if (border < s->config->n_layers) {
-        local = rp_activations_save_if_cheap(&p->act, s, border);
+        local = rp_activations_save_if_cheap(&p->run.act, s, border);
     }
     RP_TRY(rp_checkpoint_commit(s->checkpoint, local));
     RP_TRY(rp_agree(s->comm, rp_checkpoint_begin(s->checkpoint)));

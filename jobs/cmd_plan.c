@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "jobs/plan.h"
 #include "jobs/print.h"
+#include "jobs/size_target.h"
 #include "kernels/cpu/gemm_bench.h"
 
 #define BENCH_SECONDS 0.2
@@ -173,6 +174,7 @@ rp_status rp_cmd_plan(const rp_cli *cli)
 
     RP_TRY(rp_agree(cli->comm, rp_job_load(&job, cli->args[0], cli->args + 1, cli->n_args - 1)));
     RP_TRY(rp_session_open(&s, cli, job));
+    RP_TRY(rp_agree(cli->comm, rp_size_target_prepare(&s)));
     for (int k = 0; k < (int)job->output.formats.n && st == RP_OK; k++) {
         st = rp_store_create(&stores[k], &s, k);
     }

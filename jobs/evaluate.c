@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "jobs/dealt.h"
 #include "jobs/stop.h"
 
 typedef struct ticker {
@@ -68,35 +69,6 @@ out:
     return st;
 }
 
-/* Collective. Every rank's windows to every rank: pieces in rank order, then dealt back to their
- * numbers. */
-static rp_status gather_windows(rp_eval_window *all, int64_t n_all, rp_comm *comm)
-{
-    rp_status st = RP_OK;
-    const int nranks = rp_comm_nranks(comm);
-    const int64_t most = RP_DIV_UP(n_all, nranks);
-    rp_eval_window *send = NULL;
-    rp_eval_window *recv = NULL;
-
-    st = rp_calloc(&send, (size_t)most, sizeof(*send));
-    if (st == RP_OK) {
-        st = rp_calloc(&recv, (size_t)(most * nranks), sizeof(*recv));
-    }
-    RP_TRY(rp_agree(comm, st));
-    RP_ASSERT(send != NULL && recv != NULL);
-    for (int64_t i = 0; rp_comm_rank(comm) + i * nranks < n_all; i++) {
-        send[i] = all[rp_comm_rank(comm) + i * nranks];
-    }
-    rp_comm_allgather(comm, send, recv, (size_t)most * sizeof(*send));
-    for (int64_t i = 0; i < n_all; i++) {
-        all[i] = recv[(i % nranks) * most + i / nranks];
-    }
-out:
-    free(recv);
-    free(send);
-    return st;
-}
-
 rp_status rp_evaluate(rp_eval_result *out, const rp_evaluator *e, const rp_weights *model,
                       const rp_weights *base, const char *what)
 {
@@ -112,7 +84,7 @@ rp_status rp_evaluate(rp_eval_result *out, const rp_evaluator *e, const rp_weigh
     RP_TRY(rp_agree(e->comm, st));
     RP_ASSERT(all != NULL);
     RP_TRY(rp_agree(e->comm, run_windows(all, n_all, e, model, base, what)));
-    RP_TRY(gather_windows(all, n_all, e->comm));
+    RP_TRY(rp_dealt_gather(e->comm, all, n_all, sizeof(*all)));
     *out = rp_eval_summarise(all, n_all);
 out:
     free(all);

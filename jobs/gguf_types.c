@@ -12,13 +12,15 @@
 #include "model/gguf_map.h"
 
 #define PATTERN_CHARS 512
+/* Where a size decides, until it does. */
+#define FIRST_MIX "Q4_K_M"
 /* What std::regex (ECMAScript) makes of a pattern, as llama-quantize reads it. */
 #define PATTERN_OPTIONS                                                                            \
     (PCRE2_ALT_BSUX | PCRE2_ALLOW_EMPTY_CLASS | PCRE2_MATCH_UNSET_BACKREF | PCRE2_DOLLAR_ENDONLY)
 
 const rp_gguf_mix *rp_gguf_mix_of(const rp_output_format *format)
 {
-    return rp_gguf_mix_find(format->gguf_type);
+    return format->gguf_type == NULL ? NULL : rp_gguf_mix_find(format->gguf_type);
 }
 
 /* ---- PATTERN=TYPE ---- */
@@ -186,17 +188,18 @@ out:
     return st;
 }
 
-static rp_status choose(rp_gguf_types *types, const rp_model_config *config,
-                        const rp_output_format *format, bool has_imatrix)
+rp_status rp_gguf_types_set_mix(rp_gguf_types *types, const rp_model_config *config,
+                                const rp_output_format *format, const rp_gguf_mix *mix,
+                                bool has_imatrix)
 {
     rp_status st = RP_OK;
     const rp_gguf_mix_model model = {.arch = config->arch->gguf_arch,
                                      .n_layers = config->n_layers,
                                      .n_heads = config->n_heads,
                                      .n_kv_heads = config->n_kv_heads};
-    rp_gguf_mix_opts opts = {
-        .mix = rp_gguf_mix_of(format), .is_pure = format->is_pure, .has_imatrix = has_imatrix};
+    rp_gguf_mix_opts opts = {.mix = mix, .is_pure = format->is_pure, .has_imatrix = has_imatrix};
 
+    types->mix = mix;
     if (format->output_tensor_type != NULL) {
         opts.output_type = rp_gguf_block_type_find(format->output_tensor_type);
     }
@@ -226,7 +229,10 @@ rp_status rp_gguf_types_create(rp_gguf_types *out, const rp_weights *weights,
     memset(out, 0, sizeof(*out));
     RP_TRY(list_tensors(&types, weights, is_kept));
     RP_TRY(name_tensors(&types, &format->tensor_types));
-    RP_TRY(choose(&types, rp_weights_config(weights), format, has_imatrix));
+    RP_TRY(rp_gguf_types_set_mix(&types, rp_weights_config(weights), format,
+                                 format->gguf_type == NULL ? rp_gguf_mix_find(FIRST_MIX)
+                                                           : rp_gguf_mix_of(format),
+                                 has_imatrix));
     *out = types;
     memset(&types, 0, sizeof(types));
 out:
@@ -234,6 +240,30 @@ out:
     if (st != RP_OK) {
         st = rp_error_prefix(st, "output %s", format->name);
     }
+    return st;
+}
+
+bool rp_gguf_types_is_given(const rp_gguf_mix_tensor *tensor, const rp_model_config *config,
+                            const rp_output_format *format)
+{
+    const bool is_embedding = strcmp(tensor->name, "token_embd.weight") == 0;
+    const bool is_output = strcmp(tensor->name, "output.weight") == 0 ||
+                           (is_embedding && config->tie_embeddings);
+
+    return tensor->named != NULL || (is_output && format->output_tensor_type != NULL) ||
+           (is_embedding && format->token_embedding_type != NULL);
+}
+
+rp_status rp_gguf_types_copy(rp_gguf_types *out, const rp_gguf_types *from)
+{
+    rp_status st = RP_OK;
+    rp_gguf_types copy = *from;
+
+    RP_TRY(rp_alloc_array(&copy.items, (size_t)from->n + 1, sizeof(*copy.items)));
+    memcpy(copy.items, from->items, (size_t)from->n * sizeof(*copy.items));
+    rp_gguf_types_destroy(out);
+    *out = copy;
+out:
     return st;
 }
 

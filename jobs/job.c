@@ -103,14 +103,14 @@ out:
     return st;
 }
 
-/* The section of one entry: a mapping, or for a section with one needed key its bare value. */
+/* The section of one entry: a mapping, or the bare value of a section's needed or main key. */
 static rp_status parse_entry(rp_job *job, const rp_option *rows, void *item, const rp_yaml *node,
                              const char *path)
 {
     rp_status st = RP_OK;
 
     RP_TRY(rp_options_set_defaults(rows, item, &job->owner));
-    if (node->kind == RP_YAML_SCALAR && rows[0].is_required) {
+    if (node->kind == RP_YAML_SCALAR && (rows[0].is_required || rows[0].is_bare)) {
         RP_TRY(parse_scalar(job, &rows[0], item, node, path));
     } else {
         RP_TRY(parse_section(job, rows, item, node, path));
@@ -251,16 +251,26 @@ static void resolve_step(rp_recipe_step *step)
     }
 }
 
+bool rp_has_size_target(const rp_output_format *format)
+{
+    return format->kind == RP_FORMAT_GGUF && (format->target_bpw > 0 || format->target_bytes > 0);
+}
+
 static rp_status name_format(rp_job *job, rp_output_format *format)
 {
     rp_status st = RP_OK;
     char name[64];
 
-    if (format->kind == RP_FORMAT_GGUF) {
-        (void)snprintf(name, sizeof(name), "model-%s.gguf", format->gguf_type);
-    } else {
+    if (format->kind != RP_FORMAT_GGUF) {
         (void)snprintf(name, sizeof(name), "%s%s", rp_format_kind_name(format->kind),
                        format->is_v2 != 0 ? "_v2" : "");
+    } else if (format->gguf_type != NULL) {
+        (void)snprintf(name, sizeof(name), "model-%s.gguf", format->gguf_type);
+    } else if (format->target_bpw > 0) {
+        (void)snprintf(name, sizeof(name), "model-%.2fbpw.gguf", format->target_bpw);
+    } else {
+        (void)snprintf(name, sizeof(name), "model-%.0fMB.gguf",
+                       (double)format->target_bytes / 1e6);
     }
     if (format->name == NULL) {
         RP_TRY(rp_owner_strndup(&job->owner, &format->name, name, strlen(name)));
@@ -269,10 +279,30 @@ out:
     return st;
 }
 
+/* Just one of type, target_bpw and target_size decides the types. */
+static rp_status check_size_target(const rp_job *job, const rp_output_format *format)
+{
+    const int n = (format->gguf_type != NULL) + (format->target_bpw > 0) +
+                  (format->target_bytes > 0);
+
+    if (format->kind == RP_FORMAT_GGUF && n != 1) {
+        return RP_FAIL(RP_ERR_CONFIG,
+                       "%s: output.formats.gguf: want one of type, target_bpw and target_size%s",
+                       job->origin, n == 0 ? "" : ", not more");
+    }
+    if (rp_has_size_target(format) && format->is_pure) {
+        return RP_FAIL(RP_ERR_CONFIG,
+                       "%s: output.formats.gguf.pure: a size is met by more than one type",
+                       job->origin);
+    }
+    return RP_OK;
+}
+
 /* llama-quantize ignores names of tensors there; who gives some expects them to count. */
 static rp_status check_types(const rp_job *job, const rp_output_format *format)
 {
-    if (format->tensor_types.n > 0 && rp_gguf_mix_is_float(rp_gguf_mix_of(format))) {
+    if (format->tensor_types.n > 0 && format->gguf_type != NULL &&
+        rp_gguf_mix_is_float(rp_gguf_mix_of(format))) {
         return RP_FAIL(RP_ERR_CONFIG,
                        "%s: output.formats.gguf.tensor_types: a %s file has one type for all",
                        job->origin, format->gguf_type);
@@ -303,6 +333,7 @@ static rp_status resolve_formats(rp_job *job)
                        job->origin, (int)formats->n, RP_MAX_OUTPUTS);
     }
     for (int64_t i = 0; i < formats->n; i++) {
+        RP_TRY(check_size_target(job, &formats->items[i]));
         RP_TRY(name_format(job, &formats->items[i]));
         RP_TRY(check_types(job, &formats->items[i]));
         for (int64_t k = 0; k < i; k++) {
@@ -352,6 +383,14 @@ static bool find_calibrated(const rp_job *job, char *out, size_t out_bytes)
     if (job->output.imatrix != NULL) {
         (void)snprintf(out, out_bytes, "output.imatrix");
         return true;
+    }
+    for (int64_t k = 0; k < job->output.formats.n; k++) {
+        const rp_output_format *format = &job->output.formats.items[k];
+        if (rp_has_size_target(format)) {
+            (void)snprintf(out, out_bytes, "output.formats.%d.gguf.%s", (int)k,
+                           format->target_bpw > 0 ? "target_bpw" : "target_size");
+            return true;
+        }
     }
     for (int64_t i = 0; i < job->recipe.n; i++) {
         const rp_recipe_step *step = &job->recipe.items[i];

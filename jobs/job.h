@@ -109,7 +109,9 @@ typedef struct rp_recipe {
 typedef struct rp_output_format {
     int64_t kind;    /* rp_format_kind */
     char *name;      /* file (gguf) or folder below output.dir; never NULL after parsing */
-    char *gguf_type; /* gguf: the mix, "Q4_K_M" */
+    char *gguf_type; /* gguf: the mix, "Q4_K_M"; NULL: a size decides */
+    double target_bpw;    /* gguf: size of the file, bits per weight; 0: none asked */
+    int64_t target_bytes; /* gguf: the same in bytes */
     rp_string_list tensor_types; /* gguf: "PATTERN=TYPE"; the first that matches counts */
     char *output_tensor_type, *token_embedding_type; /* gguf: NULL: as the mix has it */
     bool is_pure;                                    /* gguf: no rules of the mix */
@@ -204,6 +206,8 @@ RP_CHECKED rp_status rp_job_to_yaml(char **out, const rp_job *job);
 RP_CHECKED rp_status rp_job_lines(char **out, const rp_job *job);
 /* Local. Hash of these lines. */
 RP_CHECKED rp_status rp_job_hash(rp_hash *out, const rp_job *job);
+/* Local. Is this a GGUF output whose size decides its types. */
+bool rp_has_size_target(const rp_output_format *format);
 /* Local. The table of keys. */
 const rp_option *rp_job_keys(void);
 

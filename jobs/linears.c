@@ -24,7 +24,8 @@ rp_dtype rp_output_dense_type(const rp_output_format *format, rp_dtype source)
 static bool is_dense_output(const rp_output_format *format)
 {
     return format->kind == RP_FORMAT_SAFETENSORS ||
-           (format->kind == RP_FORMAT_GGUF && rp_gguf_mix_is_float(rp_gguf_mix_of(format)));
+           (format->kind == RP_FORMAT_GGUF && format->gguf_type != NULL &&
+            rp_gguf_mix_is_float(rp_gguf_mix_of(format)));
 }
 
 /* The linear's tensor in GGUF output k. */
@@ -177,6 +178,17 @@ static bool needs_statistics(const rp_linear *linear)
             linear->choice.weighs_by_own_sums);
 }
 
+/* Does any output's size decide its types. */
+static bool needs_measuring(const rp_job *job)
+{
+    for (int64_t k = 0; k < job->output.formats.n; k++) {
+        if (rp_has_size_target(&job->output.formats.items[k])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The types of all GGUF outputs. Statistics say how much each column matters, as an imatrix does.
  */
 static rp_status choose_types(rp_linears *linears, const rp_job *job, const rp_weights *weights)
@@ -184,7 +196,7 @@ static rp_status choose_types(rp_linears *linears, const rp_job *job, const rp_w
     rp_status st = RP_OK;
     const int64_t n = rp_weights_count(weights);
     bool *is_kept = NULL;
-    bool has_imatrix = false;
+    bool has_imatrix = needs_measuring(job);
 
     RP_TRY(rp_calloc(&is_kept, (size_t)n, sizeof(*is_kept)));
     for (int64_t i = 0; i < n; i++) {
@@ -201,6 +213,18 @@ static rp_status choose_types(rp_linears *linears, const rp_job *job, const rp_w
     }
 out:
     free(is_kept);
+    return st;
+}
+
+rp_status rp_linears_take_types(rp_linears *linears, const rp_job *job)
+{
+    rp_status st = RP_OK;
+
+    for (int64_t i = 0; i < linears->n; i++) {
+        linears->items[i].n_forms = 0;
+        RP_TRY(assign_forms(linears, &linears->items[i], job));
+    }
+out:
     return st;
 }
 
@@ -237,16 +261,16 @@ rp_status rp_linears_create(rp_linears *out, const rp_job *job, const rp_weights
         return RP_FAIL(RP_ERR_CONFIG, "output.formats: at most %d, got %lld", RP_MAX_OUTPUTS,
                        (long long)job->output.formats.n);
     }
-    linears.needs_calibration = job->output.imatrix != NULL;
+    linears.needs_calibration = job->output.imatrix != NULL || needs_measuring(job);
     RP_TRY(rp_calloc(&linears.items, (size_t)linears.n, sizeof(*linears.items)));
     for (int64_t i = 0; i < linears.n; i++) {
         RP_TRY(fill(&linears.items[i], job, weights, i / RP_SLOT_LINEARS,
                     (rp_slot)(i % RP_SLOT_LINEARS)));
     }
     RP_TRY(choose_types(&linears, job, weights));
+    RP_TRY(rp_linears_take_types(&linears, job));
     for (int64_t i = 0; i < linears.n; i++) {
         rp_linear *linear = &linears.items[i];
-        RP_TRY(assign_forms(&linears, linear, job));
         if (linear->n_forms > 0) {
             if (rp_solver_find(rp_method_name(linear->choice.method)) == NULL) {
                 st = RP_FAIL(RP_ERR_CONFIG, "recipe: no method %s",

@@ -37,6 +37,8 @@ typedef struct rp_linears {
  * when a target matches nothing. */
 RP_CHECKED rp_status rp_linears_create(rp_linears *out, const rp_job *job,
                                        const rp_weights *weights);
+/* Local. The linears' grids anew after a change of `types`. */
+RP_CHECKED rp_status rp_linears_take_types(rp_linears *linears, const rp_job *job);
 void rp_linears_destroy(rp_linears *linears);
 const rp_linear *rp_linears_at(const rp_linears *linears, int64_t layer, rp_slot slot);
 /* Local. The linear whose weight has this name, or NULL. */

@@ -54,6 +54,7 @@ typedef struct rp_option {
     const struct rp_option *rows; /* of SECTION, ITEMS and VARIANTS */
     size_t item_bytes;            /* of one T */
     bool is_required;
+    bool is_bare; /* first row of an entry: its value may stand for the entry, as if required */
     rp_status (*check)(const char *text); /* of STRING and STRINGS beyond `words`; may be NULL */
     bool is_local;   /* not part of the job hash: paths, threads, time limits, logging */
     const char *arg; /* what --help calls the value: "FILE" */

@@ -116,7 +116,7 @@ rp_status rp_store_lay_out_gguf(rp_store *store, const rp_session *session)
     size_t header_bytes = 0;
 
     RP_TRY(rp_gguf_writer_create(&writer));
-    RP_TRY(rp_store_put_gguf_keys(writer, session, rp_gguf_mix_of(store->format)->file_type));
+    RP_TRY(rp_store_put_gguf_keys(writer, session, types->mix->file_type));
     for (int64_t i = 0; i < types->n; i++) {
         const rp_gguf_mix_tensor *t = &types->items[i];
         RP_TRY(rp_gguf_add_tensor(writer, t->name, t->type, t->ndim, t->ne));

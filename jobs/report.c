@@ -209,6 +209,9 @@ static json_t *outputs_json(const rp_session *s, const rp_results *results)
         if (s->linears.types[k].n > 0) {
             (void)json_object_set_new(output, "types", rp_gguf_types_count(&s->linears.types[k]));
         }
+        if (s->size_targets[k] != NULL) {
+            (void)json_object_set(output, "size_target", s->size_targets[k]);
+        }
         if (r->is_evaluated) {
             (void)json_object_set_new(output, "evaluation", eval_json(&r->eval, has_base(s)));
         }

@@ -16,6 +16,7 @@
 #include "jobs/output.h"
 #include "jobs/plan.h"
 #include "jobs/report.h"
+#include "jobs/size_target.h"
 
 typedef struct run {
     rp_session s;
@@ -27,29 +28,15 @@ typedef struct run {
     int64_t n_ids;
 } run;
 
-static int64_t source_elems(const rp_weights *weights)
-{
-    int64_t n = 0;
-
-    for (int64_t i = 0; i < rp_weights_count(weights); i++) {
-        const rp_weight_info *info = rp_weights_at(weights, i);
-        int64_t elems = 1;
-        for (int d = 0; d < info->ndim; d++) {
-            elems *= info->shape[d];
-        }
-        n += elems;
-    }
-    return n;
-}
-
 static rp_status lay_out_outputs(run *r)
 {
     rp_status st = RP_OK;
-    const double elems = (double)source_elems(r->s.weights);
+    const double elems = (double)rp_weights_elems(r->s.weights);
 
     r->results.source_bytes = rp_weights_file_bytes(r->s.weights);
     r->results.source_bits_per_weight = 8 * (double)r->results.source_bytes / elems;
     for (int k = 0; k < (int)r->s.job->output.formats.n; k++) {
+        rp_store_destroy(&r->stores[k]);
         RP_TRY(rp_store_create(&r->stores[k], &r->s, k));
         r->results.outputs[k].bytes = r->stores[k]->total_bytes;
         r->results.outputs[k].bits_per_weight = 8 * (double)r->stores[k]->total_bytes / elems;
@@ -222,6 +209,7 @@ static rp_status run_stages(run *r)
     rp_plan plan;
     bool is_done = false;
 
+    RP_TRY(rp_agree(s->comm, rp_size_target_prepare(s)));
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
     RP_TRY(rp_agree(s->comm, rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm))));
     RP_TRY(rp_agree(s->comm, rp_plan_check(&plan, s)));
@@ -234,6 +222,8 @@ static rp_status run_stages(run *r)
     if (is_done) {
         return rp_agree(s->comm, rp_report_judge_again(s));
     }
+    RP_TRY(rp_size_target_choose(s));
+    RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
     if (s->checkpoint != NULL) {
         RP_TRY(rp_calibrate(s));
         RP_TRY(rp_importance_write(s));

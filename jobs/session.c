@@ -86,6 +86,9 @@ rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job)
 
 void rp_session_close(rp_session *session)
 {
+    for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
+        json_decref(session->size_targets[k]);
+    }
     rp_checkpoint_close(&session->checkpoint);
     rp_lock_release(&session->lock);
     rp_importance_destroy(&session->importance);

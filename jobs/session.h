@@ -48,6 +48,7 @@ typedef struct rp_session {
     rp_lock *lock;
     rp_checkpoint *checkpoint; /* NULL: the job needs none */
     rp_walltime walltime;
+    json_t *size_targets[RP_MAX_OUTPUTS]; /* what was chosen for outputs with a size target */
     double seconds[RP_PHASE_COUNT]; /* this rank's */
     double flop[RP_PHASE_COUNT];    /* this rank's */
 } rp_session;

@@ -11,8 +11,8 @@
 #include "base/mem.h"
 #include "jobs/drift.h"
 #include "jobs/importance.h"
+#include "jobs/site_gram.h"
 #include "methods/solver.h"
-#include "sharding/gram.h"
 
 #define MAX_SITE_LINEARS 3
 
@@ -258,35 +258,15 @@ static rp_status gather_statistics(rp_site_solver *solver, const rp_site_input *
                                    int owner)
 {
     rp_status st = RP_OK;
-    rp_session *s = solver->session;
     const bool keeps_aside = corrects_drift(solver);
-    const int64_t n_seqs = keeps_aside ? rp_blocks_fitted_seqs(&in->blocks) : in->blocks.n_seqs;
-    const int64_t end = in->mine.first + in->mine.count;
-    double start = rp_clock_seconds();
+    double start = 0;
 
-    rp_gram_begin(&solver->gram, cols, n_seqs * in->blocks.seq_len,
-                  in->blocks.seqs_per_block * in->blocks.seq_len);
-    for (int64_t b = in->mine.first; b < end && st == RP_OK; b++) {
-        if (!keeps_aside || !rp_blocks_is_kept_aside(&in->blocks, b)) {
-            st = rp_gram_observe(&solver->gram, s->ops, s->exec,
-                                 rp_site_block(in, in->rows, b, cols, in->ld));
-        }
-    }
-    RP_TRY(rp_agree(s->comm, st));
-    rp_gram_fix_exponents(&solver->gram, s->comm);
-    for (int64_t b = in->mine.first; b < end; b++) {
-        const rp_cmat rows = rp_site_block(in, in->rows, b, cols, in->ld);
-        if (!keeps_aside || !rp_blocks_is_kept_aside(&in->blocks, b)) {
-            rp_gram_add(&solver->gram, s->ops, s->exec, rows);
-            s->flop[RP_PHASE_GRAM] += (double)rows.rows * (double)cols * (double)cols;
-        }
-    }
-    rp_session_lap(s, RP_PHASE_GRAM, &start);
-    rp_gram_reduce(&solver->gram, s->comm, owner, solver->reduce_scratch);
-    rp_session_lap(s, RP_PHASE_REDUCE, &start);
+    RP_TRY(rp_site_gram_sum(&solver->gram, solver->session, in, cols, keeps_aside, owner,
+                            solver->reduce_scratch));
     if (keeps_aside) {
+        start = rp_clock_seconds();
         rp_drift_begin_site(solver->drift, in, cols);
-        rp_session_lap(s, RP_PHASE_GRAM, &start);
+        rp_session_lap(solver->session, RP_PHASE_GRAM, &start);
     }
 out:
     return st;

@@ -157,23 +157,22 @@ static rp_eval_window sum_window(const eval_state *e, int64_t window)
     return sum;
 }
 
-static rp_status start_model(model_state *s, const eval_state *e, int64_t n, const rp_lm_tick *tick)
+static void start_losses(const model_state *s, int64_t n)
 {
-    for (int64_t i = 0; i < n * e->n_rows; i++) {
+    for (int64_t i = 0; i < n; i++) {
         s->loss[i] = rp_loss_start();
     }
-    return rp_lm_hidden(s->lm, e->tokens, n, s->h, tick);
 }
 
-static rp_status run_chunk(eval_state *e, int64_t n, rp_pool *pool, rp_eval_window *out,
-                           const rp_lm_tick *tick)
+/* n windows from the hidden rows that stand in both states. */
+static rp_status score_windows(eval_state *e, int64_t n, rp_pool *pool, rp_eval_window *out)
 {
     rp_status st = RP_OK;
     const int64_t vocab = rp_lm_config(e->model.lm)->vocab_size;
 
-    RP_TRY(start_model(&e->model, e, n, tick));
+    start_losses(&e->model, n * e->n_rows);
     if (e->base.lm != NULL) {
-        RP_TRY(start_model(&e->base, e, n, tick));
+        start_losses(&e->base, n * e->n_rows);
     }
     for (e->first_id = 0; e->first_id < vocab; e->first_id += e->n_ids) {
         e->n_ids = RP_MIN((int64_t)HEAD_TILE_IDS, vocab - e->first_id);
@@ -186,6 +185,20 @@ static rp_status run_chunk(eval_state *e, int64_t n, rp_pool *pool, rp_eval_wind
     for (int64_t i = 0; i < n; i++) {
         out[i] = sum_window(e, i);
     }
+out:
+    return st;
+}
+
+static rp_status run_chunk(eval_state *e, int64_t n, rp_pool *pool, rp_eval_window *out,
+                           const rp_lm_tick *tick)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(rp_lm_hidden(e->model.lm, e->tokens, n, e->model.h, tick));
+    if (e->base.lm != NULL) {
+        RP_TRY(rp_lm_hidden(e->base.lm, e->tokens, n, e->base.h, tick));
+    }
+    RP_TRY(score_windows(e, n, pool, out));
     if (tick != NULL) {
         RP_TRY(tick->fn(tick->ctx, n));
     }
@@ -262,6 +275,32 @@ rp_status rp_eval_windows(rp_eval_window *out, rp_lm *model, rp_lm *base, const 
         }
         RP_TRY(run_chunk(&e, now, pool, out + done, tick));
     }
+out:
+    free_model_state(&e.model);
+    free_model_state(&e.base);
+    free(e.tokens);
+    return st;
+}
+
+rp_status rp_eval_hidden(rp_eval_window *out, rp_lm *lm, const int32_t *ids, const float *h,
+                         const float *base_h, int64_t n)
+{
+    rp_status st = RP_OK;
+    rp_pool *const pool = rp_lm_pool(lm);
+    const int nthreads = pool == NULL ? 1 : rp_pool_nthreads(pool);
+    const rp_eval_opts opts = {.context = rp_lm_seq_len(lm)};
+    const size_t elems =
+        (size_t)(n * opts.context) * (size_t)rp_lm_config(lm)->hidden_size * sizeof(float);
+    eval_state e = {.opts = &opts, .model.lm = lm, .base.lm = lm, .chunk = n};
+
+    e.n_rows = opts.context - 1;
+    RP_TRY(rp_alloc_array(&e.tokens, (size_t)(n * opts.context), sizeof(int32_t)));
+    memcpy(e.tokens, ids, (size_t)(n * opts.context) * sizeof(int32_t));
+    RP_TRY(alloc_model_state(&e.model, &e, nthreads));
+    RP_TRY(alloc_model_state(&e.base, &e, nthreads));
+    memcpy(e.model.h, h, elems);
+    memcpy(e.base.h, base_h, elems);
+    RP_TRY(score_windows(&e, n, pool, out));
 out:
     free_model_state(&e.model);
     free_model_state(&e.base);

@@ -62,6 +62,10 @@ void rp_eval_window_tokens(int32_t *out, const rp_eval_opts *opts, const int32_t
 RP_CHECKED rp_status rp_eval_windows(rp_eval_window *out, rp_lm *model, rp_lm *base,
                                      const rp_eval_opts *opts, const int32_t *ids,
                                      const int64_t *indices, int64_t n, const rp_lm_tick *tick);
+/* Local. The same for n sequences ids [n, rp_lm_seq_len] of which rows after the final norm are
+ * known: h of a model that shares lm's head, base_h of lm's own. */
+RP_CHECKED rp_status rp_eval_hidden(rp_eval_window *out, rp_lm *lm, const int32_t *ids,
+                                    const float *h, const float *base_h, int64_t n);
 int64_t rp_eval_units(const rp_model_config *model, const rp_model_config *base, int64_t n);
 /* Local. Bytes that rp_eval_windows allocates beyond the two rp_lm, for the plan. */
 size_t rp_eval_bytes(const rp_model_config *config, bool has_base, const rp_eval_opts *opts,

@@ -218,18 +218,13 @@ static void run_sequence(void *ctx, int64_t tile, int thread)
     }
 }
 
-static rp_status run_layer(const rp_lm *lm, int64_t layer, int64_t n_seqs, float *h,
-                           const rp_lm_tick *tick)
+rp_status rp_lm_layer(const rp_lm *lm, int64_t layer, const rp_layer_weights *w, int64_t n_seqs,
+                      float *h, const rp_lm_tick *tick)
 {
     rp_status st = RP_OK;
-    rp_layer_weights w;
-    layer_work work = {.lm = lm, .w = &w, .layer = layer, .h = h};
+    layer_work work = {.lm = lm, .w = w, .layer = layer, .h = h};
     const int64_t step = (int64_t)TICK_SEQS_PER_THREAD * lm->nthreads;
 
-    st = lm->source.load(lm->source.ctx, layer, &w);
-    if (st != RP_OK) {
-        return st;
-    }
     for (; work.first_seq < n_seqs; work.first_seq += step) {
         const int64_t n = RP_MIN(step, n_seqs - work.first_seq);
         rp_pool_run(lm->exec.pool, n, run_sequence, &work);
@@ -238,8 +233,28 @@ static rp_status run_layer(const rp_lm *lm, int64_t layer, int64_t n_seqs, float
         }
     }
 out:
-    lm->source.release(lm->source.ctx, layer);
     return st;
+}
+
+static rp_status run_layer(const rp_lm *lm, int64_t layer, int64_t n_seqs, float *h,
+                           const rp_lm_tick *tick)
+{
+    rp_status st = RP_OK;
+    rp_layer_weights w;
+
+    RP_TRY(lm->source.load(lm->source.ctx, layer, &w));
+    st = rp_lm_layer(lm, layer, &w, n_seqs, h, tick);
+    lm->source.release(lm->source.ctx, layer);
+out:
+    return st;
+}
+
+void rp_lm_final_norm(const rp_lm *lm, int64_t n_rows, float *h)
+{
+    const int64_t cols = lm->config.hidden_size;
+
+    lm->ops->rms_norm(&lm->exec, rp_mat_of(h, n_rows, cols, cols),
+                      rp_cmat_of(h, n_rows, cols, cols), lm->norm, (float)lm->config.rms_eps);
 }
 
 rp_status rp_lm_hidden(rp_lm *lm, const int32_t *ids, int64_t n_seqs, float *h,
@@ -247,14 +262,12 @@ rp_status rp_lm_hidden(rp_lm *lm, const int32_t *ids, int64_t n_seqs, float *h,
 {
     rp_status st = RP_OK;
     const int64_t rows = n_seqs * lm->seq_len;
-    const int64_t cols = lm->config.hidden_size;
 
     RP_TRY(rp_lm_embed(lm->weights, ids, rows, h));
     for (int64_t layer = 0; layer < lm->config.n_layers; layer++) {
         RP_TRY(run_layer(lm, layer, n_seqs, h, tick));
     }
-    lm->ops->rms_norm(&lm->exec, rp_mat_of(h, rows, cols, cols), rp_cmat_of(h, rows, cols, cols),
-                      lm->norm, (float)lm->config.rms_eps);
+    rp_lm_final_norm(lm, rows, h);
 out:
     return st;
 }

@@ -182,6 +182,26 @@ out:
     return st;
 }
 
+rp_status rp_weights_open_view(rp_weights **out, const rp_weights *base,
+                               const rp_weights_filter *filter)
+{
+    rp_status st = RP_OK;
+    rp_weights *w = NULL;
+
+    *out = NULL;
+    RP_TRY(rp_calloc(&w, 1, sizeof(*w)));
+    RP_TRY(rp_strdup(&w->path, base->path));
+    w->config = base->config;
+    RP_TRY(rp_weights_view_create(&w->state, base, filter));
+    w->backend = &rp_weights_backend_view;
+    RP_TRY(list_weights(w));
+    *out = w;
+    w = NULL;
+out:
+    rp_weights_close(&w);
+    return st;
+}
+
 void rp_weights_close(rp_weights **weights)
 {
     rp_weights *w = *weights;
@@ -296,6 +316,21 @@ rp_status rp_weights_read_f32(const rp_weights *weights, const rp_weight_info *i
 out:
     free(raw);
     return st;
+}
+
+int64_t rp_weights_elems(const rp_weights *weights)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < weights->n; i++) {
+        const rp_weight_info *info = &weights->list[i].info;
+        int64_t elems = 1;
+        for (int d = 0; d < info->ndim; d++) {
+            elems *= info->shape[d];
+        }
+        n += elems;
+    }
+    return n;
 }
 
 size_t rp_weights_file_bytes(const rp_weights *weights)

@@ -29,6 +29,17 @@ typedef struct rp_weight_info {
  * (spec/safetensors.md rules) and the tensors' shapes against config. RP_ERR_FORMAT with file and
  * tensor named. */
 RP_CHECKED rp_status rp_weights_open(rp_weights **out, const char *path);
+/* What a view changes of its base's matrices: rows row0 .. row0 + nrows - 1 of `values`, in place.
+ */
+typedef struct rp_weights_filter {
+    rp_status (*fn)(void *ctx, const rp_weight_info *info, int64_t row0, int64_t nrows,
+                    float *values);
+    void *ctx;
+} rp_weights_filter;
+/* Local. The model of `base`, all in F32, as its matrices come out of the filter. Borrows base and
+ * what the filter points to. Reads are as thread-safe as the filter. */
+RP_CHECKED rp_status rp_weights_open_view(rp_weights **out, const rp_weights *base,
+                                          const rp_weights_filter *filter);
 void rp_weights_close(rp_weights **weights);
 const rp_model_config *rp_weights_config(const rp_weights *weights);
 /* Local. The parsed config.json, or what it would say of a GGUF file. Borrowed. */
@@ -51,6 +62,8 @@ RP_CHECKED rp_status rp_weights_read_stored(const rp_weights *weights, const rp_
  * naming file, tensor and index. */
 RP_CHECKED rp_status rp_weights_read_f32(const rp_weights *weights, const rp_weight_info *info,
                                          int64_t row0, int64_t nrows, float *dst);
+/* Local. Elements of all tensors. */
+int64_t rp_weights_elems(const rp_weights *weights);
 /* Local. Sum of the sizes of all files of the set, bytes. */
 size_t rp_weights_file_bytes(const rp_weights *weights);
 /* Local. Identity of the inputs for the job hash: XXH3-128 over names, shapes, types, sizes and

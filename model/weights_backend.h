@@ -40,6 +40,10 @@ typedef struct rp_weights_backend {
 } rp_weights_backend;
 
 extern const rp_weights_backend rp_weights_backend_hf, rp_weights_backend_gguf;
+/* Of views, which no path names. */
+extern const rp_weights_backend rp_weights_backend_view;
+RP_CHECKED rp_status rp_weights_view_create(void **state, const rp_weights *base,
+                                            const rp_weights_filter *filter);
 
 #ifdef __cplusplus
 }

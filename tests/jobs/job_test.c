@@ -112,7 +112,7 @@ static void test_refused_keys(void **state)
     refuse(MODEL "output: {formats: [gptq]}\n" CALIBRATION RECIPE,
            "job.yaml:2:9: missing key \"dir\" in output");
     refuse(MODEL "output: {dir: o, formats: [{gguf: {}}]}\n" CALIBRATION RECIPE,
-           "missing key \"type\" in output.formats.gguf");
+           "want one of type, target_bpw and target_size");
     refuse("- a\n", "job.yaml:1:1: job: want a mapping, got a list");
     refuse("", "it is empty");
 }
