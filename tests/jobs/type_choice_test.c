@@ -27,10 +27,10 @@ static int64_t make_items(rp_choice_item *items, uint64_t seed, size_t unit)
         items[i].n = 1 + (int)(draw(seed, 10 + (uint64_t)i) % 5);
         for (int t = 0; t < items[i].n; t++) {
             const uint64_t key = 100 + (uint64_t)(i * 10 + t);
-            items[i].nbytes[t] = unit * (1 + draw(seed, key) % 40);
-            items[i].loss[t] = seed % 3 == 0
-                                   ? (double)(draw(seed, key + 1000) % 1000)
-                                   : 1e6 / (double)(items[i].nbytes[t] / unit + 1 + (size_t)i);
+            const size_t units = 1 + draw(seed, key) % 40;
+            items[i].nbytes[t] = unit * units;
+            items[i].loss[t] = seed % 3 == 0 ? (double)(draw(seed, key + 1000) % 1000)
+                                             : 1e6 / (double)(units + 1 + (size_t)i);
         }
     }
     return n;
