@@ -54,8 +54,8 @@ const rp_gguf_mix *rp_gguf_mix_table(void);
 /* Local. F32, F16, BF16: one type for all matrices, no rules. */
 bool rp_gguf_mix_is_float(const rp_gguf_mix *mix);
 
-/* Local. `type`, or what llama-quantize takes in its place where cols do not fill its blocks: a type
- * with smaller blocks, or F16. */
+/* Local. `type`, or what llama-quantize takes in its place where cols do not fill its blocks: a
+ * type with smaller blocks, or F16. */
 const rp_gguf_block_type *rp_gguf_type_for_cols(const rp_gguf_block_type *type, int64_t cols);
 
 /* What the rules want to know of the model. */

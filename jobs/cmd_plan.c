@@ -25,7 +25,8 @@ static rp_status estimate(double *seconds, const rp_plan *plan, const rp_session
     }
     RP_TRY(rp_gemm_bench(&rate, s->exec, RP_BENCH_SGEMM, &shape, BENCH_SECONDS));
     /* The factor is one rank's work in f64; the rest is shared. */
-    *seconds = ((plan->forward_flop + plan->gram_flop + plan->solve_flop) / plan->nranks +
+    *seconds = ((plan->forward_flop + plan->gram_flop + plan->solve_flop + plan->measure_flop) /
+                    plan->nranks +
                 2 * plan->factor_flop) /
                (rate * 1e9);
 out:
@@ -56,6 +57,8 @@ static json_t *outputs_json(const rp_plan *plan, const rp_session *s, rp_store *
                       (json_int_t)plan->output_bytes[k], "files", (json_int_t)stores[k]->n_files);
         if (types->n > 0) {
             (void)json_object_set_new(output, "types", rp_gguf_types_count(types));
+            (void)json_object_set_new(output, "types_are_measured",
+                                      json_boolean(rp_size_target_bytes(s, k) > 0));
             (void)json_object_set_new(output, "tensors", tensors_json(types));
         }
         (void)json_array_append_new(outputs, output);
@@ -68,19 +71,21 @@ static rp_status print_as_json(const rp_plan *plan, const rp_session *s, rp_stor
 {
     rp_status st = RP_OK;
     json_t *root = json_pack(
-        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o, s:I, s:I, s:I, s:{s:f, s:f, "
+        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o, s:I, s:I, s:I, s:{s:f, "
         "s:f, "
-        "s:f}, s:I, s:f}",
+        "s:f, "
+        "s:f, s:f}, s:I, s:f}",
         "ranks", plan->nranks, "threads", plan->nthreads, "memory_per_rank_bytes", "total",
         (json_int_t)plan->memory_bytes, "base", (json_int_t)plan->base_bytes, "activations",
         (json_int_t)plan->calibrate.activations, "layer", (json_int_t)plan->calibrate.layer,
         "executor", (json_int_t)plan->calibrate.executor, "solver",
-        (json_int_t)plan->calibrate.solver, "write", (json_int_t)plan->write_bytes_memory,
-        "evaluate", (json_int_t)plan->evaluate_bytes_memory, "outputs",
-        outputs_json(plan, s, stores), "checkpoint_bytes", (json_int_t)plan->checkpoint_bytes,
-        "disk_bytes", (json_int_t)plan->disk_bytes, "moved_bytes_per_rank",
-        (json_int_t)plan->sent_bytes, "flop", "forward", plan->forward_flop, "gram",
-        plan->gram_flop, "factor", plan->factor_flop, "solve", plan->solve_flop, "blocks",
+        (json_int_t)plan->calibrate.solver, "measure", (json_int_t)plan->measure_bytes_memory,
+        "write", (json_int_t)plan->write_bytes_memory, "evaluate",
+        (json_int_t)plan->evaluate_bytes_memory, "outputs", outputs_json(plan, s, stores),
+        "checkpoint_bytes", (json_int_t)plan->checkpoint_bytes, "disk_bytes",
+        (json_int_t)plan->disk_bytes, "moved_bytes_per_rank", (json_int_t)plan->sent_bytes, "flop",
+        "forward", plan->forward_flop, "gram", plan->gram_flop, "factor", plan->factor_flop,
+        "solve", plan->solve_flop, "measure", plan->measure_flop, "blocks",
         (json_int_t)plan->blocks.n_blocks, "seconds_estimate", seconds);
 
     RP_TRY(rp_json_made(root));
@@ -136,12 +141,20 @@ static void print_for_people(const rp_plan *plan, const rp_session *s, rp_store 
         line("forward pass", (double)plan->calibrate.executor);
         line("statistics and solving", (double)plan->calibrate.solver);
     }
+    if (plan->measure_bytes_memory > 0) {
+        line("measuring types, at another time", (double)plan->measure_bytes_memory);
+    }
     line("writing, at another time", (double)plan->write_bytes_memory);
     line("evaluating, at another time", (double)plan->evaluate_bytes_memory);
     line("peak", (double)plan->memory_bytes);
     (void)printf("disk\n");
     for (int64_t k = 0; k < s->job->output.formats.n; k++) {
         line(stores[k]->path, (double)plan->output_bytes[k]);
+        if (rp_size_target_bytes(s, k) > 0) {
+            (void)printf("    at most; types are chosen by measurement, where they beat those of "
+                         "%s:\n",
+                         s->linears.types[k].mix->name);
+        }
         if (s->linears.types[k].n > 0) {
             print_types(&s->linears.types[k]);
         }
@@ -152,6 +165,9 @@ static void print_for_people(const rp_plan *plan, const rp_session *s, rp_store 
         (void)printf("  %-34s %9lld x %lld tokens in %lld blocks\n", "calibration",
                      (long long)plan->blocks.n_seqs, (long long)plan->blocks.seq_len,
                      (long long)plan->blocks.n_blocks);
+        if (plan->measure_flop > 0) {
+            (void)printf("  %-34s %9.3f TFLOP\n", "measuring types", plan->measure_flop / 1e12);
+        }
         (void)printf("  %-34s %9.3f TFLOP\n", "forward", plan->forward_flop / 1e12);
         (void)printf("  %-34s %9.3f TFLOP\n", "Gram matrices", plan->gram_flop / 1e12);
         (void)printf("  %-34s %9.3f TFLOP\n", "factors and solving",

@@ -247,8 +247,8 @@ bool rp_gguf_types_is_given(const rp_gguf_mix_tensor *tensor, const rp_model_con
                             const rp_output_format *format)
 {
     const bool is_embedding = strcmp(tensor->name, "token_embd.weight") == 0;
-    const bool is_output = strcmp(tensor->name, "output.weight") == 0 ||
-                           (is_embedding && config->tie_embeddings);
+    const bool is_output =
+        strcmp(tensor->name, "output.weight") == 0 || (is_embedding && config->tie_embeddings);
 
     return tensor->named != NULL || (is_output && format->output_tensor_type != NULL) ||
            (is_embedding && format->token_embedding_type != NULL);

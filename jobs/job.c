@@ -269,8 +269,7 @@ static rp_status name_format(rp_job *job, rp_output_format *format)
     } else if (format->target_bpw > 0) {
         (void)snprintf(name, sizeof(name), "model-%.2fbpw.gguf", format->target_bpw);
     } else {
-        (void)snprintf(name, sizeof(name), "model-%.0fMB.gguf",
-                       (double)format->target_bytes / 1e6);
+        (void)snprintf(name, sizeof(name), "model-%.4gMB.gguf", (double)format->target_bytes / 1e6);
     }
     if (format->name == NULL) {
         RP_TRY(rp_owner_strndup(&job->owner, &format->name, name, strlen(name)));
@@ -282,8 +281,8 @@ out:
 /* Just one of type, target_bpw and target_size decides the types. */
 static rp_status check_size_target(const rp_job *job, const rp_output_format *format)
 {
-    const int n = (format->gguf_type != NULL) + (format->target_bpw > 0) +
-                  (format->target_bytes > 0);
+    const int n =
+        (format->gguf_type != NULL) + (format->target_bpw > 0) + (format->target_bytes > 0);
 
     if (format->kind == RP_FORMAT_GGUF && n != 1) {
         return RP_FAIL(RP_ERR_CONFIG,

@@ -107,9 +107,9 @@ typedef struct rp_recipe {
 } rp_recipe;
 
 typedef struct rp_output_format {
-    int64_t kind;    /* rp_format_kind */
-    char *name;      /* file (gguf) or folder below output.dir; never NULL after parsing */
-    char *gguf_type; /* gguf: the mix, "Q4_K_M"; NULL: a size decides */
+    int64_t kind;         /* rp_format_kind */
+    char *name;           /* file (gguf) or folder below output.dir; never NULL after parsing */
+    char *gguf_type;      /* gguf: the mix, "Q4_K_M"; NULL: a size decides */
     double target_bpw;    /* gguf: size of the file, bits per weight; 0: none asked */
     int64_t target_bytes; /* gguf: the same in bytes */
     rp_string_list tensor_types; /* gguf: "PATTERN=TYPE"; the first that matches counts */

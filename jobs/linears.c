@@ -261,7 +261,8 @@ rp_status rp_linears_create(rp_linears *out, const rp_job *job, const rp_weights
         return RP_FAIL(RP_ERR_CONFIG, "output.formats: at most %d, got %lld", RP_MAX_OUTPUTS,
                        (long long)job->output.formats.n);
     }
-    linears.needs_calibration = job->output.imatrix != NULL || needs_measuring(job);
+    linears.needs_measuring = needs_measuring(job);
+    linears.needs_calibration = job->output.imatrix != NULL || linears.needs_measuring;
     RP_TRY(rp_calloc(&linears.items, (size_t)linears.n, sizeof(*linears.items)));
     for (int64_t i = 0; i < linears.n; i++) {
         RP_TRY(fill(&linears.items[i], job, weights, i / RP_SLOT_LINEARS,

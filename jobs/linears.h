@@ -28,6 +28,7 @@ typedef struct rp_linear {
 typedef struct rp_linears {
     rp_linear *items; /* [n_layers * RP_SLOT_LINEARS], layer-major, slots in order */
     int64_t n;
+    bool needs_measuring;   /* some output's size decides its types */
     bool needs_calibration; /* some linear, or an output, needs statistics */
     bool corrects_drift; /* some linear's target does: the uncompressed stream is carried along */
     rp_gguf_types types[RP_MAX_OUTPUTS]; /* of GGUF outputs: all tensors of the file */

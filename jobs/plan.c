@@ -6,6 +6,8 @@
 
 #include "base/mem.h"
 #include "jobs/calibration_text.h"
+#include "jobs/size_target.h"
+#include "jobs/type_measure.h"
 #include "model/eval.h"
 #include "model/executor.h"
 #include "sharding/gram.h"
@@ -129,6 +131,12 @@ rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const 
         stage = plan.calibrate.activations + plan.calibrate.layer + plan.calibrate.executor +
                 plan.calibrate.solver;
     }
+    if (s->linears.needs_measuring) {
+        plan.measure_flop = rp_type_measure_flop(s);
+        plan.measure_bytes_memory = RP_MAX(rp_type_measure_bytes(s, nranks, plan.nthreads),
+                                           rp_type_compare_bytes(s, nranks, plan.nthreads));
+        stage = RP_MAX(stage, plan.measure_bytes_memory);
+    }
     plan.write_bytes_memory = (size_t)plan.nthreads * RP_STORE_UNITS_A_THREAD *
                               RP_MAX((size_t)RP_STORE_UNIT_ELEMS, largest_linear_elems(s)) *
                               WRITE_BYTES_A_VALUE;
@@ -136,7 +144,7 @@ rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const 
     stage = RP_MAX(stage, RP_MAX(plan.write_bytes_memory, plan.evaluate_bytes_memory));
     plan.memory_bytes = plan.base_bytes + stage;
     for (int64_t k = 0; k < s->job->output.formats.n; k++) {
-        plan.output_bytes[k] = stores[k]->total_bytes;
+        plan.output_bytes[k] = rp_size_target_most(s, k, stores[k]->total_bytes);
         plan.disk_bytes += plan.output_bytes[k];
     }
     plan.disk_bytes += plan.checkpoint_bytes;

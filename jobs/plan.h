@@ -16,6 +16,7 @@ typedef struct rp_plan {
     rp_blocks blocks;
     rp_calibrate_memory calibrate; /* bytes a rank */
     size_t base_bytes;             /* program, libraries, tokenizer, tables */
+    size_t measure_bytes_memory;   /* while types are measured for a size target, a rank */
     size_t write_bytes_memory;     /* while outputs are written and verified, a rank */
     size_t evaluate_bytes_memory;
     size_t memory_bytes; /* the peak of a rank: base and the largest stage */
@@ -24,6 +25,7 @@ typedef struct rp_plan {
     size_t disk_bytes;       /* all outputs and the checkpoint */
     int64_t sent_bytes;      /* a rank, reductions and exchanges of the whole pass */
     double forward_flop, gram_flop, factor_flop, solve_flop; /* all ranks */
+    double measure_flop;                                     /* for size targets, all ranks */
 } rp_plan;
 
 /* Local. stores: one an output, laid out. */

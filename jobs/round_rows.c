@@ -1,3 +1,4 @@
+/* Tiles of rows, so that a few of them stay in the cache from their values to their codes. */
 #include "jobs/round_rows.h"
 
 #include <stdlib.h>
@@ -55,8 +56,8 @@ static void round_tile(void *ctx, int64_t tile, int thread)
     const int64_t rows = RP_MIN(TILE_ROWS, m->rows - row0);
 
     (void)thread;
-    m->statuses[tile] = rp_round_rows(m->type, m->importance, rows, m->cols,
-                                      m->w + row0 * m->cols, m->out + row0 * m->cols);
+    m->statuses[tile] = rp_round_rows(m->type, m->importance, rows, m->cols, m->w + row0 * m->cols,
+                                      m->out + row0 * m->cols);
 }
 
 rp_status rp_round_matrix(const rp_exec *exec, const rp_gguf_block_type *type,

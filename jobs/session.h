@@ -49,8 +49,8 @@ typedef struct rp_session {
     rp_checkpoint *checkpoint; /* NULL: the job needs none */
     rp_walltime walltime;
     json_t *size_targets[RP_MAX_OUTPUTS]; /* what was chosen for outputs with a size target */
-    double seconds[RP_PHASE_COUNT]; /* this rank's */
-    double flop[RP_PHASE_COUNT];    /* this rank's */
+    double seconds[RP_PHASE_COUNT];       /* this rank's */
+    double flop[RP_PHASE_COUNT];          /* this rank's */
 } rp_session;
 
 /* Collective on comm. Opens the model, the tokenizer where the job needs one, threads and kernels;

@@ -17,13 +17,15 @@
 #include "jobs/type_measure.h"
 
 #define UNIT_BYTES 32
+/* Header of a file of a split one, but for its tensors' entries; 192 bytes in fact. */
+#define PART_HEADER_BYTES 256
 
 /* One output's choice in the making. */
 typedef struct target {
     rp_session *s;
     int64_t k;
     const rp_output_format *format;
-    rp_gguf_types *types; /* the session's: of the plain mix at first */
+    rp_gguf_types *types;            /* the session's: of the plain mix at first */
     size_t limit_bytes, other_bytes; /* of the file; what is not tensors */
 } target;
 
@@ -31,6 +33,7 @@ typedef struct target {
 typedef struct outcome {
     rp_gguf_types types;
     size_t nbytes;
+    bool is_largest;     /* no limit was felt */
     rp_eval_result eval; /* on text kept aside */
 } outcome;
 
@@ -64,6 +67,14 @@ size_t rp_size_target_bytes(const rp_session *session, int64_t k)
     return (size_t)format->target_bytes;
 }
 
+size_t rp_size_target_most(const rp_session *session, int64_t k, size_t laid_out)
+{
+    const size_t most = laid_out + rp_gguf_row_bytes(rp_gguf_block_type_find("Q8_0"),
+                                                     rp_weights_elems(session->weights) / 32 * 32);
+
+    return RP_MAX(laid_out, RP_MIN(rp_size_target_bytes(session, k), most));
+}
+
 static rp_status open_target(target *t, rp_session *s, int64_t k)
 {
     rp_status st = RP_OK;
@@ -76,6 +87,11 @@ static rp_status open_target(target *t, rp_session *s, int64_t k)
                   .limit_bytes = rp_size_target_bytes(s, k)};
     RP_TRY(rp_store_create(&store, s, (int)k));
     t->other_bytes = store->total_bytes - tensors_bytes(t->types);
+    if (t->format->max_shard_bytes > 0) { /* more parts with other types: two beside each other do
+                                             not fit in one */
+        t->other_bytes +=
+            PART_HEADER_BYTES * (2 * (t->limit_bytes / (size_t)t->format->max_shard_bytes) + 1);
+    }
 out:
     rp_store_destroy(&store);
     return st;
@@ -214,7 +230,9 @@ static const rp_type_tensor *measured_of(const target *t, const rp_type_losses *
                : rp_type_losses_find(losses, rp_weights_at(t->s->weights, tensor->index)->name);
 }
 
-static rp_status choose_types(const target *t, const rp_type_losses *losses, rp_gguf_types *out)
+/* *is_largest: the limit leaves every tensor its largest type. */
+static rp_status choose_types(const target *t, const rp_type_losses *losses, rp_gguf_types *out,
+                              bool *is_largest)
 {
     rp_status st = RP_OK;
     const int64_t n = out->n;
@@ -233,6 +251,7 @@ static rp_status choose_types(const target *t, const rp_type_losses *losses, rp_
             items[i].loss[c] = expected_kl(m, types[i][c]);
         }
     }
+    *is_largest = t->other_bytes + rp_choice_most_bytes(items, n) <= t->limit_bytes;
     RP_TRY(rp_choose_options(picks, items, n, t->limit_bytes - t->other_bytes));
     for (int64_t i = 0; i < n; i++) {
         rp_gguf_mix_tensor *tensor = &out->items[i];
@@ -364,15 +383,15 @@ static json_t *record(const target *t, const outcome *chosen, const outcome *pla
 {
     const outcome *taken = is_taken ? chosen : plain;
 
-    return json_pack("{s:I, s:I, s:s, s:s, s:I, s:{s:I, s:o, s:o}, s:{s:I, s:o, s:o}, s:o}",
-                     "limit_bytes", (json_int_t)t->limit_bytes, "bytes", (json_int_t)taken->nbytes,
-                     "taken", is_taken ? "measured" : "plain", "plain_mix", plain->types.mix->name,
-                     "kept_aside_tokens", (json_int_t)chosen->eval.n_scored, "measured", "bytes",
-                     (json_int_t)chosen->nbytes, "kl_divergence", kl_of(chosen), "types",
-                     rp_gguf_types_count(&chosen->types), "plain", "bytes",
-                     (json_int_t)plain->nbytes, "kl_divergence", kl_of(plain), "types",
-                     rp_gguf_types_count(&plain->types), "tensors",
-                     tensors_json(t, &taken->types, losses));
+    return json_pack(
+        "{s:I, s:I, s:b, s:s, s:s, s:I, s:{s:I, s:o, s:o}, s:{s:I, s:o, s:o}, s:o}", "limit_bytes",
+        (json_int_t)t->limit_bytes, "bytes", (json_int_t)taken->nbytes, "is_beyond_largest",
+        (int)chosen->is_largest, "taken", is_taken ? "measured" : "plain", "plain_mix",
+        plain->types.mix->name, "kept_aside_tokens", (json_int_t)chosen->eval.n_scored, "measured",
+        "bytes", (json_int_t)chosen->nbytes, "kl_divergence", kl_of(chosen), "types",
+        rp_gguf_types_count(&chosen->types), "plain", "bytes", (json_int_t)plain->nbytes,
+        "kl_divergence", kl_of(plain), "types", rp_gguf_types_count(&plain->types), "tensors",
+        tensors_json(t, &taken->types, losses));
 }
 
 /* Types from the record, by name. */
@@ -478,8 +497,12 @@ static void announce(const target *t, const json_t *made)
     if (!rp_session_prints(t->s)) {
         return;
     }
-    (void)printf("%s: %s types taken, %lld bytes of at most %zu; KL divergence on text kept aside:\n",
-                 t->format->name, taken, (long long)nbytes, t->limit_bytes);
+    (void)printf(
+        "%s: %s types taken, %lld bytes of at most %zu; KL divergence on text kept aside:\n",
+        t->format->name, taken, (long long)nbytes, t->limit_bytes);
+    if (json_is_true(json_object_get(made, "is_beyond_largest"))) {
+        (void)printf("  the largest types do not fill what is asked for\n");
+    }
     print_types("measured", json_object_get(made, "measured"));
     print_types(mix, json_object_get(made, "plain"));
 }
@@ -502,7 +525,7 @@ static rp_status choose_one(const target *t, const rp_type_losses *losses, json_
         st = rp_gguf_types_copy(&chosen.types, t->types);
     }
     if (st == RP_OK) {
-        st = choose_types(t, losses, &chosen.types);
+        st = choose_types(t, losses, &chosen.types, &chosen.is_largest);
     }
     RP_TRY(rp_agree(t->s->comm, st));
     chosen.nbytes = t->other_bytes + tensors_bytes(&chosen.types);

@@ -13,6 +13,9 @@ extern "C" {
 
 /* Local. Bytes that output k may have; 0 when nothing is asked. */
 size_t rp_size_target_bytes(const rp_session *session, int64_t k);
+/* Local. The same, but not more than the file can take: for the plan. `laid_out`: bytes of the file
+ * with its present types. */
+size_t rp_size_target_most(const rp_session *session, int64_t k, size_t laid_out);
 /* Local. Before anything is measured: outputs with a size target get the types of the largest
  * plain mix that fits, or the smallest types where none does. RP_ERR_CONFIG naming the smallest
  * possible size when not even these fit. */

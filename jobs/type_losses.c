@@ -208,8 +208,7 @@ static rp_status list_tiles(measuring *m, int n)
     for (int i = 0; i < n; i++) {
         const int64_t rows = m->tensors[i]->info->shape[0];
         for (int64_t row0 = 0; row0 < rows; row0 += TILE_ROWS) {
-            RP_TRY(
-                rp_grow(&m->tiles, &capacity, (size_t)m->n_tiles + 1, sizeof(*m->tiles)));
+            RP_TRY(rp_grow(&m->tiles, &capacity, (size_t)m->n_tiles + 1, sizeof(*m->tiles)));
             m->tiles[m->n_tiles++] = (tile){i, row0, RP_MIN(TILE_ROWS, rows - row0)};
         }
     }
@@ -224,7 +223,8 @@ static double loss_of(const measuring *m, int thread, const float *delta, int64_
                       float *product)
 {
     const rp_session *s = m->losses->s;
-    const rp_exec alone = {.products = RP_PRODUCTS_F32, .scratch = rp_exec_scratch(s->exec, thread)};
+    const rp_exec alone = {.products = RP_PRODUCTS_F32,
+                           .scratch = rp_exec_scratch(s->exec, thread)};
     double loss = 0;
 
     s->ops->linear(&alone, rp_mat_of(product, rows, m->cols, m->cols),

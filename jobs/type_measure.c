@@ -1,3 +1,5 @@
+/* Site by site: Gram matrix, losses, step. The probes follow layer by layer, the output matrix
+ * comes last, behind the final norm. */
 #include "jobs/type_measure.h"
 
 #include <math.h>
@@ -11,6 +13,7 @@
 #include "jobs/pass.h"
 #include "jobs/site_gram.h"
 #include "jobs/type_probes.h"
+#include "model/eval.h"
 
 #define MAX_SITE_LINEARS 3
 
@@ -50,6 +53,18 @@ size_t rp_type_measure_bytes(const rp_session *session, int nranks, int nthreads
            rp_type_probes_bytes(session, nranks, nthreads);
 }
 
+size_t rp_type_compare_bytes(const rp_session *session, int nranks, int nthreads)
+{
+    const rp_blocks blocks = rp_calibration_blocks(session->job, session->config);
+    const int64_t n_kept = blocks.n_seqs - rp_blocks_fitted_seqs(&blocks);
+    const rp_eval_opts opts = {.context = blocks.seq_len};
+
+    return 2 * rp_lm_bytes(session->config, nthreads, blocks.seq_len) +
+           rp_eval_bytes(session->config, true, &opts, nthreads, RP_DIV_UP(n_kept, nranks)) +
+           (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t) +
+           rp_type_losses_bytes(session, nthreads);
+}
+
 double rp_type_measure_flop(const rp_session *session)
 {
     const rp_blocks blocks = rp_calibration_blocks(session->job, session->config);
@@ -70,8 +85,8 @@ double rp_type_measure_flop(const rp_session *session)
         const rp_linear *linear = &session->linears.items[i];
         flop += 2 * types * (double)linear->rows * (double)linear->cols * (double)linear->cols;
     }
-    return flop + (2 * types * (double)session->config->vocab_size + (double)tokens) * hidden *
-                      hidden;
+    return flop +
+           (2 * types * (double)session->config->vocab_size + (double)tokens) * hidden * hidden;
 }
 
 static rp_status create_local(measure *m)
@@ -182,8 +197,7 @@ static rp_status norm_stream(measure *m)
     for (int64_t b = a->mine.first; b < a->mine.first + a->mine.count; b++) {
         const int64_t row = rp_activations_row(a, b);
         const int64_t rows = rp_blocks_seqs(&a->blocks, b) * a->blocks.seq_len;
-        s->ops->rms_norm(s->exec,
-                         rp_mat_of(a->stream[0].buf + row * a->ld, rows, a->hidden, a->ld),
+        s->ops->rms_norm(s->exec, rp_mat_of(a->stream[0].buf + row * a->ld, rows, a->hidden, a->ld),
                          rp_cmat_of(a->stream[0].h + row * a->hidden, rows, a->hidden, a->hidden),
                          norm, (float)s->config->rms_eps);
     }

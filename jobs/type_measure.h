@@ -14,6 +14,8 @@ RP_CHECKED rp_status rp_type_measure(rp_type_losses *losses, rp_session *session
 /* Local. Largest memory of the pass on any rank, and its FLOP over all ranks; for the plan. */
 size_t rp_type_measure_bytes(const rp_session *session, int nranks, int nthreads);
 double rp_type_measure_flop(const rp_session *session);
+/* Local. The same of the comparison on text kept aside. */
+size_t rp_type_compare_bytes(const rp_session *session, int nranks, int nthreads);
 
 #ifdef __cplusplus
 }

@@ -1,3 +1,5 @@
+/* Every copy holds the sequences of this rank; a sequence is never computed together with another,
+ * so results do not depend on the ranks. */
 #include "jobs/type_probes.h"
 
 #include <stdlib.h>
@@ -59,8 +61,8 @@ double rp_type_probes_flop(const rp_session *session)
     double layer = 0;
 
     for (int site = 0; site < RP_SITE_COUNT; site++) {
-        layer += rp_executor_step_flop(session->config, (rp_site)site,
-                                       shape.n_seqs * shape.seq_len, shape.seq_len);
+        layer += rp_executor_step_flop(session->config, (rp_site)site, shape.n_seqs * shape.seq_len,
+                                       shape.seq_len);
     }
     /* A copy of each linear from its layer on, and the model as it is. */
     return layer * (n_layers + RP_SLOT_LINEARS * n_layers * (n_layers + 1) / 2);

@@ -1,8 +1,8 @@
 /* How much the model's predictions suffer when one matrix is rounded: KL divergence from the
  * model as it is, over a few sequences, for each matrix alone.
  *
- * A copy of the sequences is made for each matrix where it stands and goes through the layers behind
- * it, so the model is read once. */
+ * A copy of the sequences is made for each matrix where it stands and goes through the layers
+ * behind it, so the model is read once. */
 #ifndef RP_JOBS_TYPE_PROBES_H
 #define RP_JOBS_TYPE_PROBES_H
 

@@ -42,8 +42,8 @@ RP_CHECKED rp_status rp_lm_embed(const rp_weights *weights, const int32_t *ids, 
 /* Local. h [n_seqs * seq_len, hidden] = rows after the final norm. tick may be NULL. */
 RP_CHECKED rp_status rp_lm_hidden(rp_lm *lm, const int32_t *ids, int64_t n_seqs, float *h,
                                   const rp_lm_tick *tick);
-/* Local. The parts of rp_lm_hidden: h [n_seqs * seq_len, hidden] through one layer with weights that
- * the caller has, and h [n_rows, hidden] through the final norm. */
+/* Local. The parts of rp_lm_hidden: h [n_seqs * seq_len, hidden] through one layer with weights
+ * that the caller has, and h [n_rows, hidden] through the final norm. */
 RP_CHECKED rp_status rp_lm_layer(const rp_lm *lm, int64_t layer, const rp_layer_weights *w,
                                  int64_t n_seqs, float *h, const rp_lm_tick *tick);
 void rp_lm_final_norm(const rp_lm *lm, int64_t n_rows, float *h);

@@ -38,6 +38,7 @@ static void view_info(const void *state, int64_t index, rp_weight_info *out)
 {
     *out = *rp_weights_at(((const view *)state)->base, index);
     out->dtype = RP_F32;
+    out->block = NULL;
 }
 
 static const char *view_file_of(const void *state, int64_t index)

@@ -44,7 +44,7 @@ documented = set(re.findall(r"^\| `([^`]+)`", open(sys.argv[2]).read(), re.M))
 def fields(value, path):
     if isinstance(value, dict):
         for key, entry in value.items():
-            key = "*" if path in ("phases", "outputs[].linears", "outputs[].types") else key
+            key = "*" if path in ("phases", "outputs[].linears") or path.endswith(".types") else key
             yield from fields(entry, f"{path}.{key}" if path else key)
     elif isinstance(value, list):
         for entry in value:

@@ -40,6 +40,15 @@ gates: [{fallbacks: 0}]
 JOB
 }
 
+# descendants PID: it and all below it
+descendants() {
+    local child
+    echo "$1"
+    for child in $(pgrep -P "$1"); do
+        descendants "$child"
+    done
+}
+
 # digests OUT: one line for each file that a run leaves for others to load
 digests() {
     (cd "$1" && find . -path '*checkpoint*' -prune -o -type f \

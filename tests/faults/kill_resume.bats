@@ -16,15 +16,6 @@ setup() {
     load common
 }
 
-# descendants PID: it and all below it
-descendants() {
-    local child
-    echo "$1"
-    for child in $(pgrep -P "$1"); do
-        descendants "$child"
-    done
-}
-
 # start_job OUT: three ranks in the background, in a session of their own, since a launcher that is
 # disturbed while it starts may signal its whole process group; sets `launcher`
 start_job() {
