@@ -224,7 +224,7 @@ static void block_sigma2(const rp_grid *grid, block_tile *t)
 
 static void row_sigma2(int64_t nrows, int64_t cols, const float *x, float *out)
 {
-    const float *rows[RP_SEARCH_ROWS];
+    const float *rows[RP_SEARCH_ROWS] = {NULL};
 
     for (int64_t r = 0; r < nrows; r++) {
         rows[r] = x + r * cols;
