@@ -6,11 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
-
-#define SAVE_SHARE 0.05
-#define FIRST_GUESS_BYTES_PER_SECOND 3e8
 
 static int64_t widest_site(const rp_model_config *config)
 {
@@ -46,7 +42,8 @@ rp_status rp_activations_create(rp_activations *out, const rp_model_config *conf
                                 const rp_blocks *blocks, int n_streams, int nranks, int rank)
 {
     rp_status st = RP_OK;
-    rp_activations a = {.blocks = *blocks, .n_streams = n_streams, .saved_border = -1};
+    rp_activations a = {
+        .config = config, .blocks = *blocks, .n_streams = n_streams, .saved = {0, RP_BEFORE_LAYER}};
     size_t rows = 0;
     size_t n = 0;
 
@@ -54,7 +51,6 @@ rp_status rp_activations_create(rp_activations *out, const rp_model_config *conf
     a.mine = rp_partition(blocks->n_blocks, nranks, rank);
     a.hidden = config->hidden_size;
     a.ld = widest_site(config);
-    a.saved_at = rp_clock_seconds();
     rows = (size_t)rows_of(blocks, a.mine);
     for (int k = 0; k < n_streams; k++) {
         RP_TRY(rp_mul_size(&n, rows, (size_t)a.hidden));
@@ -105,121 +101,179 @@ out:
     return st;
 }
 
-static void unit_name(char *out, size_t out_bytes, int stream, int64_t border, int64_t block)
-{
-    static const char *const folder[RP_STREAM_COUNT] = {"activations", "full_activations"};
+/* What of a stream is saved. */
+typedef enum saved_part { SAVED_H = 0, SAVED_INPUT, SAVED_COUNT } saved_part;
 
-    (void)snprintf(out, out_bytes, "%s/%lld/%lld", folder[stream], (long long)border,
-                   (long long)block);
+static int n_parts(int site)
+{
+    return site == RP_BEFORE_LAYER ? 1 : SAVED_COUNT;
 }
 
-/* Number `i` of the units of a border, streams over blocks. */
-static void nth_unit_name(char *out, size_t out_bytes, const rp_activations *a, int64_t border,
-                          int64_t i)
+/* "activations/3/before/17" before layer 3, "inputs/3/0/17" before its first site. */
+static void unit_name(char *out, size_t out_bytes, int stream, saved_part part, rp_cursor at,
+                      int64_t block)
 {
-    unit_name(out, out_bytes, (int)(i / a->blocks.n_blocks), border, i % a->blocks.n_blocks);
-}
+    static const char *const folder[RP_STREAM_COUNT][SAVED_COUNT] = {
+        {"activations", "inputs"}, {"full_activations", "full_inputs"}};
+    char site[16] = "before";
 
-int64_t rp_activations_find_saved(const rp_activations *activations, const rp_session *session,
-                                  int64_t limit)
-{
-    const int64_t n_units = activations->n_streams * activations->blocks.n_blocks;
-    char unit[64];
-
-    for (int64_t border = limit; border > 0; border--) {
-        int64_t i = 0;
-        for (; i < n_units; i++) {
-            nth_unit_name(unit, sizeof(unit), activations, border, i);
-            if (!rp_checkpoint_has(session->checkpoint, unit)) {
-                break;
-            }
-        }
-        if (i == n_units) {
-            return border;
-        }
+    if (at.site != RP_BEFORE_LAYER) {
+        (void)snprintf(site, sizeof(site), "%d", at.site);
     }
-    return -1;
+    (void)snprintf(out, out_bytes, "%s/%lld/%s/%lld", folder[stream][part], (long long)at.layer,
+                   site, (long long)block);
 }
 
-static rp_status load_block(rp_activations *a, rp_session *session, int stream, int64_t border,
-                            int64_t b)
+typedef rp_status (*unit_fn)(rp_activations *a, rp_session *session, int stream, saved_part part,
+                             rp_cursor at, int64_t block);
+
+/* Every unit of a cursor, or those of this rank's blocks. */
+static rp_status each_unit(rp_activations *a, rp_session *session, rp_cursor at, rp_range blocks,
+                           unit_fn fn)
 {
     rp_status st = RP_OK;
-    const int64_t want = rp_blocks_seqs(&a->blocks, b) * a->blocks.seq_len * a->hidden;
+
+    for (int stream = 0; stream < a->n_streams; stream++) {
+        for (int part = 0; part < n_parts(at.site); part++) {
+            for (int64_t b = blocks.first; b < blocks.first + blocks.count; b++) {
+                RP_TRY(fn(a, session, stream, (saved_part)part, at, b));
+            }
+        }
+    }
+out:
+    return st;
+}
+
+static bool is_whole(const rp_activations *a, const rp_session *session, rp_cursor at)
+{
+    char unit[64];
+
+    for (int stream = 0; stream < a->n_streams; stream++) {
+        for (int part = 0; part < n_parts(at.site); part++) {
+            for (int64_t b = 0; b < a->blocks.n_blocks; b++) {
+                unit_name(unit, sizeof(unit), stream, (saved_part)part, at, b);
+                if (!rp_checkpoint_has(session->checkpoint, unit)) {
+                    return false;
+                }
+            }
+        }
+    }
+    return true;
+}
+
+rp_cursor rp_activations_find_saved(const rp_activations *activations, const rp_session *session,
+                                    rp_cursor limit)
+{
+    rp_cursor at = limit;
+
+    while (at.layer > 0 || at.site > RP_BEFORE_LAYER) {
+        if (is_whole(activations, session, at)) {
+            return at;
+        }
+        at.site--;
+        if (at.site < RP_BEFORE_LAYER) {
+            at = (rp_cursor){at.layer - 1, RP_SITE_COUNT - 1};
+        }
+    }
+    return at;
+}
+
+/* Columns of a unit, and where its rows begin in memory, ld apart. */
+typedef struct unit_rows {
+    float *data;
+    int64_t rows, cols, ld;
+} unit_rows;
+
+static unit_rows rows_of_unit(const rp_activations *a, int stream, saved_part part, int site,
+                              int64_t block)
+{
+    const int64_t row = rp_activations_row(a, block);
+    const int64_t n = rp_blocks_seqs(&a->blocks, block) * a->blocks.seq_len;
+    unit_rows out = {a->stream[stream].h + row * a->hidden, n, a->hidden, a->hidden};
+
+    if (part == SAVED_INPUT) {
+        out = (unit_rows){a->stream[stream].buf + row * a->ld, n,
+                          rp_model_site_width(a->config, (rp_site)site), a->ld};
+    }
+    return out;
+}
+
+static rp_status load_unit(rp_activations *a, rp_session *session, int stream, saved_part part,
+                           rp_cursor at, int64_t block)
+{
+    rp_status st = RP_OK;
+    const unit_rows to = rows_of_unit(a, stream, part, at.site, block);
     float *values = NULL;
     int64_t n = 0;
     char unit[64];
 
-    unit_name(unit, sizeof(unit), stream, border, b);
+    unit_name(unit, sizeof(unit), stream, part, at, block);
     RP_TRY(rp_checkpoint_get_array(session->checkpoint, unit, RP_F32, &values, &n));
-    if (n != want) {
+    if (n != to.rows * to.cols) {
         st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s: want %lld values, got %lld", unit,
-                     (long long)want, (long long)n);
+                     (long long)(to.rows * to.cols), (long long)n);
         goto out;
     }
-    memcpy(a->stream[stream].h + rp_activations_row(a, b) * a->hidden, values,
-           (size_t)n * sizeof(float));
+    for (int64_t r = 0; r < to.rows; r++) {
+        memcpy(to.data + r * to.ld, values + r * to.cols, (size_t)to.cols * sizeof(float));
+    }
 out:
     free(values);
     return st;
 }
 
-rp_status rp_activations_load(rp_activations *activations, rp_session *session, int64_t border)
+rp_status rp_activations_load(rp_activations *activations, rp_session *session, rp_cursor at)
 {
-    rp_status st = RP_OK;
-    const rp_range mine = activations->mine;
-
-    for (int k = 0; k < activations->n_streams; k++) {
-        for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
-            RP_TRY(load_block(activations, session, k, border, b));
-        }
-    }
-    activations->saved_border = border;
-out:
-    return st;
+    activations->saved = at;
+    return each_unit(activations, session, at, activations->mine, load_unit);
 }
 
-/* Rank 0 judges by its own measured rate; all follow. */
-static bool is_cheap(const rp_activations *a, const rp_session *s)
+double rp_activations_save_bytes(const rp_activations *activations, int site)
 {
-    const rp_checkpoint_counts counts = rp_checkpoint_counts_get(s->checkpoint);
-    const double bytes =
-        (double)(a->n_streams * rows_of(&a->blocks, a->mine) * a->hidden) * sizeof(float);
-    double rate = FIRST_GUESS_BYTES_PER_SECOND;
-    double verdict = 0;
+    const rp_activations *a = activations;
+    const int64_t width =
+        a->hidden + (site == RP_BEFORE_LAYER ? 0 : rp_model_site_width(a->config, (rp_site)site));
 
-    if (counts.written_bytes > (1 << 20) && counts.write_seconds > 0) {
-        rate = (double)counts.written_bytes / counts.write_seconds;
-    }
-    verdict = bytes / rate <= SAVE_SHARE * (rp_clock_seconds() - a->saved_at);
-    rp_comm_bcast(s->comm, &verdict, sizeof(verdict), 0);
-    return verdict > 0;
+    return (double)(a->n_streams * rows_of(&a->blocks, a->mine) * width) * sizeof(float);
 }
 
-rp_status rp_activations_save_if_cheap(rp_activations *a, rp_session *session, int64_t border)
+static rp_status save_unit(rp_activations *a, rp_session *session, int stream, saved_part part,
+                           rp_cursor at, int64_t block)
 {
-    rp_status st = RP_OK;
-    const rp_range mine = a->mine;
+    const unit_rows from = rows_of_unit(a, stream, part, at.site, block);
     char unit[64];
 
-    if (!is_cheap(a, session)) {
-        return RP_OK;
+    for (int64_t r = 1; r < from.rows && from.cols < from.ld; r++) {
+        memmove(from.data + r * from.cols, from.data + r * from.ld,
+                (size_t)from.cols * sizeof(float));
     }
-    for (int64_t i = 0; i < a->n_streams * mine.count; i++) {
-        const int64_t b = mine.first + i % mine.count;
-        const int stream = (int)(i / mine.count);
-        const int64_t n = rp_blocks_seqs(&a->blocks, b) * a->blocks.seq_len * a->hidden;
-        unit_name(unit, sizeof(unit), stream, border, b);
-        RP_TRY(rp_checkpoint_put_array(session->checkpoint, unit, RP_F32,
-                                       a->stream[stream].h + rp_activations_row(a, b) * a->hidden,
-                                       n));
+    unit_name(unit, sizeof(unit), stream, part, at, block);
+    return rp_checkpoint_put_array(session->checkpoint, unit, RP_F32, from.data,
+                                   from.rows * from.cols);
+}
+
+static rp_status drop_unit(rp_activations *a, rp_session *session, int stream, saved_part part,
+                           rp_cursor at, int64_t block)
+{
+    char unit[64];
+
+    (void)a;
+    unit_name(unit, sizeof(unit), stream, part, at, block);
+    return rp_checkpoint_drop(session->checkpoint, unit);
+}
+
+rp_status rp_activations_save(rp_activations *activations, rp_session *session, rp_cursor at)
+{
+    rp_status st = RP_OK;
+    rp_activations *a = activations;
+    const rp_range all = {0, a->blocks.n_blocks};
+    const bool is_anything_saved = a->saved.layer > 0 || a->saved.site != RP_BEFORE_LAYER;
+
+    if (is_anything_saved) {
+        RP_TRY(each_unit(a, session, a->saved, all, drop_unit));
     }
-    for (int64_t i = 0; a->saved_border >= 0 && i < a->n_streams * a->blocks.n_blocks; i++) {
-        nth_unit_name(unit, sizeof(unit), a, a->saved_border, i);
-        RP_TRY(rp_checkpoint_drop(session->checkpoint, unit));
-    }
-    a->saved_border = border;
-    a->saved_at = rp_clock_seconds();
+    RP_TRY(each_unit(a, session, at, a->mine, save_unit));
+    a->saved = at;
 out:
     return st;
 }

@@ -22,14 +22,21 @@ typedef struct rp_stream {
     float *buf; /* [local rows, ld] input of the site in hand */
 } rp_stream;
 
+/* Where the streams stand: before a site is solved, its input in `buf`; or before a layer. */
+typedef struct rp_cursor {
+    int64_t layer;
+    int site; /* RP_BEFORE_LAYER: only h counts */
+} rp_cursor;
+#define RP_BEFORE_LAYER (-1)
+
 typedef struct rp_activations {
+    const rp_model_config *config; /* borrowed */
     rp_blocks blocks;
     rp_range mine;
     int64_t hidden, ld; /* ld: widest site input */
     int n_streams;
     rp_stream stream[RP_STREAM_COUNT];
-    int64_t saved_border; /* layer border whose h is in the checkpoint, -1: none */
-    double saved_at;      /* clock of the last save, or of the start */
+    rp_cursor saved; /* what is in the checkpoint; layer 0 before the layer: nothing */
 } rp_activations;
 
 RP_CHECKED rp_status rp_activations_create(rp_activations *out, const rp_model_config *config,
@@ -44,19 +51,20 @@ int64_t rp_activations_row(const rp_activations *activations, int64_t block);
 RP_CHECKED rp_status rp_activations_embed(rp_activations *activations, const rp_weights *weights,
                                           const int32_t *ids);
 
-/* Logically collective. The latest border (<= limit) whose streams are whole in the checkpoint, -1:
- * none.
- */
-int64_t rp_activations_find_saved(const rp_activations *activations, const rp_session *session,
-                                  int64_t limit);
+/* Logically collective. The latest cursor, not behind `limit`, whose streams are whole in the
+ * checkpoint; that before layer 0 when none is. */
+rp_cursor rp_activations_find_saved(const rp_activations *activations, const rp_session *session,
+                                    rp_cursor limit);
 /* Local. The streams := the saved ones. */
 RP_CHECKED rp_status rp_activations_load(rp_activations *activations, rp_session *session,
-                                         int64_t border);
-/* Collective. Puts the streams into the open generation, and drops the older border, when writing
- * it is likely to take at most 5 % of the time since the last save; a resumed run then goes on from
- * here instead of forwarding again. */
-RP_CHECKED rp_status rp_activations_save_if_cheap(rp_activations *activations, rp_session *session,
-                                                  int64_t border);
+                                         rp_cursor at);
+/* Local. What saving them here would write. */
+double rp_activations_save_bytes(const rp_activations *activations, int site);
+/* Local. Puts the streams into the open generation, and drops those saved before; a resumed run
+ * then goes on from here instead of forwarding again. The inputs of a site are of no use
+ * afterwards. */
+RP_CHECKED rp_status rp_activations_save(rp_activations *activations, rp_session *session,
+                                         rp_cursor at);
 
 #ifdef __cplusplus
 }

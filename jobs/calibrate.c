@@ -1,5 +1,5 @@
-/* The layer loop. A solved layer is only forwarded; an unsolved one is solved site by site on the
- * way. */
+/* The layer loop. A site that is done is only stepped over; another is solved first. A stop comes
+ * as RP_ERR_STOPPED from whatever was going on, after all ranks agreed. */
 #include "jobs/calibrate.h"
 
 #include <jansson.h>
@@ -13,41 +13,59 @@
 #include "jobs/calibration_text.h"
 #include "jobs/importance.h"
 #include "jobs/pass.h"
+#include "jobs/site_part.h"
 #include "jobs/site_solve.h"
+
+/* A save of the streams at a border may take this share of the time since the last one. */
+#define SAVE_SHARE 0.05
 
 typedef struct pass {
     rp_pass run;
     rp_session *s; /* run.s */
     rp_site_solver *solver;
-    int64_t first_layer; /* where h stands at the start */
-    int64_t done_layers; /* layers whose forms are in the checkpoint */
+    rp_cursor at;            /* where the streams stood at the start */
+    rp_cursor now;           /* the site in hand */
+    bool streams_stand;      /* all of this rank's blocks are at `now` */
+    double saved_at;         /* clock of the last save of the streams, or of the start */
+    double seconds_at_saved; /* of reading and forwarding, then */
 } pass;
 
-static void facts_unit(char *out, size_t out_bytes, int64_t layer)
+void rp_calibrate_facts_unit(char *out, size_t out_bytes, int64_t layer, int site)
 {
-    (void)snprintf(out, out_bytes, "layer/%lld/facts", (long long)layer);
+    (void)snprintf(out, out_bytes, "layer/%lld/site/%d/facts", (long long)layer, site);
 }
 
-int64_t rp_calibrate_layers_done(const rp_session *session)
+static bool is_site_done(const rp_session *s, int64_t layer, int site)
 {
     char unit[160];
 
-    for (int64_t layer = 0; layer < session->config->n_layers; layer++) {
-        facts_unit(unit, sizeof(unit), layer);
-        if (!rp_checkpoint_has(session->checkpoint, unit) || !rp_importance_has(session, layer)) {
-            return layer;
-        }
-        for (int s = 0; s < RP_SLOT_LINEARS; s++) {
-            const rp_linear *linear = rp_linears_at(&session->linears, layer, (rp_slot)s);
-            for (int f = 0; f < linear->n_forms; f++) {
-                rp_linear_unit(unit, sizeof(unit), linear, f);
-                if (!rp_checkpoint_has(session->checkpoint, unit)) {
-                    return layer;
-                }
+    rp_calibrate_facts_unit(unit, sizeof(unit), layer, site);
+    if (!rp_checkpoint_has(s->checkpoint, unit) || !rp_importance_has(s, layer, (rp_site)site)) {
+        return false;
+    }
+    for (int k = 0; k < RP_SLOT_LINEARS; k++) {
+        const rp_linear *linear = rp_linears_at(&s->linears, layer, (rp_slot)k);
+        for (int f = 0; f < linear->n_forms && rp_slot_info_of((rp_slot)k)->site == (rp_site)site;
+             f++) {
+            rp_linear_unit(unit, sizeof(unit), linear, f);
+            if (!rp_checkpoint_has(s->checkpoint, unit)) {
+                return false;
             }
         }
     }
-    return session->config->n_layers;
+    return true;
+}
+
+/* The first site that is not done; layer n_layers when all are. */
+static rp_cursor first_undone(const rp_session *s)
+{
+    const int64_t n = s->config->n_layers * RP_SITE_COUNT;
+    int64_t i = 0;
+
+    while (i < n && is_site_done(s, i / RP_SITE_COUNT, (int)(i % RP_SITE_COUNT))) {
+        i++;
+    }
+    return (rp_cursor){i / RP_SITE_COUNT, (int)(i % RP_SITE_COUNT)};
 }
 
 static int n_streams(const rp_session *session)
@@ -69,23 +87,18 @@ rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int 
     return memory;
 }
 
-/* h at the border where work goes on: saved activations, or the embedding (solved layers are then
- * forwarded again). */
+/* The streams where work goes on: saved ones, or the embedding (solved sites are then forwarded
+ * again). */
 static rp_status set_start(pass *p)
 {
-    rp_status st = RP_OK;
     rp_session *s = p->s;
 
-    p->done_layers = rp_calibrate_layers_done(s);
-    p->first_layer = rp_activations_find_saved(&p->run.act, s, p->done_layers);
-    if (p->first_layer > 0) {
-        RP_TRY(rp_agree(s->comm, rp_activations_load(&p->run.act, s, p->first_layer)));
-        return RP_OK;
+    p->saved_at = rp_clock_seconds();
+    p->at = rp_activations_find_saved(&p->run.act, s, first_undone(s));
+    if (p->at.layer > 0 || p->at.site != RP_BEFORE_LAYER) {
+        return rp_agree(s->comm, rp_activations_load(&p->run.act, s, p->at));
     }
-    p->first_layer = 0;
-    RP_TRY(rp_agree(s->comm, rp_activations_embed(&p->run.act, s->weights, p->run.ids)));
-out:
-    return st;
+    return rp_agree(s->comm, rp_activations_embed(&p->run.act, s->weights, p->run.ids));
 }
 
 static rp_status create(pass *p, rp_session *session)
@@ -106,117 +119,28 @@ static void destroy(pass *p)
     rp_pass_destroy(&p->run);
 }
 
-/* The slots of a solved layer hold what form 0 decodes to. */
-static rp_status restore_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT])
+/* The slots of a solved site hold what form 0 decodes to. */
+static rp_status restore_site(pass *p, int64_t layer, int site, float *slots[RP_SLOT_COUNT])
 {
     rp_status st = RP_OK;
     char unit[160];
 
-    for (int s = 0; s < RP_SLOT_LINEARS; s++) {
-        const rp_linear *linear = rp_linears_at(&p->s->linears, layer, (rp_slot)s);
+    for (int k = 0; k < RP_SLOT_LINEARS; k++) {
+        const rp_linear *linear = rp_linears_at(&p->s->linears, layer, (rp_slot)k);
         rp_form form = {0};
-        if (linear->n_forms == 0) {
+        if (linear->n_forms == 0 || rp_slot_info_of((rp_slot)k)->site != (rp_site)site) {
             continue;
         }
         rp_linear_unit(unit, sizeof(unit), linear, 0);
         RP_TRY(rp_checkpoint_get_form(p->s->checkpoint, unit, 0, linear->rows, &form));
-        rp_form_decode_rows(&form, 0, linear->rows, slots[s]);
+        rp_form_decode_rows(&form, 0, linear->rows, slots[k]);
         rp_form_destroy(&form);
     }
 out:
     return st;
 }
 
-/* The last layer's stream goes nowhere: its statistics were all that counted. */
-static bool is_last(const pass *p, int64_t layer, int site)
-{
-    return layer + 1 == p->s->config->n_layers && site + 1 == RP_SITE_COUNT;
-}
-
-/* The uncompressed stream passes a layer first, then the other through what form 0 decodes to. */
-static rp_status forward_solved_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT])
-{
-    rp_status st = RP_OK;
-
-    for (int k = RP_STREAM_FULL; k < p->run.act.n_streams; k++) {
-        rp_pass_layer(&p->run, k, layer, slots);
-    }
-    RP_TRY(rp_agree(p->s->comm, restore_layer(p, layer, slots)));
-    rp_pass_layer(&p->run, RP_STREAM_COMPRESSED, layer, slots);
-    rp_pass_advance(&p->run, layer, RP_SITE_COUNT - 1);
-out:
-    return st;
-}
-
-/* Each site is solved before the streams step over it: the uncompressed one with the weights as
- * they were, the other with what they have become. */
-static rp_status solve_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT], json_t *facts)
-{
-    rp_status st = RP_OK;
-    rp_session *s = p->s;
-    const int n = p->run.act.n_streams;
-    const rp_site_input input = rp_pass_input(&p->run);
-
-    for (int k = 0; k < n; k++) {
-        rp_pass_step(&p->run, k, layer, -1, slots);
-    }
-    for (int site = 0; site < RP_SITE_COUNT; site++) {
-        const bool is_active = rp_site_is_active(s, layer, (rp_site)site);
-        RP_TRY(rp_importance_collect(s->importance, s, layer, (rp_site)site, &input));
-        if (is_active) {
-            RP_TRY(rp_site_solve(p->solver, layer, (rp_site)site, &input, slots, facts));
-        }
-        for (int k = RP_STREAM_FULL; k < n && !is_last(p, layer, site); k++) {
-            rp_pass_step(&p->run, k, layer, site, slots);
-        }
-        if (is_active) {
-            rp_site_replace(p->solver);
-        }
-        if (!is_last(p, layer, site)) {
-            rp_pass_step(&p->run, RP_STREAM_COMPRESSED, layer, site, slots);
-        }
-        rp_pass_advance(&p->run, layer, site);
-    }
-out:
-    return st;
-}
-
-static rp_status run_layer(pass *p, int64_t layer, json_t *facts)
-{
-    rp_status st = RP_OK;
-    float *slots[RP_SLOT_COUNT];
-
-    RP_TRY(rp_pass_load(&p->run, layer, slots));
-    if (layer < p->done_layers) {
-        RP_TRY(forward_solved_layer(p, layer, slots));
-    } else {
-        RP_TRY(solve_layer(p, layer, slots, facts));
-    }
-out:
-    return st;
-}
-
-/* Collective. Facts and maybe activations into the open generation, then the commit and a new
- * generation. */
-static rp_status commit(pass *p, int64_t border, rp_status local)
-{
-    rp_status st = RP_OK;
-    rp_session *s = p->s;
-    double start = rp_clock_seconds();
-
-    RP_TRY(rp_agree(s->comm, local));
-    if (border < s->config->n_layers) {
-        local = rp_activations_save_if_cheap(&p->run.act, s, border);
-    }
-    RP_TRY(rp_checkpoint_commit(s->checkpoint, local));
-    RP_TRY(rp_agree(s->comm, rp_checkpoint_begin(s->checkpoint)));
-    rp_session_lap(s, RP_PHASE_CHECKPOINT, &start);
-    RP_LOG(RP_LOG_INFO, "committed", rp_log_i64("layers", border));
-out:
-    return st;
-}
-
-static rp_status put_facts(pass *p, int64_t layer, const json_t *facts)
+static rp_status put_facts(pass *p, int64_t layer, int site, const json_t *facts)
 {
     rp_status st = RP_OK;
     char unit[64];
@@ -225,7 +149,7 @@ static rp_status put_facts(pass *p, int64_t layer, const json_t *facts)
     if (rp_comm_rank(p->s->comm) != 0) {
         return RP_OK;
     }
-    facts_unit(unit, sizeof(unit), layer);
+    rp_calibrate_facts_unit(unit, sizeof(unit), layer, site);
     text = json_dumps(facts, JSON_COMPACT);
     if (text == NULL) {
         return RP_FAIL(RP_ERR_MEMORY, "no memory for the facts of layer %lld", (long long)layer);
@@ -235,13 +159,174 @@ static rp_status put_facts(pass *p, int64_t layer, const json_t *facts)
     return st;
 }
 
-/* What a solved layer leaves beside its forms. */
-static rp_status put_layer(pass *p, int64_t layer, const json_t *facts)
+/* Collective. Solves a site and puts what it leaves; its weights are still the source's. */
+static rp_status solve_site(pass *p, int64_t layer, int site, float *slots[RP_SLOT_COUNT])
 {
     rp_status st = RP_OK;
+    rp_session *s = p->s;
+    const rp_site_input input = rp_pass_input(&p->run);
+    json_t *facts = json_array();
 
-    RP_TRY(put_facts(p, layer, facts));
-    RP_TRY(rp_importance_put(p->s->importance, p->s, layer));
+    RP_TRY(rp_importance_collect(s->importance, s, layer, (rp_site)site, &input));
+    if (rp_site_is_active(s, layer, (rp_site)site)) {
+        RP_TRY(rp_site_solve(p->solver, layer, (rp_site)site, &input, slots, facts));
+    }
+    st = put_facts(p, layer, site, facts);
+    if (st == RP_OK) {
+        st = rp_importance_put(s->importance, s, layer, (rp_site)site);
+    }
+    st = rp_agree(s->comm, st);
+out:
+    json_decref(facts);
+    return st;
+}
+
+/* The last layer's streams go nowhere: their statistics were all that counted. */
+static bool is_last(const pass *p, int64_t layer, int site)
+{
+    return layer + 1 == p->s->config->n_layers && site + 1 == RP_SITE_COUNT;
+}
+
+/* The uncompressed stream steps over a site with the weights as they were, the other with what they
+ * have become. */
+static rp_status step_over(pass *p, int64_t layer, int site, bool was_done,
+                           float *slots[RP_SLOT_COUNT])
+{
+    rp_status st = RP_OK;
+    const bool goes_on = !is_last(p, layer, site);
+
+    for (int k = RP_STREAM_FULL; k < p->run.act.n_streams && goes_on; k++) {
+        RP_TRY(rp_pass_step(&p->run, k, layer, site, slots));
+    }
+    if (was_done) {
+        RP_TRY(restore_site(p, layer, site, slots));
+    } else {
+        rp_site_replace(p->solver);
+    }
+    if (goes_on) {
+        RP_TRY(rp_pass_step(&p->run, RP_STREAM_COMPRESSED, layer, site, slots));
+    }
+out:
+    return st;
+}
+
+static rp_status run_site(pass *p, int64_t layer, int site, float *slots[RP_SLOT_COUNT])
+{
+    rp_status st = RP_OK;
+    const bool was_done = is_site_done(p->s, layer, site);
+
+    p->now = (rp_cursor){layer, site};
+    p->streams_stand = true;
+    if (!was_done) {
+        RP_TRY(solve_site(p, layer, site, slots));
+    }
+    p->streams_stand = false;
+    RP_TRY(rp_agree(p->s->comm, step_over(p, layer, site, was_done, slots)));
+    rp_pass_advance(&p->run, layer, site);
+out:
+    return st;
+}
+
+/* Collective. Streams that stand before the layer get the input of its first site. */
+static rp_status enter_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT])
+{
+    rp_status local = RP_OK;
+
+    p->now = (rp_cursor){layer, RP_BEFORE_LAYER};
+    p->streams_stand = false;
+    for (int k = 0; k < p->run.act.n_streams && local == RP_OK; k++) {
+        local = rp_pass_step(&p->run, k, layer, RP_BEFORE_LAYER, slots);
+    }
+    return rp_agree(p->s->comm, local);
+}
+
+static rp_status run_layer(pass *p, int64_t layer)
+{
+    rp_status st = RP_OK;
+    float *slots[RP_SLOT_COUNT];
+    const bool is_inside = layer == p->at.layer && p->at.site != RP_BEFORE_LAYER;
+
+    rp_session_does(p->s, "in layer %lld of %lld", (long long)layer + 1,
+                    (long long)p->s->config->n_layers);
+    RP_TRY(rp_pass_load(&p->run, layer, slots));
+    if (!is_inside) {
+        RP_TRY(enter_layer(p, layer, slots));
+    }
+    for (int site = is_inside ? p->at.site : 0; site < RP_SITE_COUNT; site++) {
+        RP_TRY(run_site(p, layer, site, slots));
+    }
+out:
+    return st;
+}
+
+static double forward_seconds(const pass *p)
+{
+    return p->s->seconds[RP_PHASE_READ] + p->s->seconds[RP_PHASE_FORWARD];
+}
+
+static rp_status save_streams(pass *p, rp_cursor at)
+{
+    p->saved_at = rp_clock_seconds();
+    p->seconds_at_saved = forward_seconds(p);
+    return rp_activations_save(&p->run.act, p->s, at);
+}
+
+/* Collective. What was put becomes part of the checkpoint, and a new generation begins. */
+static rp_status commit(pass *p, rp_status local)
+{
+    rp_status st = RP_OK;
+    rp_session *s = p->s;
+
+    RP_TRY(rp_checkpoint_commit(s->checkpoint, local));
+    RP_TRY(rp_agree(s->comm, rp_checkpoint_begin(s->checkpoint)));
+out:
+    return st;
+}
+
+/* Collective. At a layer's end. */
+static rp_status commit_layers(pass *p, int64_t border)
+{
+    rp_status st = RP_OK;
+    rp_session *s = p->s;
+    const double bytes = rp_activations_save_bytes(&p->run.act, RP_BEFORE_LAYER);
+    double start = rp_clock_seconds();
+    double is_cheap =
+        rp_checkpoint_write_seconds(s->checkpoint, bytes) <= SAVE_SHARE * (start - p->saved_at);
+
+    st = rp_site_parts_drop(s, NULL);
+    rp_comm_bcast(s->comm, &is_cheap, sizeof(is_cheap), 0); /* rank 0 judges by its own rate */
+    if (st == RP_OK && is_cheap > 0 && border < s->config->n_layers) {
+        st = save_streams(p, (rp_cursor){border, RP_BEFORE_LAYER});
+    }
+    RP_TRY(commit(p, st));
+    rp_session_lap(s, RP_PHASE_CHECKPOINT, &start);
+    RP_LOG(RP_LOG_INFO, "committed", rp_log_i64("layers", border));
+out:
+    return st;
+}
+
+/* Collective, when all ranks stop. The streams are worth saving when forwarding to here again takes
+ * longer. */
+static rp_status save_stopped(pass *p)
+{
+    rp_status st = RP_OK;
+    rp_session *s = p->s;
+    const rp_site_part here = {s, p->now.layer, (rp_site)p->now.site};
+    const double redo_seconds = forward_seconds(p) - p->seconds_at_saved;
+    rp_status local = RP_OK;
+
+    if (p->streams_stand &&
+        rp_site_part_pays(s, rp_activations_save_bytes(&p->run.act, p->now.site), redo_seconds)) {
+        local = save_streams(p, p->now);
+    }
+    if (rp_comm_any(s->comm, local != RP_OK || rp_checkpoint_is_dirty(s->checkpoint))) {
+        if (local == RP_OK) {
+            local = rp_site_parts_drop(s, &here);
+        }
+        RP_TRY(commit(p, local));
+        RP_LOG(RP_LOG_INFO, "committed", rp_log_i64("layers", p->now.layer),
+               rp_log_i64("site", p->now.site), rp_log_i64("streams", p->streams_stand));
+    }
 out:
     return st;
 }
@@ -252,38 +337,25 @@ static rp_status run_layers(pass *p)
     rp_session *s = p->s;
     const int64_t n_layers = s->config->n_layers;
     const int64_t every = s->job->cluster.checkpoint.every_layers;
-    json_t *facts = NULL;
 
     RP_TRY(rp_agree(s->comm, rp_checkpoint_begin(s->checkpoint)));
-    for (int64_t layer = p->first_layer; layer < n_layers; layer++) {
+    for (int64_t layer = p->at.layer; layer < n_layers; layer++) {
         const double start = rp_clock_seconds();
-        const bool is_new = layer >= p->done_layers;
-        rp_status local = RP_OK;
-        bool is_stopping = false;
-        facts = json_array();
-        RP_TRY(run_layer(p, layer, facts));
-        if (is_new) {
-            local = put_layer(p, layer, facts);
+        const bool was_done = is_site_done(s, layer, RP_SITE_COUNT - 1);
+        RP_TRY(run_layer(p, layer));
+        if (!was_done && ((layer + 1) % every == 0 || layer + 1 == n_layers)) {
+            RP_TRY(commit_layers(p, layer + 1));
         }
-        json_decref(facts);
-        facts = NULL;
-        is_stopping = rp_stop_agree(s->comm, s->walltime, rp_clock_seconds() - start);
-        if (is_new && ((layer + 1) % every == 0 || layer + 1 == n_layers || is_stopping)) {
-            RP_TRY(commit(p, layer + 1, local));
-        }
-        RP_TRY(rp_agree(s->comm, local));
         RP_LOG(RP_LOG_INFO, "layer", rp_log_i64("layer", layer),
-               rp_log_f64("seconds", rp_clock_seconds() - start), rp_log_i64("solved", is_new));
-        if (is_stopping && layer + 1 < n_layers) {
-            st = RP_FAIL(RP_ERR_STOPPED,
-                         "stopped by %s after layer %lld of %lld; go on with: rankpress resume %s",
-                         rp_stop_reason(s->walltime, rp_clock_seconds() - start),
-                         (long long)layer + 1, (long long)n_layers, s->job->output.dir);
-            goto out;
-        }
+               rp_log_f64("seconds", rp_clock_seconds() - start), rp_log_i64("solved", !was_done));
     }
 out:
-    json_decref(facts);
+    if (st == RP_ERR_STOPPED) {
+        double start = rp_clock_seconds();
+        const rp_status saved = save_stopped(p);
+        st = saved == RP_OK ? RP_ERR_STOPPED : saved; /* the stop's message is still there */
+        rp_session_lap(s, RP_PHASE_CHECKPOINT, &start);
+    }
     return st;
 }
 
@@ -292,7 +364,7 @@ rp_status rp_calibrate(rp_session *session)
     rp_status st = RP_OK;
     pass p = {0};
 
-    if (rp_calibrate_layers_done(session) == session->config->n_layers) {
+    if (first_undone(session).layer == session->config->n_layers) {
         return RP_OK;
     }
     RP_TRY(create(&p, session));

@@ -10,17 +10,18 @@ extern "C" {
 #endif
 
 /* Collective. Solves every linear that the recipe names, from where the session's checkpoint
- * stands; commits every `checkpoint.every_layers` layers and when asked to stop (RP_ERR_STOPPED
- * then). On RP_OK all forms and the facts of all layers (units "layer/N/facts", JSON text) are in
- * the checkpoint. */
+ * stands; commits every `checkpoint.every_layers` layers. Asked to stop it commits what is
+ * finished, in the middle of a layer too: solved sites, and of the site in hand the parts that are
+ * worth it (jobs/site_part.h) and maybe the streams (RP_ERR_STOPPED then). On RP_OK all forms and
+ * the facts of all sites (rp_calibrate_facts_unit, JSON text) are in the checkpoint. */
 RP_CHECKED rp_status rp_calibrate(rp_session *session);
 /* Local. Largest memory of the pass on any rank, bytes, and its parts; for the plan. */
 typedef struct rp_calibrate_memory {
     size_t activations, layer, executor, solver;
 } rp_calibrate_memory;
 rp_calibrate_memory rp_calibrate_memory_of(const rp_session *session, int nranks, int nthreads);
-/* Local. Layers whose forms are all in the checkpoint, counted from the first. */
-int64_t rp_calibrate_layers_done(const rp_session *session);
+/* Local. The unit that ends a site's work: "layer/3/site/0/facts", one object a linear and form. */
+void rp_calibrate_facts_unit(char *out, size_t out_bytes, int64_t layer, int site);
 
 #ifdef __cplusplus
 }

@@ -21,6 +21,10 @@
 #include "base/mem.h"
 #include "jobs/checkpoint_private.h"
 
+/* The rate of writing before so much was written. */
+#define FIRST_GUESS_BYTES_PER_SECOND 3e8
+#define RATE_MIN_BYTES (1 << 20)
+
 rp_checkpoint_opts rp_checkpoint_opts_default(void)
 {
     const rp_checkpoint_opts opts = {.keep = 2};
@@ -153,6 +157,28 @@ rp_status rp_checkpoint_drop(rp_checkpoint *checkpoint, const char *unit)
     const rp_manifest_piece entry = {.unit = (char *)unit};
 
     return rp_manifest_add_piece(&checkpoint->drops, &entry);
+}
+
+rp_status rp_checkpoint_drop_below(rp_checkpoint *checkpoint, const char *prefix, const char *kept)
+{
+    rp_status st = RP_OK;
+    const rp_manifest *m = &checkpoint->manifest;
+
+    for (size_t p = 0; p < m->n_pieces; p++) {
+        const char *unit = m->pieces[p].unit;
+        const bool is_first = p == 0 || strcmp(unit, m->pieces[p - 1].unit) != 0;
+        const bool is_kept = kept != NULL && strncmp(unit, kept, strlen(kept)) == 0;
+        if (is_first && !is_kept && strncmp(unit, prefix, strlen(prefix)) == 0) {
+            RP_TRY(rp_checkpoint_drop(checkpoint, unit));
+        }
+    }
+out:
+    return st;
+}
+
+bool rp_checkpoint_is_dirty(const rp_checkpoint *checkpoint)
+{
+    return checkpoint->fragment.n_pieces > 0 || checkpoint->drops.n_pieces > 0;
 }
 
 /* ---- commit ---- */
@@ -684,6 +710,15 @@ const char *rp_checkpoint_unit_name(const rp_checkpoint *checkpoint, int64_t ind
 int64_t rp_checkpoint_generation(const rp_checkpoint *checkpoint)
 {
     return checkpoint->manifest.generation;
+}
+
+double rp_checkpoint_write_seconds(const rp_checkpoint *checkpoint, double bytes)
+{
+    const rp_checkpoint_counts *n = &checkpoint->counts;
+    const bool is_measured = n->written_bytes > RATE_MIN_BYTES && n->write_seconds > 0;
+
+    return bytes / (is_measured ? (double)n->written_bytes / n->write_seconds
+                                : FIRST_GUESS_BYTES_PER_SECOND);
 }
 
 rp_checkpoint_counts rp_checkpoint_counts_get(const rp_checkpoint *checkpoint)

@@ -64,6 +64,12 @@ RP_CHECKED rp_status rp_checkpoint_put_text(rp_checkpoint *checkpoint, const cha
 /* Logically collective. The unit is left out of the manifest from the next commit on; fine when it
  * is not there. */
 RP_CHECKED rp_status rp_checkpoint_drop(rp_checkpoint *checkpoint, const char *unit);
+/* Logically collective. The same for every unit whose name begins with prefix and not with kept
+ * (NULL: all of them). */
+RP_CHECKED rp_status rp_checkpoint_drop_below(rp_checkpoint *checkpoint, const char *prefix,
+                                              const char *kept);
+/* Local. Was anything put or dropped on this rank since begin. */
+bool rp_checkpoint_is_dirty(const rp_checkpoint *checkpoint);
 /* Collective. `local`: this rank's outcome since begin. All ranks' pieces become part of the
  * checkpoint, or none and a failure on all. */
 RP_CHECKED rp_status rp_checkpoint_commit(rp_checkpoint *checkpoint, rp_status local);
@@ -87,6 +93,8 @@ RP_CHECKED rp_status rp_checkpoint_get_array(rp_checkpoint *checkpoint, const ch
 RP_CHECKED rp_status rp_checkpoint_get_text(rp_checkpoint *checkpoint, const char *unit,
                                             char **out);
 
+/* Local. How long this rank is likely to take to write so much, by the rate so far. */
+double rp_checkpoint_write_seconds(const rp_checkpoint *checkpoint, double bytes);
 /* Local. This rank's counts. */
 rp_checkpoint_counts rp_checkpoint_counts_get(const rp_checkpoint *checkpoint);
 

@@ -1,5 +1,6 @@
 /* rankpress status: how far a job is, from its files alone; works while it runs, and from a login
  * node. */
+#include "jobs/calibrate.h"
 #include "jobs/cmd.h"
 
 #include <stdio.h>
@@ -44,7 +45,7 @@ static rp_status read_manifest(job_state *out, const char *dir)
     rp_manifest_sort(&manifest);
     out->generation = manifest.generation;
     for (int64_t l = 0; l < out->n_layers; l++) {
-        (void)snprintf(unit, sizeof(unit), "layer/%lld/facts", (long long)l);
+        rp_calibrate_facts_unit(unit, sizeof(unit), l, RP_SITE_COUNT - 1);
         (void)rp_manifest_find(&manifest, unit, &n);
         if (n == 0) {
             break;

@@ -212,17 +212,21 @@ static bool bound_rows(rp_drift *d, const rp_linear *linear, const float *w)
     return is_drifting;
 }
 
-static void sum_products(rp_drift *d, const rp_linear *linear, const float *w)
+static rp_status sum_products(rp_drift *d, const rp_linear *linear, const float *w)
 {
-    const rp_session *s = d->session;
+    rp_status st = RP_OK;
+    rp_session *s = d->session;
     const rp_site_input *in = &d->input;
 
     for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count; b++) {
+        RP_TRY(rp_stop_poll(&s->stop));
         if (!rp_blocks_is_kept_aside(&in->blocks, b)) {
             rp_cross_add(&d->cross, s->ops, s->exec, output_drift(d, linear, w, b),
                          rp_site_block(in, in->rows, b, d->cols, in->ld));
         }
     }
+out:
+    return st;
 }
 
 /* Rows of a tile: target := -[sum a x^T] (H + lambda I)^-1 / n. */
@@ -329,9 +333,10 @@ static void judge(rp_drift *d, const rp_linear *linear, const float *w, rp_drift
     result->is_taken = n_kept > 0 && result->after < result->before;
 }
 
-void rp_drift_target(rp_drift *d, const rp_linear *linear, const float *w, const rp_gram *gram,
-                     const rp_site_factor *factor, float *target, rp_drift_result *result)
+rp_status rp_drift_target(rp_drift *d, const rp_linear *linear, const float *w, const rp_gram *gram,
+                          const rp_site_factor *factor, float *target, rp_drift_result *result)
 {
+    rp_status st = RP_OK;
     const int64_t n = linear->rows * linear->cols;
     double start = rp_clock_seconds();
 
@@ -340,7 +345,7 @@ void rp_drift_target(rp_drift *d, const rp_linear *linear, const float *w, const
     d->target = target;
     if (bound_rows(d, linear, w)) {
         rp_cross_begin(&d->cross, gram, linear->rows, d->bound);
-        sum_products(d, linear, w);
+        RP_TRY(rp_agree(d->session->comm, sum_products(d, linear, w)));
         rp_session_lap(d->session, RP_PHASE_GRAM, &start);
         solve_rows(d, linear->rows);
         start = rp_clock_seconds();
@@ -349,9 +354,11 @@ void rp_drift_target(rp_drift *d, const rp_linear *linear, const float *w, const
     }
     if (!result->is_taken) {
         memcpy(target, w, (size_t)n * sizeof(float));
-        return;
+        goto out;
     }
     for (int64_t i = 0; i < n; i++) {
         target[i] += w[i];
     }
+out:
+    return st;
 }

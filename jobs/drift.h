@@ -37,9 +37,11 @@ size_t rp_drift_bytes(const rp_session *session);
 /* Collective. Starts a site: how far the streams are apart. */
 void rp_drift_begin_site(rp_drift *drift, const rp_site_input *input, int64_t cols);
 /* Collective. target [rows, cols] := W*, or W where the result says that it is not taken. w: the
- * linear's weights; gram: the site's, with its exponents; factor: the linear's. */
-void rp_drift_target(rp_drift *drift, const rp_linear *linear, const float *w, const rp_gram *gram,
-                     const rp_site_factor *factor, float *target, rp_drift_result *result);
+ * linear's weights; gram: the site's, with its exponents; factor: the linear's.
+ * RP_ERR_STOPPED between two blocks: nothing is kept. */
+RP_CHECKED rp_status rp_drift_target(rp_drift *drift, const rp_linear *linear, const float *w,
+                                     const rp_gram *gram, const rp_site_factor *factor,
+                                     float *target, rp_drift_result *result);
 
 #ifdef __cplusplus
 }

@@ -34,6 +34,18 @@ static bool set_core_type(void)
     return setenv("OPENBLAS_CORETYPE", want, 1) == 0;
 }
 
+/* By its own path, which tools then show as the process's name. */
+static void execute_again(char **argv)
+{
+    char path[4096];
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+    if (n > 0) {
+        path[n] = '\0';
+        (void)execv(path, argv);
+    }
+}
+
 void rp_environ_prepare(char **argv)
 {
     bool is_changed = false;
@@ -45,7 +57,7 @@ void rp_environ_prepare(char **argv)
     is_changed |= set_default("OPENBLAS_NUM_THREADS", "1");
     is_changed |= set_default("OMP_NUM_THREADS", "1");
     if (is_changed && setenv(PREPARED_MARK, "1", 1) == 0) {
-        (void)execv("/proc/self/exe", argv);
+        execute_again(argv);
     }
 }
 

@@ -10,6 +10,7 @@
 
 typedef struct ticker {
     rp_progress *progress;
+    rp_stop_plan *stop;
     int64_t done;
 } ticker;
 
@@ -19,10 +20,7 @@ static rp_status tick(void *ctx, int64_t units)
 
     t->done += units;
     rp_progress_update(t->progress, (double)t->done);
-    if (rp_stop_requested()) {
-        return RP_FAIL(RP_ERR_STOPPED, "stopped while evaluating");
-    }
-    return RP_OK;
+    return t->stop == NULL ? RP_OK : rp_stop_poll(t->stop);
 }
 
 /* This rank's windows into all[r], all[r + R], ... */
@@ -37,7 +35,7 @@ static rp_status run_windows(rp_eval_window *all, int64_t n_all, const rp_evalua
     rp_lm *base_lm = NULL;
     int64_t *indices = NULL;
     rp_eval_window *windows = NULL;
-    ticker t = {0};
+    ticker t = {.stop = e->stop};
     const rp_lm_tick on_tick = {tick, &t};
 
     if (n == 0) {

@@ -4,6 +4,7 @@
 #define RP_JOBS_EVALUATE_H
 
 #include "base/progress.h"
+#include "jobs/stop.h"
 #include "kernels/ops.h"
 #include "model/eval.h"
 #include "mpi/comm.h"
@@ -19,10 +20,11 @@ typedef struct rp_evaluator {
     rp_eval_opts opts;
     const int32_t *ids; /* the text, the same on all ranks */
     int64_t n_ids;
-    FILE *progress; /* NULL: silent */
+    FILE *progress;     /* NULL: silent */
+    rp_stop_plan *stop; /* NULL: never */
 } rp_evaluator;
 
-/* Collective on comm. base NULL: no KL divergence. */
+/* Collective on comm. base NULL: no KL divergence. RP_ERR_STOPPED between two units of work. */
 RP_CHECKED rp_status rp_evaluate(rp_eval_result *out, const rp_evaluator *evaluator,
                                  const rp_weights *model, const rp_weights *base, const char *what);
 

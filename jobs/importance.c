@@ -27,9 +27,8 @@ struct rp_importance {
     char first_missing[RP_GGUF_NAME_BYTES];
     /* The job's own. */
     rp_column_sums sums;
-    float *layer_sums;                /* [all sites' widths] of the layer in hand */
-    int64_t first[RP_SITE_COUNT + 1]; /* where a site's begin in layer_sums */
-    float *means;                     /* [widest] of the site last collected */
+    float *site_sums; /* [widest] of the site last collected */
+    float *means;     /* [widest] the same, a token */
 };
 
 /* ---- From files ---- */
@@ -139,14 +138,11 @@ static rp_status set_up_sums(rp_importance *im, const rp_session *s)
     int64_t widest = 0;
 
     for (int site = 0; site < RP_SITE_COUNT; site++) {
-        const int64_t width = rp_model_site_width(s->config, (rp_site)site);
-        im->first[site + 1] = im->first[site] + width;
-        widest = RP_MAX(widest, width);
+        widest = RP_MAX(widest, rp_model_site_width(s->config, (rp_site)site));
     }
     if (s->linears.needs_calibration) {
         RP_TRY(rp_column_sums_create(&im->sums, widest));
-        RP_TRY(rp_alloc_array(&im->layer_sums, (size_t)im->first[RP_SITE_COUNT],
-                              sizeof(*im->layer_sums)));
+        RP_TRY(rp_alloc_array(&im->site_sums, (size_t)widest, sizeof(*im->site_sums)));
         RP_TRY(rp_alloc_array(&im->means, (size_t)widest, sizeof(*im->means)));
     }
 out:
@@ -188,7 +184,7 @@ void rp_importance_destroy(rp_importance **importance)
     rp_imatrix_destroy(&im->file);
     rp_column_sums_destroy(&im->sums);
     free(im->values);
-    free(im->layer_sums);
+    free(im->site_sums);
     free(im->means);
     free(im);
 }
@@ -263,7 +259,7 @@ rp_status rp_importance_collect(rp_importance *importance, rp_session *session, 
     const int64_t cols = rp_model_site_width(session->config, site);
     const int64_t n_tokens = input->blocks.n_seqs * input->blocks.seq_len;
     const int64_t end = input->mine.first + input->mine.count;
-    float *out = importance->layer_sums + importance->first[site];
+    float *out = importance->site_sums;
     double start = rp_clock_seconds();
 
     if (!is_wanted(session, layer, site)) {
@@ -272,8 +268,11 @@ rp_status rp_importance_collect(rp_importance *importance, rp_session *session, 
     rp_column_sums_begin(sums, cols, n_tokens,
                          input->blocks.seqs_per_block * input->blocks.seq_len);
     for (int64_t b = input->mine.first; b < end && st == RP_OK; b++) {
-        st = rp_column_sums_observe(sums, session->ops, session->exec,
-                                    rp_site_block(input, input->rows, b, cols, input->ld));
+        st = rp_stop_poll(&session->stop);
+        if (st == RP_OK) {
+            st = rp_column_sums_observe(sums, session->ops, session->exec,
+                                        rp_site_block(input, input->rows, b, cols, input->ld));
+        }
     }
     RP_TRY(rp_agree(session->comm, st));
     rp_column_sums_agree(sums, session->comm);
@@ -290,58 +289,63 @@ out:
     return st;
 }
 
-static void unit_of(char *out, size_t out_bytes, int64_t layer)
+static void unit_of(char *out, size_t out_bytes, int64_t layer, rp_site site)
 {
-    (void)snprintf(out, out_bytes, "layer/%lld/imatrix", (long long)layer);
+    (void)snprintf(out, out_bytes, "layer/%lld/site/%d/imatrix", (long long)layer, (int)site);
 }
 
-rp_status rp_importance_put(const rp_importance *importance, rp_session *session, int64_t layer)
+rp_status rp_importance_put(const rp_importance *importance, rp_session *session, int64_t layer,
+                            rp_site site)
 {
     char unit[64];
 
     if (session->job->output.imatrix == NULL || rp_comm_rank(session->comm) != 0) {
         return RP_OK;
     }
-    unit_of(unit, sizeof(unit), layer);
-    return rp_checkpoint_put_array(session->checkpoint, unit, RP_F32, importance->layer_sums,
-                                   importance->first[RP_SITE_COUNT]);
+    unit_of(unit, sizeof(unit), layer, site);
+    return rp_checkpoint_put_array(session->checkpoint, unit, RP_F32, importance->site_sums,
+                                   rp_model_site_width(session->config, site));
 }
 
-bool rp_importance_has(const rp_session *session, int64_t layer)
+bool rp_importance_has(const rp_session *session, int64_t layer, rp_site site)
 {
     char unit[64];
 
-    unit_of(unit, sizeof(unit), layer);
+    unit_of(unit, sizeof(unit), layer, site);
     return session->job->output.imatrix == NULL || rp_checkpoint_has(session->checkpoint, unit);
 }
 
-/* The linears of one layer; those of a site share its sums. */
-static rp_status add_layer(rp_imatrix *m, rp_session *s, int64_t layer, int64_t n_tokens)
+/* The linears of one site share its sums. */
+static rp_status add_site(rp_imatrix *m, rp_session *s, int64_t layer, rp_site site,
+                          int64_t n_tokens)
 {
     rp_status st = RP_OK;
+    const int64_t cols = rp_model_site_width(s->config, site);
     char text[160];
     float *sums = NULL;
     int64_t n = 0;
 
-    unit_of(text, sizeof(text), layer);
+    unit_of(text, sizeof(text), layer, site);
     RP_TRY(rp_checkpoint_get_array(s->checkpoint, text, RP_F32, &sums, &n));
-    if (n != s->importance->first[RP_SITE_COUNT]) {
+    if (n != cols) {
         st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s: %lld values, want %lld", text,
-                     (long long)n, (long long)s->importance->first[RP_SITE_COUNT]);
+                     (long long)n, (long long)cols);
         goto out;
     }
     for (int k = 0; k < RP_SLOT_LINEARS; k++) {
         const rp_linear *linear = rp_linears_at(&s->linears, layer, (rp_slot)k);
-        const float *from = sums + s->importance->first[rp_slot_info_of((rp_slot)k)->site];
         char name[RP_GGUF_NAME_BYTES] = "";
         rp_imatrix_entry *entry = NULL;
+        if (rp_slot_info_of((rp_slot)k)->site != site) {
+            continue;
+        }
         (void)snprintf(text, sizeof(text), "%s.weight", linear->module);
         if (!rp_gguf_name_from_hf(name, text)) {
             st = RP_FAIL(RP_ERR_CONFIG, "%s has no name in GGUF", text);
             goto out;
         }
-        RP_TRY(rp_imatrix_add(&entry, m, name, linear->cols, 1));
-        memcpy(entry->sums, from, (size_t)linear->cols * sizeof(*from));
+        RP_TRY(rp_imatrix_add(&entry, m, name, cols, 1));
+        memcpy(entry->sums, sums, (size_t)cols * sizeof(*sums));
         entry->counts[0] = n_tokens;
     }
 out:
@@ -367,8 +371,9 @@ static rp_status write_local(rp_session *s)
     m->chunk_count = blocks.n_seqs;
     m->chunk_size = blocks.seq_len;
     RP_TRY(rp_imatrix_add_dataset(m, base_name(s->job->calibration.text)));
-    for (int64_t layer = 0; layer < s->config->n_layers; layer++) {
-        RP_TRY(add_layer(m, s, layer, blocks.n_seqs * blocks.seq_len));
+    for (int64_t i = 0; i < s->config->n_layers * RP_SITE_COUNT; i++) {
+        RP_TRY(add_site(m, s, i / RP_SITE_COUNT, (rp_site)(i % RP_SITE_COUNT),
+                        blocks.n_seqs * blocks.seq_len));
     }
     RP_TRY(rp_imatrix_seal(m));
     RP_TRY(rp_fs_join(&path, s->job->output.dir, s->job->output.imatrix));

@@ -1,8 +1,8 @@
 /* Importance of the columns of weights: taken from importance matrices that the recipe names, or
  * from the sums of squares of this job's own calibration inputs, which it can also write.
  *
- * The sums of a layer's sites go into the checkpoint as the unit "layer/N/imatrix", f32, site after
- * site, so that a resumed job writes the same file. */
+ * A site's sums go into the checkpoint as the unit "layer/N/site/S/imatrix", f32, so that a resumed
+ * job writes the same file. */
 #ifndef RP_JOBS_IMPORTANCE_H
 #define RP_JOBS_IMPORTANCE_H
 
@@ -40,12 +40,12 @@ json_t *rp_importance_report(const rp_importance *importance);
 /* Collective. Sums over all ranks of a site's input, if anything wants them. */
 RP_CHECKED rp_status rp_importance_collect(rp_importance *importance, rp_session *session,
                                            int64_t layer, rp_site site, const rp_site_input *input);
-/* Local. On rank 0 the layer's sums into the open checkpoint generation, if they are to be written.
+/* Local. On rank 0 the site's sums into the open checkpoint generation, if they are to be written.
  */
 RP_CHECKED rp_status rp_importance_put(const rp_importance *importance, rp_session *session,
-                                       int64_t layer);
-/* Local. Are the layer's sums in the checkpoint, or not wanted there. */
-bool rp_importance_has(const rp_session *session, int64_t layer);
+                                       int64_t layer, rp_site site);
+/* Local. Are the site's sums in the checkpoint, or not wanted there. */
+bool rp_importance_has(const rp_session *session, int64_t layer, rp_site site);
 /* Collective. Writes the job's importance matrix from the checkpoint, if it is asked for. */
 RP_CHECKED rp_status rp_importance_write(rp_session *session);
 

@@ -160,9 +160,13 @@ typedef struct rp_job_evaluate {
     int64_t variant; /* rp_window_variant */
 } rp_job_evaluate;
 
+/* Is a part of a layer saved when the job stops in the middle. */
+typedef enum rp_partial { RP_PARTIAL_AUTO = 0, RP_PARTIAL_ALWAYS, RP_PARTIAL_NEVER } rp_partial;
+
 typedef struct rp_job_checkpoint {
     int64_t every_layers;
-    int64_t keep; /* generations */
+    int64_t keep;    /* generations */
+    int64_t partial; /* rp_partial */
     bool remove_when_done;
 } rp_job_checkpoint;
 
@@ -172,6 +176,7 @@ typedef struct rp_job_cluster {
     int64_t memory_per_rank; /* bytes; 0: what the node has / ranks on it */
     int64_t products;        /* rp_products or RP_PRODUCTS_AUTO */
     double walltime_seconds; /* 0: none known */
+    double stop_seconds;     /* that saving may take at a stop */
     rp_job_checkpoint checkpoint;
     int64_t log_level; /* rp_log_level */
 } rp_job_cluster;

@@ -527,6 +527,11 @@ static const rp_option_word products_words[] = {
 static const rp_option_word log_words[] = {
     {"warn", RP_LOG_WARN}, {"info", RP_LOG_INFO}, {"debug", RP_LOG_DEBUG}, {NULL, 0}};
 
+static const rp_option_word partial_words[] = {{"auto", RP_PARTIAL_AUTO},
+                                               {"always", RP_PARTIAL_ALWAYS},
+                                               {"never", RP_PARTIAL_NEVER},
+                                               {NULL, 0}};
+
 #define STRUCT rp_job_checkpoint
 static const rp_option checkpoint_rows[] = {
     {.name = "every_layers",
@@ -545,6 +550,13 @@ static const rp_option checkpoint_rows[] = {
      .max = 16,
      .is_local = true,
      .help = "generations to keep"},
+    {.name = "partial",
+     .type = RP_OPTION_WORD,
+     AT(partial),
+     .fallback = "auto",
+     .words = partial_words,
+     .is_local = true,
+     .help = "save parts of a layer at a stop; auto: what takes longer to do again than to save"},
     {.name = "remove_when_done",
      .type = RP_OPTION_BOOL,
      AT(remove_when_done),
@@ -596,6 +608,15 @@ static const rp_option cluster_rows[] = {
      .words = auto_words,
      .is_local = true,
      .help = "stop and save before this much time; auto: what the batch system says, or none"},
+    {.name = "stop_seconds",
+     .type = RP_OPTION_SECONDS,
+     AT(stop_seconds),
+     .fallback = "45s",
+     .min = 0,
+     .max = 1e6,
+     .is_local = true,
+     .help =
+         "time that saving may take at a stop, and that is kept for it before the walltime ends"},
     {.name = "checkpoint",
      .type = RP_OPTION_SECTION,
      AT(checkpoint),

@@ -340,10 +340,12 @@ static rp_status write_units(writer *w, rp_file *const *files)
 
     w->files = files;
     w->threads_write = rp_file_takes_threads(files[0]);
-    for (int64_t i = 0; i < w->n_units && st == RP_OK; i += step) {
+    for (int64_t i = 0; i < w->n_units; i += step) {
         w->batch = w->units + i;
-        st = write_batch(w, RP_MIN(step, w->n_units - i));
+        RP_TRY(rp_stop_poll(&w->s->stop));
+        RP_TRY(write_batch(w, RP_MIN(step, w->n_units - i)));
     }
+out:
     return st;
 }
 

@@ -1,5 +1,6 @@
 /* Reads an output back and compares it with what was meant, by all ranks and threads. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +116,7 @@ typedef struct verifier {
     pthread_mutex_t lock; /* of the two below */
     rp_status status;
     char message[RP_MESSAGE_BYTES];
+    atomic_bool is_stopping;
 } verifier;
 
 /* Ranks take items in turn, which is not how they wrote them. */
@@ -123,8 +125,11 @@ static void verify_numbered(void *ctx, int64_t index, int thread)
     verifier *v = ctx;
     rp_status status = RP_OK;
 
-    (void)thread;
     if (index % rp_comm_nranks(v->s->comm) != rp_comm_rank(v->s->comm)) {
+        return;
+    }
+    if (rp_stop_is_due(&v->s->stop, thread)) {
+        atomic_store(&v->is_stopping, true);
         return;
     }
     status = verify_item(v->store, &v->store->items[index], v->s, v->written);
@@ -151,6 +156,8 @@ rp_status rp_store_verify(const rp_store *store, rp_session *session)
                     verify_numbered, &v);
         if (v.status != RP_OK) {
             st = RP_FAIL(v.status, "%s", v.message);
+        } else if (atomic_load(&v.is_stopping)) {
+            st = rp_stop_poll(&session->stop);
         }
     }
     rp_weights_close(&written);

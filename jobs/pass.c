@@ -59,9 +59,10 @@ out:
     return st;
 }
 
-void rp_pass_step(rp_pass *pass, int stream, int64_t layer, int site,
-                  float *const slots[RP_SLOT_COUNT])
+rp_status rp_pass_step(rp_pass *pass, int stream, int64_t layer, int site,
+                       float *const slots[RP_SLOT_COUNT])
 {
+    rp_status st = RP_OK;
     rp_session *s = pass->s;
     const rp_activations *a = &pass->act;
     rp_layer_weights w;
@@ -75,7 +76,8 @@ void rp_pass_step(rp_pass *pass, int stream, int64_t layer, int site,
         const int64_t n_seqs = rp_blocks_seqs(&a->blocks, b);
         float *h = a->stream[stream].h + row * a->hidden;
         float *buf = a->stream[stream].buf + row * a->ld;
-        if (site < 0) {
+        RP_TRY(rp_stop_poll(&s->stop));
+        if (site == RP_BEFORE_LAYER) {
             rp_executor_enter(pass->executor, layer, &w, n_seqs, h, buf, a->ld);
             continue;
         }
@@ -83,14 +85,9 @@ void rp_pass_step(rp_pass *pass, int stream, int64_t layer, int site,
         s->flop[RP_PHASE_FORWARD] += rp_executor_step_flop(
             s->config, (rp_site)site, n_seqs * a->blocks.seq_len, a->blocks.seq_len);
     }
+out:
     rp_session_lap(s, RP_PHASE_FORWARD, &start);
-}
-
-void rp_pass_layer(rp_pass *pass, int stream, int64_t layer, float *const slots[RP_SLOT_COUNT])
-{
-    for (int site = -1; site < RP_SITE_COUNT; site++) {
-        rp_pass_step(pass, stream, layer, site, slots);
-    }
+    return st;
 }
 
 rp_site_input rp_pass_input(const rp_pass *pass)

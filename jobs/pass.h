@@ -30,11 +30,10 @@ void rp_pass_destroy(rp_pass *pass);
 /* Collective. The layer's weights on all ranks, to be changed as the caller likes; reading of the
  * next layer begins. */
 RP_CHECKED rp_status rp_pass_load(rp_pass *pass, int64_t layer, float *slots[RP_SLOT_COUNT]);
-/* Local. One step of one stream; site -1: what comes before the first. */
-void rp_pass_step(rp_pass *pass, int stream, int64_t layer, int site,
-                  float *const slots[RP_SLOT_COUNT]);
-/* Local. All of a layer's steps of one stream. */
-void rp_pass_layer(rp_pass *pass, int stream, int64_t layer, float *const slots[RP_SLOT_COUNT]);
+/* Local. One step of one stream; RP_BEFORE_LAYER: what comes before the first site.
+ * RP_ERR_STOPPED between two blocks: the stream is of no use then. */
+RP_CHECKED rp_status rp_pass_step(rp_pass *pass, int stream, int64_t layer, int site,
+                                  float *const slots[RP_SLOT_COUNT]);
 /* Local. What the next site sees. */
 rp_site_input rp_pass_input(const rp_pass *pass);
 /* Local. Sites done so far, for whoever watches. */

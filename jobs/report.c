@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "formats/json.h"
+#include "jobs/calibrate.h"
 #include "jobs/importance.h"
 #include "jobs/model_card.h"
 #include "jobs/print.h"
@@ -44,29 +45,40 @@ static void count_kept_dense(rp_results *results, const rp_session *s)
     }
 }
 
-rp_status rp_report_collect(json_t **facts, rp_results *results, rp_session *session)
+static rp_status add_site_facts(json_t *layer, rp_session *session, int64_t l, int site)
 {
     rp_status st = RP_OK;
     char unit[64];
     char *text = NULL;
+    json_t *facts = NULL;
+
+    rp_calibrate_facts_unit(unit, sizeof(unit), l, site);
+    RP_TRY(rp_checkpoint_get_text(session->checkpoint, unit, &text));
+    facts = json_loads(text, 0, NULL);
+    if (facts == NULL || json_array_extend(layer, facts) != 0) {
+        st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s is not JSON", unit);
+    }
+out:
+    json_decref(facts);
+    free(text);
+    return st;
+}
+
+rp_status rp_report_collect(json_t **facts, rp_results *results, rp_session *session)
+{
+    rp_status st = RP_OK;
 
     *facts = json_array();
     count_kept_dense(results, session);
     for (int64_t l = 0; session->checkpoint != NULL && l < session->config->n_layers; l++) {
-        json_t *layer = NULL;
-        (void)snprintf(unit, sizeof(unit), "layer/%lld/facts", (long long)l);
-        RP_TRY(rp_checkpoint_get_text(session->checkpoint, unit, &text));
-        layer = json_loads(text, 0, NULL);
-        free(text);
-        text = NULL;
-        if (layer == NULL || json_array_append_new(*facts, layer) != 0) {
-            st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s is not JSON", unit);
-            goto out;
+        json_t *layer = json_array();
+        (void)json_array_append_new(*facts, layer);
+        for (int site = 0; site < RP_SITE_COUNT; site++) {
+            RP_TRY(add_site_facts(layer, session, l, site));
         }
         RP_TRY(count_layer(results, layer));
     }
 out:
-    free(text);
     return st;
 }
 

@@ -123,19 +123,90 @@ out:
     return st;
 }
 
-static rp_status evaluate_output(run *r, const rp_evaluator *e, int k)
+/* A result as it is saved when the job stops between two evaluations. */
+enum { N_WINDOWS, N_SCORED, NLL, PERPLEXITY, KL, TOP1, RESULT_VALUES };
+
+static void result_unit(char *out, size_t out_bytes, int k)
+{
+    if (k < 0) {
+        (void)snprintf(out, out_bytes, "evaluation/source");
+    } else {
+        (void)snprintf(out, out_bytes, "evaluation/%d", k);
+    }
+}
+
+/* False when it was not saved. */
+static bool take_result(rp_status *st, rp_eval_result *out, rp_session *s, int k)
+{
+    char unit[32];
+    double *v = NULL;
+    int64_t n = 0;
+
+    *st = RP_OK;
+    result_unit(unit, sizeof(unit), k);
+    if (s->checkpoint == NULL || !rp_checkpoint_has(s->checkpoint, unit)) {
+        return false;
+    }
+    *st = rp_checkpoint_get_array(s->checkpoint, unit, RP_F64, &v, &n);
+    if (*st == RP_OK && n != RESULT_VALUES) {
+        *st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s: %lld values, want %d", unit, (long long)n,
+                      RESULT_VALUES);
+    }
+    if (*st == RP_OK) {
+        *out = (rp_eval_result){
+            (int64_t)v[N_WINDOWS], (int64_t)v[N_SCORED], v[NLL], v[PERPLEXITY], v[KL], v[TOP1]};
+    }
+    free(v);
+    return true;
+}
+
+static rp_status put_result(const rp_eval_result *e, rp_session *s, int k)
+{
+    const double v[RESULT_VALUES] = {
+        (double)e->n_windows, (double)e->n_scored, e->nll, e->perplexity, e->kl, e->top1};
+    char unit[32];
+
+    result_unit(unit, sizeof(unit), k);
+    return s->checkpoint == NULL || rp_comm_rank(s->comm) != 0
+               ? RP_OK
+               : rp_checkpoint_put_array(s->checkpoint, unit, RP_F64, v, RESULT_VALUES);
+}
+
+/* Collective. Output k; -1: the source. */
+static rp_status evaluate_one(rp_eval_result *out, run *r, const rp_evaluator *e, int k)
 {
     rp_status st = RP_OK;
+    rp_session *s = &r->s;
     const unsigned with_base = RP_METRIC_KL_DIVERGENCE | RP_METRIC_TOP1_AGREEMENT;
-    const bool has_base = (r->s.job->evaluate.metrics & with_base) != 0;
+    const bool has_base = k >= 0 && (s->job->evaluate.metrics & with_base) != 0;
     rp_weights *written = NULL;
 
-    RP_TRY(rp_agree(r->s.comm, rp_weights_open(&written, r->stores[k]->path)));
-    RP_TRY(rp_evaluate(&r->results.outputs[k].eval, e, written, has_base ? r->s.weights : NULL,
-                       r->s.job->output.formats.items[k].name));
-    r->results.outputs[k].is_evaluated = true;
+    if (take_result(&st, out, s, k)) {
+        return rp_agree(s->comm, st);
+    }
+    if (k >= 0) {
+        RP_TRY(rp_agree(s->comm, rp_weights_open(&written, r->stores[k]->path)));
+    }
+    RP_TRY(rp_evaluate(out, e, k >= 0 ? written : s->weights, has_base ? s->weights : NULL,
+                       k >= 0 ? s->job->output.formats.items[k].name : "evaluate before"));
+    RP_TRY(rp_agree(s->comm, put_result(out, s, k)));
 out:
     rp_weights_close(&written);
+    return st;
+}
+
+static rp_status evaluate_with(run *r, const rp_evaluator *e)
+{
+    rp_status st = RP_OK;
+    rp_session *s = &r->s;
+
+    RP_TRY(evaluate_one(&r->results.source_eval, r, e, -1));
+    r->results.is_evaluated = true;
+    for (int k = 0; k < (int)s->job->output.formats.n; k++) {
+        RP_TRY(evaluate_one(&r->results.outputs[k].eval, r, e, k));
+        r->results.outputs[k].is_evaluated = true;
+    }
+out:
     return st;
 }
 
@@ -155,10 +226,14 @@ static rp_status evaluate_all(run *r)
     }
     e.opts = eval_opts(s);
     e.progress = rp_session_prints(s) ? stderr : NULL;
-    RP_TRY(rp_evaluate(&r->results.source_eval, &e, s->weights, NULL, "evaluate before"));
-    r->results.is_evaluated = true;
-    for (int k = 0; k < (int)s->job->output.formats.n; k++) {
-        RP_TRY(evaluate_output(r, &e, k));
+    e.stop = &s->stop;
+    if (s->checkpoint != NULL) {
+        RP_TRY(rp_agree(s->comm, rp_checkpoint_begin(s->checkpoint)));
+    }
+    st = evaluate_with(r, &e);
+    if (st == RP_ERR_STOPPED && s->checkpoint != NULL) {
+        RP_TRY(rp_checkpoint_commit(s->checkpoint, RP_OK));
+        st = RP_ERR_STOPPED; /* its message is still there */
     }
     rp_session_lap(s, RP_PHASE_EVALUATE, &start);
 out:
@@ -222,17 +297,27 @@ static rp_status run_stages(run *r)
     if (is_done) {
         return rp_agree(s->comm, rp_report_judge_again(s));
     }
+    rp_session_does(s, "while types were chosen");
     RP_TRY(rp_size_target_choose(s));
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
     if (s->checkpoint != NULL) {
         RP_TRY(rp_calibrate(s));
         RP_TRY(rp_importance_write(s));
     }
+    rp_session_does(s, "while writing");
     RP_TRY(write_outputs(r));
+    rp_session_does(s, "while evaluating");
     RP_TRY(evaluate_all(r));
     RP_TRY(finish(r));
 out:
     return st;
+}
+
+/* Collective. */
+static rp_status name_stop(const rp_session *s)
+{
+    return RP_FAIL(RP_ERR_STOPPED, "stopped by %s %s; go on with: rankpress resume %s",
+                   rp_stop_first_reason(&s->stop), s->doing, s->job->output.dir);
 }
 
 rp_status rp_run_job(const rp_cli *cli, rp_job *job)
@@ -243,6 +328,9 @@ rp_status rp_run_job(const rp_cli *cli, rp_job *job)
     RP_TRY(rp_session_open(&r.s, cli, job));
     RP_TRY(run_stages(&r));
 out:
+    if (st == RP_ERR_STOPPED) {
+        st = name_stop(&r.s);
+    }
     if (st != RP_OK) {
         RP_LOG(RP_LOG_ERROR, "end", rp_log_str("message", rp_error_message()),
                rp_log_str("place", rp_error_place()));

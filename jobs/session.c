@@ -5,6 +5,8 @@
 #include "jobs/importance.h"
 
 #include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -79,8 +81,11 @@ rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job)
     out->comm = cli->comm;
     out->job = job;
     out->ops = rp_kernels_cpu();
-    out->walltime = rp_walltime_earlier(rp_walltime_start(job->cluster.walltime_seconds),
-                                        rp_walltime_until(rp_environ_job_end_epoch()));
+    out->stop =
+        rp_stop_plan_make(out->comm,
+                          rp_walltime_earlier(rp_walltime_start(job->cluster.walltime_seconds),
+                                              rp_walltime_until(rp_environ_job_end_epoch())),
+                          job->cluster.stop_seconds);
     return rp_agree(out->comm, open_local(out));
 }
 
@@ -117,6 +122,15 @@ void rp_session_lap(rp_session *session, rp_phase phase, double *start)
 
     session->seconds[phase] += now - *start;
     *start = now;
+}
+
+void rp_session_does(rp_session *session, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(session->doing, sizeof(session->doing), fmt, args);
+    va_end(args);
 }
 
 bool rp_session_prints(const rp_session *session)

@@ -47,7 +47,8 @@ typedef struct rp_session {
     struct rp_importance *importance; /* of the linears' columns */
     rp_lock *lock;
     rp_checkpoint *checkpoint; /* NULL: the job needs none */
-    rp_walltime walltime;
+    rp_stop_plan stop;
+    char doing[64];                       /* "in layer 3 of 30": what a stop interrupts */
     json_t *size_targets[RP_MAX_OUTPUTS]; /* what was chosen for outputs with a size target */
     double seconds[RP_PHASE_COUNT];       /* this rank's */
     double flop[RP_PHASE_COUNT];          /* this rank's */
@@ -64,6 +65,8 @@ void rp_session_close_failed(rp_session *session, rp_status status);
 int rp_session_threads(const rp_comm *comm, int64_t asked);
 /* Local. Adds now - *start to a phase and sets *start to now. */
 void rp_session_lap(rp_session *session, rp_phase phase, double *start);
+/* Local. Says what the session is doing from now on, "while writing". */
+void rp_session_does(rp_session *session, const char *fmt, ...) RP_PRINTF(2, 3);
 /* Local. Is this the rank that prints, and may it. */
 bool rp_session_prints(const rp_session *session);
 /* Local. The text's ids, no special tokens; RP_ERR_FORMAT when the file is missing or an id is out

@@ -4,17 +4,25 @@
 
 #include "jobs/session.h"
 #include "jobs/site_input.h"
+#include "jobs/site_part.h"
 #include "sharding/gram.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Collective. The sum at `owner`, with or without the blocks kept aside. scratch
- * [rp_gram_scratch_bytes]; NULL on one rank. */
+typedef struct rp_site_gram_opts {
+    int64_t cols;
+    bool keeps_aside; /* without the blocks kept aside */
+    int owner;
+    int64_t *scratch;         /* [rp_gram_scratch_bytes]; NULL on one rank */
+    const rp_site_part *part; /* where a sum that is not whole is saved; NULL: nowhere */
+} rp_site_gram_opts;
+
+/* Collective. The sum at the owner; goes on from the blocks whose sum was saved. RP_ERR_STOPPED
+ * between two blocks: the sum of those that are done is saved if that is worth it. */
 RP_CHECKED rp_status rp_site_gram_sum(rp_gram *gram, rp_session *session,
-                                      const rp_site_input *input, int64_t cols, bool keeps_aside,
-                                      int owner, int64_t *scratch);
+                                      const rp_site_input *input, const rp_site_gram_opts *opts);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@
 #include "jobs/drift.h"
 #include "jobs/importance.h"
 #include "jobs/site_gram.h"
+#include "jobs/site_part.h"
 #include "methods/solver.h"
 
 #define MAX_SITE_LINEARS 3
@@ -21,6 +22,7 @@ typedef struct site_tile {
     int owner;
     int64_t row0, nrows;
     double loss;
+    bool is_solved; /* by its owner, in this run or before a stop */
 } site_tile;
 
 typedef struct active_linear {
@@ -41,6 +43,7 @@ struct rp_site_solver {
     char *scratch; /* [nthreads][scratch_each] */
     size_t scratch_each;
     /* The site in hand. */
+    rp_site_part part;
     active_linear active[MAX_SITE_LINEARS];
     int n_active;
     site_tile *tiles;
@@ -50,6 +53,7 @@ struct rp_site_solver {
     /* The tiles of one run of the pool. */
     int64_t *queue;
     int64_t n_queue;
+    double solve_seconds; /* of this site */
 };
 
 static const rp_solver *solver_of(const rp_linear *linear)
@@ -174,6 +178,7 @@ static void clear_site(rp_site_solver *solver)
     }
     memset(solver->active, 0, sizeof(solver->active));
     solver->n_active = 0;
+    solver->solve_seconds = 0;
     rp_site_factor_destroy(&solver->factor);
     free(solver->tiles);
     free(solver->queue);
@@ -258,12 +263,15 @@ static rp_status gather_statistics(rp_site_solver *solver, const rp_site_input *
                                    int owner)
 {
     rp_status st = RP_OK;
-    const bool keeps_aside = corrects_drift(solver);
+    const rp_site_gram_opts opts = {.cols = cols,
+                                    .keeps_aside = corrects_drift(solver),
+                                    .owner = owner,
+                                    .scratch = solver->reduce_scratch,
+                                    .part = &solver->part};
     double start = 0;
 
-    RP_TRY(rp_site_gram_sum(&solver->gram, solver->session, in, cols, keeps_aside, owner,
-                            solver->reduce_scratch));
-    if (keeps_aside) {
+    RP_TRY(rp_site_gram_sum(&solver->gram, solver->session, in, &opts));
+    if (opts.keeps_aside) {
         start = rp_clock_seconds();
         rp_drift_begin_site(solver->drift, in, cols);
         rp_session_lap(solver->session, RP_PHASE_GRAM, &start);
@@ -341,22 +349,28 @@ static void solve_queued(void *ctx, int64_t index, int thread)
         .scratch = solver->scratch + (size_t)thread * solver->scratch_each,
     };
 
-    a->solver->solve(&task);
-    tile->loss = task.loss;
+    if (!rp_stop_is_due(&solver->session->stop, thread)) {
+        a->solver->solve(&task);
+        tile->loss = task.loss;
+        tile->is_solved = true;
+    }
 }
 
-/* Solves this rank's tiles of the linears in `is_wanted`. */
-static void solve_tiles(rp_site_solver *solver, const bool is_wanted[MAX_SITE_LINEARS])
+/* Collective. Solves this rank's tiles of the linears in `is_wanted`, but for those that are solved
+ * already. RP_ERR_STOPPED between two tiles. */
+static rp_status solve_tiles(rp_site_solver *solver, const bool is_wanted[MAX_SITE_LINEARS])
 {
+    rp_status local = RP_OK;
     rp_session *s = solver->session;
     const int rank = rp_comm_rank(s->comm);
     double start = rp_clock_seconds();
+    double begin = 0;
 
     solver->n_queue = 0;
     for (int64_t i = 0; i < solver->n_tiles; i++) {
         const site_tile *tile = &solver->tiles[i];
         const active_linear *a = &solver->active[tile->linear];
-        if (tile->owner != rank || !is_wanted[tile->linear]) {
+        if (tile->owner != rank || !is_wanted[tile->linear] || tile->is_solved) {
             continue;
         }
         solver->queue[solver->n_queue++] = i;
@@ -365,8 +379,16 @@ static void solve_tiles(rp_site_solver *solver, const bool is_wanted[MAX_SITE_LI
                 (double)tile->nrows * (double)a->linear->cols * (double)a->linear->cols;
         }
     }
+    begin = start;
     rp_pool_run(s->exec->pool, solver->n_queue, solve_queued, solver);
     rp_session_lap(s, RP_PHASE_SOLVE, &start);
+    solver->solve_seconds += start - begin;
+    for (int64_t i = 0; i < solver->n_queue && local == RP_OK; i++) {
+        if (!solver->tiles[solver->queue[i]].is_solved) {
+            local = rp_stop_poll(&s->stop);
+        }
+    }
+    return rp_agree(s->comm, local);
 }
 
 static bool same_factor(const active_linear *a, const active_linear *b)
@@ -375,9 +397,11 @@ static bool same_factor(const active_linear *a, const active_linear *b)
            a->linear->choice.actorder == b->linear->choice.actorder;
 }
 
-/* What the solver is asked for: the weights, or the drift-corrected target. */
-static void set_target(rp_site_solver *solver, active_linear *a, const rp_damping_log *log)
+/* Collective. What the solver is asked for: the weights, or the drift-corrected target. */
+static rp_status set_target(rp_site_solver *solver, active_linear *a, const rp_damping_log *log)
 {
+    rp_status st = RP_OK;
+
     a->damping = *log;
     a->is_fallback = log->is_fallback;
     a->is_done = true;
@@ -387,9 +411,10 @@ static void set_target(rp_site_solver *solver, active_linear *a, const rp_dampin
         a->target = NULL;
     }
     if (a->target != NULL) {
-        rp_drift_target(solver->drift, a->linear, solver->slots[a->linear->slot], &solver->gram,
-                        &solver->factor, a->target, &a->drift);
+        st = rp_drift_target(solver->drift, a->linear, solver->slots[a->linear->slot],
+                             &solver->gram, &solver->factor, a->target, &a->drift);
     }
+    return st;
 }
 
 /* One factor for all linears that ask for the same damping and order; then the next. */
@@ -413,10 +438,10 @@ static rp_status solve_with_factors(rp_site_solver *solver, int owner)
         RP_TRY(share_factor(solver, lead, owner, is_last_use, &log));
         for (int j = i; j < solver->n_active; j++) {
             if (is_wanted[j]) {
-                set_target(solver, &solver->active[j], &log);
+                RP_TRY(set_target(solver, &solver->active[j], &log));
             }
         }
-        solve_tiles(solver, is_wanted);
+        RP_TRY(solve_tiles(solver, is_wanted));
     }
 out:
     return st;
@@ -533,6 +558,93 @@ out:
     return st;
 }
 
+/* ---- Tiles of a site that is not finished ---- */
+
+/* A tile is saved as its rows, "tile/7", and its loss, "tile/7/loss". */
+static rp_status put_tile(const rp_site_solver *solver, int64_t i)
+{
+    rp_status st = RP_OK;
+    const site_tile *tile = &solver->tiles[i];
+    const rp_form *form = &solver->active[tile->linear].forms[tile->form];
+    const rp_form rows = rp_form_view_rows(form, tile->row0, tile->nrows);
+    char unit[RP_SITE_PART_BYTES];
+
+    rp_site_part_unit(unit, &solver->part, "tile/%lld", (long long)i);
+    RP_TRY(rp_checkpoint_put_form(solver->session->checkpoint, unit, 0, tile->nrows, &rows));
+    rp_site_part_unit(unit, &solver->part, "tile/%lld/loss", (long long)i);
+    RP_TRY(rp_checkpoint_put_array(solver->session->checkpoint, unit, RP_F64, &tile->loss, 1));
+out:
+    return st;
+}
+
+/* Collective, when the job stops. */
+static rp_status save_tiles(rp_site_solver *solver)
+{
+    rp_status st = RP_OK;
+    const rp_session *s = solver->session;
+    const int rank = rp_comm_rank(s->comm);
+    double bytes = 0;
+
+    for (int64_t i = 0; i < solver->n_tiles; i++) {
+        if (solver->tiles[i].owner == rank && solver->tiles[i].is_solved) {
+            bytes += (double)payload_bytes(solver, &solver->tiles[i]);
+        }
+    }
+    if (!rp_site_part_pays(s, bytes, solver->solve_seconds)) {
+        return RP_OK;
+    }
+    for (int64_t i = 0; i < solver->n_tiles; i++) {
+        if (solver->tiles[i].owner == rank && solver->tiles[i].is_solved) {
+            RP_TRY(put_tile(solver, i));
+        }
+    }
+out:
+    return rp_agree(s->comm, st);
+}
+
+/* This rank's tiles that were solved before a stop. */
+static rp_status take_tiles(rp_site_solver *solver)
+{
+    rp_status st = RP_OK;
+    rp_checkpoint *c = solver->session->checkpoint;
+    const int rank = rp_comm_rank(solver->session->comm);
+    double *loss = NULL;
+    rp_form rows = {0};
+
+    for (int64_t i = 0; i < solver->n_tiles && c != NULL; i++) {
+        site_tile *tile = &solver->tiles[i];
+        const rp_form *form = &solver->active[tile->linear].forms[tile->form];
+        rp_form to = rp_form_view_rows(form, tile->row0, tile->nrows);
+        char unit[RP_SITE_PART_BYTES];
+        char loss_unit[RP_SITE_PART_BYTES];
+        int64_t n = 0;
+        rp_site_part_unit(unit, &solver->part, "tile/%lld", (long long)i);
+        rp_site_part_unit(loss_unit, &solver->part, "tile/%lld/loss", (long long)i);
+        if (tile->owner != rank || !rp_checkpoint_has(c, unit) ||
+            !rp_checkpoint_has(c, loss_unit)) {
+            continue;
+        }
+        RP_TRY(rp_checkpoint_get_form(c, unit, 0, tile->nrows, &rows));
+        RP_TRY(rp_checkpoint_get_array(c, loss_unit, RP_F64, &loss, &n));
+        if (n != 1 || rows.cols != to.cols || rows.grid.ops != to.grid.ops) {
+            st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s is not this tile", unit);
+            goto out;
+        }
+        memcpy(to.codes, rows.codes, (size_t)(to.rows * to.cols));
+        memcpy(to.params, rows.params,
+               (size_t)(to.rows * rp_form_params_per_row(&to)) * sizeof(float));
+        tile->loss = loss[0];
+        tile->is_solved = true;
+        rp_form_destroy(&rows);
+        free(loss);
+        loss = NULL;
+    }
+out:
+    rp_form_destroy(&rows);
+    free(loss);
+    return st;
+}
+
 static void decode_tile(void *ctx, int64_t index, int thread)
 {
     rp_site_solver *solver = ctx;
@@ -618,12 +730,17 @@ rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
     bool needs_statistics = false;
 
     solver->slots = slots;
-    RP_TRY(rp_agree(s->comm, set_up(solver, layer, site)));
+    solver->part = (rp_site_part){s, layer, site};
+    st = set_up(solver, layer, site);
+    if (st == RP_OK) {
+        st = take_tiles(solver);
+    }
+    RP_TRY(rp_agree(s->comm, st));
     for (int i = 0; i < solver->n_active; i++) {
         is_plain[i] = !needs_factor(solver->active[i].linear);
         needs_statistics = needs_statistics || !is_plain[i];
     }
-    solve_tiles(solver, is_plain);
+    RP_TRY(solve_tiles(solver, is_plain));
     if (needs_statistics) {
         RP_TRY(gather_statistics(solver, input, solver->active[0].linear->cols, owner));
         RP_TRY(solve_with_factors(solver, owner));
@@ -635,6 +752,10 @@ rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
     }
     RP_TRY(rp_agree(s->comm, st));
 out:
+    if (st == RP_ERR_STOPPED) {
+        const rp_status saved = save_tiles(solver);
+        st = saved == RP_OK ? RP_ERR_STOPPED : saved; /* the stop's message is still there */
+    }
     if (st != RP_OK) {
         clear_site(solver);
     }

@@ -24,7 +24,9 @@ bool rp_site_is_active(const rp_session *session, int64_t layer, rp_site site);
 
 /* Collective. Solves the site's linears from their weights in `slots` and puts this rank's rows
  * into the open checkpoint generation. Appends one object a linear and form to `facts`. The slots
- * keep the weights, so that the uncompressed stream can pass, until rp_site_replace. */
+ * keep the weights, so that the uncompressed stream can pass, until rp_site_replace. RP_ERR_STOPPED
+ * between two blocks or tiles: what is worth it is put as parts (jobs/site_part.h), from which the
+ * next call goes on. */
 RP_CHECKED rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
                                    const rp_site_input *input, float *slots[RP_SLOT_COUNT],
                                    json_t *facts);

@@ -339,7 +339,8 @@ static rp_status compare(outcome *chosen, outcome *plain, const rp_type_losses *
                       .ops = s->ops,
                       .exec = &exec,
                       .opts = rp_eval_opts_default(),
-                      .progress = rp_session_prints(s) ? stderr : NULL};
+                      .progress = rp_session_prints(s) ? stderr : NULL,
+                      .stop = &s->stop};
 
     exec.products = RP_PRODUCTS_F32;
     RP_TRY(kept_aside_ids(s, &ids, &e.n_ids, &e.opts.context));

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
+#include "base/mem.h"
 
 /* A launcher and the batch system both pass a signal on: a second one so soon is the same one. */
 #define SAME_SIGNAL_SECONDS 1.0
@@ -107,25 +109,82 @@ double rp_walltime_left(rp_walltime walltime)
     return walltime.end_seconds == 0 ? HUGE_VAL : walltime.end_seconds - rp_clock_seconds();
 }
 
-bool rp_stop_agree(rp_comm *comm, rp_walltime walltime, double need_seconds)
+rp_stop_plan rp_stop_plan_make(rp_comm *comm, rp_walltime walltime, double save_seconds)
 {
-    return rp_comm_any(comm, rp_stop_requested() || rp_walltime_left(walltime) < need_seconds);
+    const rp_stop_plan plan = {.comm = comm,
+                               .walltime = walltime,
+                               .lead_seconds = RP_MIN(save_seconds, rp_walltime_left(walltime) / 2),
+                               .save_seconds = save_seconds};
+
+    return plan;
 }
 
-const char *rp_stop_reason(rp_walltime walltime, double need_seconds)
+/* What a rank knows itself comes behind what it heard from others. */
+static const char *const reasons[] = {
+    "nothing", "another rank's request", "a request", "the time limit", "SIGUSR1", "SIGINT",
+    "SIGTERM"};
+enum { NO_REASON, NOTIFIED, REQUESTED, TIME_LIMIT, BY_SIGUSR1, BY_SIGINT, BY_SIGTERM };
+
+static int reason_of(const rp_stop_plan *plan)
 {
     switch (atomic_load(&first_signal) % 256) {
     case SIGTERM:
-        return "SIGTERM";
+        return BY_SIGTERM;
     case SIGINT:
-        return "SIGINT";
+        return BY_SIGINT;
     case SIGUSR1:
-        return "SIGUSR1";
+        return BY_SIGUSR1;
     default:
         break;
     }
-    if (rp_walltime_left(walltime) < need_seconds) {
-        return "the time limit";
+    if (rp_walltime_left(plan->walltime) < plan->lead_seconds) {
+        return TIME_LIMIT;
     }
-    return rp_stop_requested() ? "a request" : "another rank's request";
+    if (rp_stop_requested()) {
+        return REQUESTED;
+    }
+    return rp_comm_is_notified(plan->comm) ? NOTIFIED : NO_REASON;
+}
+
+rp_status rp_stop_poll(rp_stop_plan *plan)
+{
+    if (RP_FAULT("stop")) {
+        rp_stop_request(0);
+    }
+    if (plan->reason == NO_REASON) {
+        plan->reason = reason_of(plan);
+        if (plan->reason == NO_REASON) {
+            return RP_OK;
+        }
+        plan->asked_at = rp_clock_seconds();
+        rp_stop_request(0);
+        rp_comm_notify(plan->comm);
+    }
+    return RP_FAIL(RP_ERR_STOPPED, "stopped by %s", rp_stop_reason(plan));
+}
+
+const char *rp_stop_reason(const rp_stop_plan *plan)
+{
+    return reasons[plan->reason];
+}
+
+const char *rp_stop_first_reason(const rp_stop_plan *plan)
+{
+    double strongest = plan->reason;
+
+    rp_comm_allreduce_max_f64(plan->comm, &strongest, 1);
+    return reasons[(int)strongest];
+}
+
+bool rp_stop_is_due(rp_stop_plan *plan, int thread)
+{
+    return thread == 0 ? rp_stop_poll(plan) != RP_OK : rp_stop_requested();
+}
+
+double rp_stop_save_left(const rp_stop_plan *plan)
+{
+    const double begin = plan->asked_at > 0 ? plan->asked_at : rp_clock_seconds();
+
+    return RP_MIN(begin + plan->save_seconds - rp_clock_seconds(),
+                  rp_walltime_left(plan->walltime));
 }

@@ -33,11 +33,30 @@ rp_walltime rp_walltime_earlier(rp_walltime a, rp_walltime b);
 /* Local. Seconds left; HUGE_VAL without a limit; negative when it is over. */
 double rp_walltime_left(rp_walltime walltime);
 
-/* Collective on comm. True on all ranks when any was asked to stop or has less than need_seconds
- * left. */
-bool rp_stop_agree(rp_comm *comm, rp_walltime walltime, double need_seconds);
-/* Local. "SIGTERM", "the time limit": why, on this rank; "another rank's request" else. */
-const char *rp_stop_reason(rp_walltime walltime, double need_seconds);
+/* When this rank stops, and how long it may then save. */
+typedef struct rp_stop_plan {
+    rp_comm *comm; /* borrowed */
+    rp_walltime walltime;
+    double lead_seconds; /* the job stops so long before the walltime ends */
+    double save_seconds;
+    double asked_at; /* rp_clock_seconds() when the first reason was seen; 0: none yet */
+    int reason;      /* its number in a table of stop.c; 0: none yet */
+} rp_stop_plan;
+/* Local. Half of a short walltime is left for work, whatever save_seconds is. */
+rp_stop_plan rp_stop_plan_make(rp_comm *comm, rp_walltime walltime, double save_seconds);
+/* Local, in the thread of comm; cheap, for every block and tile. RP_ERR_STOPPED "stopped by ..."
+ * after a signal, a request, near the end of the walltime, or when another rank has met one of
+ * these: all ranks learn of it soon, and rp_stop_requested is true from then on. */
+RP_CHECKED rp_status rp_stop_poll(rp_stop_plan *plan);
+/* Local. The same as a question, for tiles of a pool: its thread 0 polls, the others look at the
+ * flag. */
+bool rp_stop_is_due(rp_stop_plan *plan, int thread);
+/* Local. This rank's reason: "SIGTERM", "the time limit", "another rank's request" ... */
+const char *rp_stop_reason(const rp_stop_plan *plan);
+/* Collective, after all ranks stopped. The reason of the rank where it began. */
+const char *rp_stop_first_reason(const rp_stop_plan *plan);
+/* Local. Seconds left to save what is not needed to go on; negative when they are over. */
+double rp_stop_save_left(const rp_stop_plan *plan);
 
 #ifdef __cplusplus
 }

@@ -136,9 +136,11 @@ static rp_status measure_input(measure *m, const rp_site_input *input, int64_t c
     rp_status st = RP_OK;
     rp_session *s = m->s;
     const int owner = (int)(m->n_sites % rp_comm_nranks(s->comm));
+    const rp_site_gram_opts opts = {
+        .cols = cols, .keeps_aside = true, .owner = owner, .scratch = m->reduce_scratch};
 
     m->n_sites++;
-    RP_TRY(rp_site_gram_sum(&m->gram, s, input, cols, true, owner, m->reduce_scratch));
+    RP_TRY(rp_site_gram_sum(&m->gram, s, input, &opts));
     if (rp_comm_rank(s->comm) == owner) {
         fill_mean(m);
     }
@@ -172,10 +174,10 @@ static rp_status measure_layer(measure *m, int64_t layer)
     float *slots[RP_SLOT_COUNT];
 
     RP_TRY(rp_pass_load(&m->run, layer, slots));
-    rp_pass_step(&m->run, 0, layer, -1, slots);
+    RP_TRY(rp_agree(m->s->comm, rp_pass_step(&m->run, 0, layer, RP_BEFORE_LAYER, slots)));
     for (int site = 0; site < RP_SITE_COUNT; site++) {
         RP_TRY(measure_site(m, layer, (rp_site)site, slots));
-        rp_pass_step(&m->run, 0, layer, site, slots);
+        RP_TRY(rp_agree(m->s->comm, rp_pass_step(&m->run, 0, layer, site, slots)));
         rp_pass_advance(&m->run, layer, site);
     }
     RP_TRY(rp_agree(m->s->comm, rp_type_probes_layer(&m->probes, layer, slots)));
@@ -226,16 +228,9 @@ static rp_status measure_layers(measure *m)
 
     for (int64_t layer = 0; layer < s->config->n_layers; layer++) {
         const double start = rp_clock_seconds();
-        double seconds = 0;
         RP_TRY(measure_layer(m, layer));
-        seconds = rp_clock_seconds() - start;
-        RP_LOG(RP_LOG_INFO, "measured", rp_log_i64("layer", layer), rp_log_f64("seconds", seconds));
-        if (rp_stop_agree(s->comm, s->walltime, seconds)) {
-            st = RP_FAIL(RP_ERR_STOPPED,
-                         "stopped by %s while types were measured; go on with: rankpress resume %s",
-                         rp_stop_reason(s->walltime, seconds), s->job->output.dir);
-            goto out;
-        }
+        RP_LOG(RP_LOG_INFO, "measured", rp_log_i64("layer", layer),
+               rp_log_f64("seconds", rp_clock_seconds() - start));
     }
 out:
     return st;

@@ -143,31 +143,61 @@ bool rp_comm_any(rp_comm *comm, bool local)
     return flag > 0;
 }
 
+/* Rank r of n as a number that grows with the weight of its status, and among equals for lower
+ * ranks: 0; 1 .. n: stops; n + 1 .. 2 n: failed. */
+static double weight_of(const rp_comm *comm, rp_status local)
+{
+    const int lower_first = comm->nranks - comm->rank;
+
+    if (local == RP_OK) {
+        return 0;
+    }
+    return local == RP_ERR_STOPPED ? lower_first : comm->nranks + lower_first;
+}
+
 rp_status rp_agree(rp_comm *comm, rp_status local)
 {
-    /* The lowest rank at fault wins: max over ranks of (nranks - rank). */
-    double fault = local == RP_OK ? 0 : comm->nranks - comm->rank;
+    double weight = weight_of(comm, local);
     struct {
         int status;
         char message[RP_MESSAGE_BYTES];
     } report = {RP_OK, {0}};
-    int faulty = 0;
+    int speaker = 0;
 
-    rp_comm_allreduce_max_f64(comm, &fault, 1);
-    if (fault <= 0) {
+    rp_comm_allreduce_max_f64(comm, &weight, 1);
+    if (weight <= 0) {
         return RP_OK;
     }
-    faulty = comm->nranks - (int)fault;
-    if (faulty == comm->rank) {
+    speaker = (2 * comm->nranks - (int)weight) % comm->nranks;
+    if (speaker == comm->rank) {
         report.status = (int)local;
         (void)snprintf(report.message, sizeof(report.message), "%s", rp_error_message());
     }
-    rp_comm_bcast(comm, &report, sizeof(report), faulty);
-    if (local != RP_OK) {
+    rp_comm_bcast(comm, &report, sizeof(report), speaker);
+    if (report.status == RP_ERR_STOPPED) {
+        return RP_FAIL(RP_ERR_STOPPED, "%s", report.message);
+    }
+    if (local != RP_OK && local != RP_ERR_STOPPED) {
         return local;
     }
     rp_error_set_peer_status((rp_status)report.status);
-    return RP_FAIL(RP_ERR_PEER, "rank %d: %s", faulty, report.message);
+    return RP_FAIL(RP_ERR_PEER, "rank %d: %s", speaker, report.message);
+}
+
+void rp_comm_notify(rp_comm *comm)
+{
+    if (!comm->is_notified) {
+        comm->is_notified = true;
+        comm->ops->notify(comm);
+    }
+}
+
+bool rp_comm_is_notified(rp_comm *comm)
+{
+    if (comm->ops->receive_notice(comm, false)) {
+        rp_comm_notify(comm); /* passed on */
+    }
+    return comm->is_notified;
 }
 
 void rp_comm_abort(const rp_comm *comm, const char *phase, const char *message, int exit_code)

@@ -28,8 +28,15 @@ int rp_comm_node_nranks(const rp_comm *comm);
 int rp_comm_node_rank(const rp_comm *comm);
 
 /* Collective on comm. RP_OK on all ranks or a failure on all: a rank at fault keeps its status and
- * message; the others get RP_ERR_PEER and "rank 2: <message>" of the lowest rank at fault. */
+ * message; the others get RP_ERR_PEER and "rank 2: <message>" of the lowest rank at fault.
+ * RP_ERR_STOPPED is weaker than a fault: without one, all ranks get it with the message of the
+ * lowest rank that stops. */
 RP_CHECKED rp_status rp_agree(rp_comm *comm, rp_status local);
+
+/* Local, in the thread that made comm. Tells all ranks without their taking part: a little later
+ * rp_comm_is_notified is true on each of them, and stays so. */
+void rp_comm_notify(rp_comm *comm);
+bool rp_comm_is_notified(rp_comm *comm);
 
 /* Collective on comm. After these every rank has the same failure or none (a transport failure
  * aborts). */

@@ -109,8 +109,62 @@ static void mpi_max_f32(rp_comm *comm, float *data, int64_t n)
           "MPI_Allreduce");
 }
 
+/* A notice goes from rank r to the ranks r + 1, r + 2, r + 4 ... (modulo n), which pass it on: all
+ * have it after log2(n) steps, and each rank gets exactly one from each of as many neighbours. */
+static int n_neighbours(const rp_comm *comm)
+{
+    int n = 0;
+
+    for (int step = 1; step < comm->nranks; step *= 2) {
+        n++;
+    }
+    return n;
+}
+
+static void mpi_notify(rp_comm *comm)
+{
+    for (int step = 1; step < comm->nranks; step *= 2) {
+        MPI_Request request = MPI_REQUEST_NULL;
+        check(comm,
+              MPI_Isend(NULL, 0, MPI_BYTE, (comm->rank + step) % comm->nranks, 0, comm->notices,
+                        &request),
+              "MPI_Isend");
+        (void)MPI_Request_free(&request);
+    }
+}
+
+static bool mpi_receive_notice(rp_comm *comm, bool is_waiting)
+{
+    int is_there = is_waiting;
+
+    if (!is_waiting) {
+        check(comm, MPI_Iprobe(MPI_ANY_SOURCE, 0, comm->notices, &is_there, MPI_STATUS_IGNORE),
+              "MPI_Iprobe");
+    }
+    if (is_there) {
+        check(comm,
+              MPI_Recv(NULL, 0, MPI_BYTE, MPI_ANY_SOURCE, 0, comm->notices, MPI_STATUS_IGNORE),
+              "MPI_Recv");
+        comm->n_notices++;
+    }
+    return is_there;
+}
+
+/* Collective. No notice is left on its way. */
+static void drain_notices(rp_comm *comm)
+{
+    if (rp_comm_any(comm, comm->is_notified)) {
+        rp_comm_notify(comm);
+        while (comm->n_notices < n_neighbours(comm)) {
+            (void)mpi_receive_notice(comm, true);
+        }
+    }
+}
+
 static void mpi_destroy(rp_comm *comm)
 {
+    drain_notices(comm);
+    (void)MPI_Comm_free(&comm->notices);
     (void)MPI_Comm_free(&comm->mpi);
     (void)MPI_Finalize();
 }
@@ -123,6 +177,8 @@ static const rp_comm_ops mpi_ops = {
     .sum_i64 = mpi_sum_i64,
     .max_f64 = mpi_max_f64,
     .max_f32 = mpi_max_f32,
+    .notify = mpi_notify,
+    .receive_notice = mpi_receive_notice,
     .destroy = mpi_destroy,
 };
 
@@ -136,13 +192,15 @@ rp_status rp_comm_create_world(rp_comm **out)
     *out = NULL;
     RP_TRY(rp_calloc(&comm, 1, sizeof(*comm)));
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS ||
-        MPI_Comm_dup(MPI_COMM_WORLD, &comm->mpi) != MPI_SUCCESS) {
+        MPI_Comm_dup(MPI_COMM_WORLD, &comm->mpi) != MPI_SUCCESS ||
+        MPI_Comm_dup(MPI_COMM_WORLD, &comm->notices) != MPI_SUCCESS) {
         st = RP_FAIL(RP_ERR_INTERNAL, "cannot start MPI");
         goto out;
     }
     comm->ops = &mpi_ops;
     (void)gethostname(comm->host, sizeof(comm->host) - 1);
     (void)MPI_Comm_set_errhandler(comm->mpi, MPI_ERRORS_RETURN);
+    (void)MPI_Comm_set_errhandler(comm->notices, MPI_ERRORS_RETURN);
     (void)MPI_Comm_rank(comm->mpi, &comm->rank);
     (void)MPI_Comm_size(comm->mpi, &comm->nranks);
     check(comm,

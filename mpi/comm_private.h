@@ -15,6 +15,10 @@ typedef struct rp_comm_ops {
     void (*sum_i64)(rp_comm *comm, int64_t *data, int64_t n, int root);
     void (*max_f64)(rp_comm *comm, double *data, int64_t n);
     void (*max_f32)(rp_comm *comm, float *data, int64_t n);
+    /* Passes a notice to this rank's neighbours; takes one notice of theirs, if it waits for it or
+     * one is there. */
+    void (*notify)(rp_comm *comm);
+    bool (*receive_notice)(rp_comm *comm, bool is_waiting);
     void (*destroy)(rp_comm *comm);
 } rp_comm_ops;
 
@@ -23,6 +27,9 @@ struct rp_comm {
     int rank, nranks;
     int node_rank, node_nranks;
     MPI_Comm mpi; /* MPI_COMM_NULL in the serial case */
+    MPI_Comm notices;
+    int n_notices; /* received */
+    bool is_notified;
     rp_comm_counts counts;
     char host[64];
 };

@@ -38,6 +38,12 @@ static void serial_max_f32(rp_comm *comm, float *data, int64_t n)
     (void)comm, (void)data, (void)n;
 }
 
+static bool serial_receive_notice(rp_comm *comm, bool is_waiting)
+{
+    (void)comm, (void)is_waiting;
+    return false;
+}
+
 static const rp_comm_ops serial_ops = {
     .name = "serial",
     .barrier = serial_barrier,
@@ -46,6 +52,8 @@ static const rp_comm_ops serial_ops = {
     .sum_i64 = serial_sum_i64,
     .max_f64 = serial_max_f64,
     .max_f32 = serial_max_f32,
+    .notify = serial_barrier,
+    .receive_notice = serial_receive_notice,
     .destroy = serial_barrier,
 };
 
@@ -60,6 +68,7 @@ rp_status rp_comm_create_serial(rp_comm **out)
     comm->nranks = 1;
     comm->node_nranks = 1;
     comm->mpi = MPI_COMM_NULL;
+    comm->notices = MPI_COMM_NULL;
     (void)gethostname(comm->host, sizeof(comm->host) - 1);
     *out = comm;
 out:

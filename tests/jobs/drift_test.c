@@ -203,7 +203,9 @@ static void target_of(float *target, rp_drift_result *result, const streams *s, 
     factor_of(&gram, &factor, session, &input);
     CHECK(rp_drift_create(&drift, session) == RP_OK && drift != NULL);
     rp_drift_begin_site(drift, &input, COLS);
-    rp_drift_target(drift, &session->linears.items[0], s->w, &gram, &factor, target, result);
+    session->stop = rp_stop_plan_make(comm, (rp_walltime){0}, 45);
+    CHECK(rp_drift_target(drift, &session->linears.items[0], s->w, &gram, &factor, target,
+                          result) == RP_OK);
     rp_drift_destroy(&drift);
     rp_site_factor_destroy(&factor);
     rp_gram_destroy(&gram);

@@ -1,4 +1,4 @@
-/* The stop flag and the time limit; at several ranks, agreement on them. Argument "serial": the
+/* The stop flag and the time limit, and how other ranks learn of them. Argument "serial": the
  * signals, in forked children. */
 #include <math.h>
 #include <signal.h>
@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "jobs/stop.h"
 #include "tests/jobs/rank_check.h"
 
@@ -20,18 +21,21 @@ static void wait_for_second_signal(void)
 }
 
 /* In a child: the first signal sets the flag, its double does nothing, a later one ends. */
-static void child(int signal_number, const char *name)
+static void child(rp_comm *comm, int signal_number, const char *name)
 {
+    rp_stop_plan plan = rp_stop_plan_make(comm, no_limit, 45);
+
     CHECK(rp_stop_install() == RP_OK && !rp_stop_requested());
     CHECK(raise(signal_number) == 0 && rp_stop_requested());
     CHECK(raise(signal_number) == 0);
-    CHECK(strcmp(rp_stop_reason(no_limit, 0), name) == 0);
+    CHECK(rp_stop_poll(&plan) == RP_ERR_STOPPED && strcmp(rp_stop_reason(&plan), name) == 0);
+    CHECK(strstr(rp_error_message(), name) != NULL);
     wait_for_second_signal();
     (void)raise(signal_number);
     _exit(0);
 }
 
-static void test_signals(void)
+static void test_signals(rp_comm *comm)
 {
     static const struct {
         int number;
@@ -43,7 +47,7 @@ static void test_signals(void)
         pids[i] = fork();
         CHECK(pids[i] >= 0);
         if (pids[i] == 0) {
-            child(signals[i].number, signals[i].name);
+            child(comm, signals[i].number, signals[i].name);
         }
     }
     for (int i = 0; i < 3; i++) {
@@ -69,25 +73,41 @@ static void test_walltime(void)
     CHECK(rp_walltime_earlier(soon, no_limit).end_seconds == soon.end_seconds);
 }
 
-static void test_agree(rp_comm *comm)
+/* One rank's reason stops all: at once where it is, soon elsewhere. */
+static void test_poll(rp_comm *comm)
 {
     const bool is_last = rp_comm_rank(comm) == rp_comm_nranks(comm) - 1;
-    const rp_walltime limit = is_last ? rp_walltime_start(100) : no_limit;
+    rp_stop_plan plan = rp_stop_plan_make(comm, no_limit, 45);
+    rp_stop_plan limited = rp_stop_plan_make(comm, rp_walltime_start(100), 10);
+    rp_status st = RP_OK;
 
     rp_stop_reset();
-    CHECK(!rp_stop_agree(comm, no_limit, 1e9));
-    CHECK(!rp_stop_agree(comm, limit, 10));
-    CHECK(rp_stop_agree(comm, limit, 200));
-    CHECK(strcmp(rp_stop_reason(limit, 200),
-                 is_last ? "the time limit" : "another rank's request") == 0);
+    CHECK(rp_agree(comm, rp_stop_poll(&plan)) == RP_OK);
+    CHECK(rp_stop_poll(&limited) == RP_OK && limited.lead_seconds == 10);
     if (is_last) {
-        rp_stop_request(0);
-        CHECK(strcmp(rp_stop_reason(no_limit, 0), "a request") == 0);
+        limited.lead_seconds = 200;
+        CHECK(rp_stop_poll(&limited) == RP_ERR_STOPPED);
+        CHECK(strcmp(rp_error_message(), "stopped by the time limit") == 0);
     }
-    CHECK(rp_stop_agree(comm, no_limit, 0));
-    CHECK(rp_stop_requested() == is_last);
+    while ((st = rp_stop_poll(&plan)) == RP_OK) {
+    }
+    CHECK(rp_stop_requested());
+    CHECK(strcmp(rp_stop_reason(&plan), is_last ? "a request" : "another rank's request") == 0);
+    CHECK(rp_agree(comm, st) == RP_ERR_STOPPED);
+    CHECK(strcmp(rp_stop_first_reason(&plan), "a request") == 0);
     rp_stop_reset();
-    CHECK(!rp_stop_agree(comm, no_limit, 0));
+}
+
+static void test_save_left(rp_comm *comm)
+{
+    rp_stop_plan plan = rp_stop_plan_make(comm, no_limit, 45);
+    rp_stop_plan short_plan = rp_stop_plan_make(comm, rp_walltime_start(20), 45);
+
+    CHECK(rp_stop_save_left(&plan) > 44 && rp_stop_save_left(&plan) <= 45);
+    plan.asked_at = rp_clock_seconds() - 50;
+    CHECK(rp_stop_save_left(&plan) < 0);
+    CHECK(short_plan.lead_seconds > 9 && short_plan.lead_seconds <= 10);
+    CHECK(rp_stop_save_left(&short_plan) <= 20);
 }
 
 int main(int argc, char **argv)
@@ -98,10 +118,11 @@ int main(int argc, char **argv)
     (void)argv;
     CHECK((is_serial ? rp_comm_create_serial(&comm) : rp_comm_create_world(&comm)) == RP_OK);
     if (is_serial) {
-        test_signals();
+        test_signals(comm);
     }
     test_walltime();
-    test_agree(comm);
+    test_poll(comm);
+    test_save_left(comm);
     rp_comm_destroy(&comm);
     return 0;
 }

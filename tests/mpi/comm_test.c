@@ -74,6 +74,37 @@ static void check_agree(rp_comm *comm)
     CHECK(rp_status_exit_code(st) == 65);
 }
 
+/* A fault is stronger than a stop, wherever they are. */
+static void check_agree_on_stop(rp_comm *comm)
+{
+    const int rank = rp_comm_rank(comm);
+    const int last = rp_comm_nranks(comm) - 1;
+    rp_status st = rp_agree(comm, rank == last ? RP_FAIL(RP_ERR_STOPPED, "time is up") : RP_OK);
+
+    CHECK(st == RP_ERR_STOPPED && strcmp(rp_error_message(), "time is up") == 0);
+    st = rank == 0 ? RP_FAIL(RP_ERR_STOPPED, "time is up") : RP_OK;
+    if (rank == last) {
+        st = RP_FAIL(RP_ERR_IO, "disk full");
+    }
+    st = rp_agree(comm, st);
+    CHECK(st == (rank == last ? RP_ERR_IO : RP_ERR_PEER));
+    CHECK(rp_status_exit_code(st) == 74);
+}
+
+/* A notice of one rank reaches all that poll, without any collective call. */
+static void check_notice(rp_comm *comm)
+{
+    const int last = rp_comm_nranks(comm) - 1;
+
+    CHECK(!rp_comm_is_notified(comm));
+    rp_comm_barrier(comm);
+    if (rp_comm_rank(comm) == last) {
+        rp_comm_notify(comm);
+    }
+    while (!rp_comm_is_notified(comm)) {
+    }
+}
+
 int main(void)
 {
     rp_comm *comm = NULL;
@@ -83,6 +114,8 @@ int main(void)
     check_sums(comm);
     check_gather(comm);
     check_agree(comm);
+    check_agree_on_stop(comm);
+    check_notice(comm);
     top = (float)rp_comm_rank(comm);
     rp_comm_allreduce_max_f32(comm, &top, 1);
     CHECK(top == (float)(rp_comm_nranks(comm) - 1));
