@@ -184,7 +184,8 @@ static rp_status prepare(const target *t)
         st = RP_FAIL(RP_ERR_CONFIG,
                      "output %s: %zu bytes are asked for: the smallest possible file has %zu "
                      "(target_bpw %.4f)",
-                     t->format->name, t->limit_bytes, least, 8 * (double)least / elems);
+                     t->format->name, t->limit_bytes, least,
+                     8 * (double)least / elems + 0.6e-4); /* rounded up */
     }
 out:
     return st;

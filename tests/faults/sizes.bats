@@ -116,6 +116,8 @@ PYTHON
     least=$(sed 's/.*smallest possible file has \([0-9]*\).*/\1/' <<<"$output")
     alone plan "$BATS_FILE_TMPDIR/job.yaml" "output.formats.1.gguf.target_size=$least"
     run -78 alone plan "$BATS_FILE_TMPDIR/job.yaml" "output.formats.1.gguf.target_size=$((least - 1))"
+    bpw=$(sed 's/.*(target_bpw \([0-9.]*\).*/\1/' <<<"$output")
+    alone plan "$BATS_FILE_TMPDIR/job.yaml" 'output.formats=[{gguf: Q4_0}, {gguf: {target_bpw: '"$bpw"'}}]'
     out=$BATS_TEST_TMPDIR/out
     alone run "$BATS_FILE_TMPDIR/job.yaml" "output.dir=$out" "output.formats.1.gguf.target_size=$least" \
         output.formats.1.gguf.name=least.gguf
