@@ -13,21 +13,10 @@
 #include <cmocka.h>
 
 #include "base/fs.h"
+#include "tests/formats/image.h"
 #include "tests/formats/make_files.h"
 
 /* ---- A file as bytes ---- */
-
-typedef struct image {
-    uint8_t data[4096];
-    size_t nbytes;
-} image;
-
-static void put(image *to, const void *data, size_t nbytes)
-{
-    assert_true(to->nbytes + nbytes <= sizeof(to->data));
-    memcpy(to->data + to->nbytes, data, nbytes);
-    to->nbytes += nbytes;
-}
 
 static void put_u32(image *to, uint32_t value)
 {

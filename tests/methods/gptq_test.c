@@ -12,7 +12,6 @@
 
 #include "base/mem.h"
 #include "kernels/exec.h"
-#include "kernels/grid_affine.h"
 #include "methods/solver.h"
 #include "site_problem.h"
 
