@@ -1,5 +1,5 @@
-/* Grid: a set of representable values with parameters, the meeting point of solvers and containers
- * (DESIGN section 2).
+/* Grid: a set of representable values with parameters, the meeting point of solvers and
+ * containers.
  *
  * A matrix row [cols] is cut into groups of `group` consecutive columns (the last may be ragged);
  * each group has one parameter set of `n_params` floats, which holds exactly what a reader of the
