@@ -128,3 +128,11 @@ size_t rp_peak_resident_bytes(void)
 
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
 }
+
+bool rp_ends_with(const char *text, const char *end)
+{
+    const size_t length = strlen(text);
+    const size_t tail = strlen(end);
+
+    return length > tail && strcmp(text + length - tail, end) == 0;
+}

@@ -30,6 +30,9 @@ RP_CHECKED rp_status rp_strprintf(char **out, const char *fmt, ...) RP_PRINTF(2,
  * the process, bytes. */
 size_t rp_peak_resident_bytes(void);
 
+/* Local. Is text longer than `end` and ends in it. */
+bool rp_ends_with(const char *text, const char *end);
+
 #define RP_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define RP_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define RP_DIV_UP(a, b) (((a) + (b)-1) / (b))

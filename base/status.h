@@ -80,8 +80,8 @@ rp_status rp_status_from_errno(int errno_value);
 /* Local. The status on the rank at fault when this rank has RP_ERR_PEER. */
 rp_status rp_error_peer_status(void);
 void rp_error_set_peer_status(rp_status status);
-/* Local. sysexits-style process exit code (DESIGN section 4); RP_ERR_PEER gives the code of the
- * rank at fault. */
+/* Local. sysexits-style process exit code (docs/guide.md); RP_ERR_PEER gives the code of the rank
+ * at fault. */
 int rp_status_exit_code(rp_status status);
 /* Local. "format", "io" ... for logs. */
 const char *rp_status_name(rp_status status);

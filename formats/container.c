@@ -14,11 +14,6 @@ static const rp_container *const containers[] = {
     NULL,
 };
 
-const rp_container *const *rp_container_table(void)
-{
-    return containers;
-}
-
 const rp_container *rp_container_find(const char *name)
 {
     for (const rp_container *const *c = containers; *c != NULL; c++) {

@@ -66,9 +66,8 @@ typedef struct rp_container {
                         const rp_module_scheme *modules, int64_t n, double dampening_frac);
 } rp_container;
 
-/* Local. By name, or NULL; the table, ended by NULL. */
+/* Local. By name, or NULL. */
 const rp_container *rp_container_find(const char *name);
-const rp_container *const *rp_container_table(void);
 
 #ifdef __cplusplus
 }

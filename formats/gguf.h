@@ -157,7 +157,6 @@ RP_CHECKED rp_status rp_gguf_writer_finish(rp_gguf_writer *writer, const uint8_t
 /* Local. After finish: tensor `index` in order of adding with its offset in the file, and the size
  * of the file. Bytes between tensors and behind the last are zero. */
 const rp_gguf_tensor *rp_gguf_writer_tensor(const rp_gguf_writer *writer, int64_t index);
-int64_t rp_gguf_writer_tensor_count(const rp_gguf_writer *writer);
 size_t rp_gguf_writer_file_bytes(const rp_gguf_writer *writer);
 /* Local. After finish, of a split model: number of files; header (borrowed) and size of each. */
 int rp_gguf_writer_part_count(const rp_gguf_writer *writer);

@@ -107,11 +107,7 @@ static tensor_kind kind_of(const char *name)
 /* Matrices of weights; norms and an experts' router stay F32. */
 static bool is_quantisable(const rp_gguf_mix_tensor *t)
 {
-    static const char suffix[] = "weight";
-    const size_t length = strlen(t->name);
-
-    return t->ndim >= 2 && length >= strlen(suffix) &&
-           strcmp(t->name + length - strlen(suffix), suffix) == 0 &&
+    return t->ndim >= 2 && rp_ends_with(t->name, "weight") &&
            strstr(t->name, "_norm.weight") == NULL &&
            strstr(t->name, "ffn_gate_inp.weight") == NULL;
 }

@@ -49,15 +49,13 @@ rp_status rp_gguf_find_written(char **out, const char *path)
     rp_status st = RP_OK;
     const char *slash = strrchr(path, '/');
     const char *name = slash == NULL ? path : slash + 1;
-    const size_t length = strlen(path);
     char *dir = NULL;
     char *prefix = NULL;
     DIR *stream = NULL;
     const struct dirent *entry = NULL;
 
     *out = NULL;
-    if (rp_fs_exists(path) || length < sizeof(end) ||
-        strcmp(path + length - sizeof(end) + 1, end) != 0) {
+    if (rp_fs_exists(path) || !rp_ends_with(path, end)) {
         return rp_fs_exists(path) ? rp_strdup(out, path) : RP_OK;
     }
     RP_TRY(rp_strprintf(&prefix, "%.*s-00001-of-", (int)(strlen(name) - sizeof(end) + 1), name));

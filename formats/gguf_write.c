@@ -394,11 +394,6 @@ const rp_gguf_tensor *rp_gguf_writer_tensor(const rp_gguf_writer *writer, int64_
     return &writer->tensors[index];
 }
 
-int64_t rp_gguf_writer_tensor_count(const rp_gguf_writer *writer)
-{
-    return (int64_t)writer->n_tensors;
-}
-
 size_t rp_gguf_writer_file_bytes(const rp_gguf_writer *writer)
 {
     return writer->parts[0].file_bytes;

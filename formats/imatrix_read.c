@@ -31,14 +31,13 @@ static rp_status check_sums(const rp_imatrix_entry *entry, const char *path)
 /* The weight's name in front of a suffix; false when the tensor's name does not end in it. */
 static bool weight_name(char out[RP_GGUF_NAME_BYTES], const char *tensor, const char *suffix)
 {
-    const size_t length = strlen(tensor);
-    const size_t tail = strlen(suffix);
+    const size_t length = strlen(tensor) - strlen(suffix);
 
-    if (length <= tail || strcmp(tensor + length - tail, suffix) != 0) {
+    if (!rp_ends_with(tensor, suffix)) {
         return false;
     }
-    memcpy(out, tensor, length - tail);
-    out[length - tail] = '\0';
+    memcpy(out, tensor, length);
+    out[length] = '\0';
     return true;
 }
 

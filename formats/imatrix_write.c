@@ -174,19 +174,12 @@ out:
 
 /* ---- Either ---- */
 
-static bool is_dat_name(const char *path)
-{
-    const size_t length = strlen(path);
-
-    return length >= 4 && strcmp(path + length - 4, ".dat") == 0;
-}
-
 rp_status rp_imatrix_write(const rp_imatrix *imatrix, const char *path)
 {
     rp_status st = RP_OK;
     dat_file file = {0};
 
-    if (is_dat_name(path)) {
+    if (rp_ends_with(path, ".dat")) {
         st = make_dat(&file, imatrix);
     } else {
         st = make_gguf(&file.data, &file.nbytes, imatrix);

@@ -16,11 +16,6 @@ static const rp_packed_reader *const readers[] = {
     NULL,
 };
 
-const rp_packed_reader *const *rp_packed_reader_table(void)
-{
-    return readers;
-}
-
 const rp_packed_reader *rp_packed_reader_find(const char *quant_method)
 {
     for (const rp_packed_reader *const *r = readers; *r != NULL; r++) {

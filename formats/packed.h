@@ -39,9 +39,8 @@ struct rp_packed_reader {
     rp_status (*read_rows)(const rp_packed_linear *linear, int64_t row0, int64_t nrows, float *dst);
 };
 
-/* Local. By quant_method, or NULL; the table, ended by NULL. */
+/* Local. By quant_method, or NULL. */
 const rp_packed_reader *rp_packed_reader_find(const char *quant_method);
-const rp_packed_reader *const *rp_packed_reader_table(void);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
 /* Checkpoint: finished units of work of all ranks in a folder of HDF5 files and one manifest
- * (DESIGN section 4, docs/formats/checkpoint.md).
+ * (docs/formats/checkpoint.md).
  *
  * A unit has a name ("layer/3/self_attn.q_proj/grid0") and consists of row pieces that any ranks
  * may hold. A commit is a generation: each rank's new pieces go to a new file, never an old one;

@@ -175,21 +175,13 @@ out:
     return st;
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    const size_t n = strlen(name);
-    const size_t end_bytes = strlen(end);
-
-    return n >= end_bytes && strcmp(name + n - end_bytes, end) == 0;
-}
-
 /* True for names that only this module makes. */
 static bool is_ours(const char *name)
 {
-    return ends_with(name, ".h5") || ends_with(name, ".h5.part") ||
+    return rp_ends_with(name, ".h5") || rp_ends_with(name, ".h5.part") ||
            strncmp(name, TOKEN_PREFIX, strlen(TOKEN_PREFIX)) == 0 ||
            (strncmp(name, "manifest.", strlen("manifest.")) == 0 &&
-            (ends_with(name, ".json") || ends_with(name, ".json.tmp")));
+            (rp_ends_with(name, ".json") || rp_ends_with(name, ".json.tmp")));
 }
 
 /* True for a file that a rank may be writing now. */

@@ -307,6 +307,7 @@ static void print_text(const char *path, const json_t *root)
     print_units(json_object_get(root, "units"));
 }
 
+/* By its first bytes; a file of that name without them is a broken one. */
 static rp_status is_gguf(bool *out, const char *path)
 {
     rp_status st = RP_OK;
@@ -314,8 +315,9 @@ static rp_status is_gguf(bool *out, const char *path)
     char magic[4] = "";
 
     RP_TRY(rp_fs_open_read(&fd, path));
-    *out = read(fd, magic, sizeof(magic)) == (ssize_t)sizeof(magic) &&
-           memcmp(magic, "GGUF", sizeof(magic)) == 0;
+    *out = (read(fd, magic, sizeof(magic)) == (ssize_t)sizeof(magic) &&
+            memcmp(magic, "GGUF", sizeof(magic)) == 0) ||
+           rp_ends_with(path, ".gguf");
 out:
     if (fd >= 0) {
         (void)close(fd);

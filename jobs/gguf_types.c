@@ -188,11 +188,19 @@ out:
     return st;
 }
 
-rp_status rp_gguf_types_set_mix(rp_gguf_types *types, const rp_model_config *config,
+/* Types that this program does not write are copied from a source that has them. */
+static bool can_write(const rp_gguf_mix_tensor *t, const rp_weights *weights)
+{
+    return rp_gguf_can_encode(t->type) ||
+           (t->index != RP_GGUF_NOT_A_WEIGHT && rp_weights_at(weights, t->index)->block == t->type);
+}
+
+rp_status rp_gguf_types_set_mix(rp_gguf_types *types, const rp_weights *weights,
                                 const rp_output_format *format, const rp_gguf_mix *mix,
                                 bool has_imatrix)
 {
     rp_status st = RP_OK;
+    const rp_model_config *config = rp_weights_config(weights);
     const rp_gguf_mix_model model = {.arch = config->arch->gguf_arch,
                                      .n_layers = config->n_layers,
                                      .n_heads = config->n_heads,
@@ -209,7 +217,7 @@ rp_status rp_gguf_types_set_mix(rp_gguf_types *types, const rp_model_config *con
     RP_TRY(rp_gguf_mix_choose(&opts, &model, types->items, types->n));
     for (int64_t i = 0; i < types->n; i++) {
         const rp_gguf_mix_tensor *t = &types->items[i];
-        if (!rp_gguf_can_encode(t->type)) {
+        if (!can_write(t, weights)) {
             st = RP_FAIL(RP_ERR_CONFIG, "%s: type %s is not written by this program", t->name,
                          t->type->name);
             goto out;
@@ -229,7 +237,7 @@ rp_status rp_gguf_types_create(rp_gguf_types *out, const rp_weights *weights,
     memset(out, 0, sizeof(*out));
     RP_TRY(list_tensors(&types, weights, is_kept));
     RP_TRY(name_tensors(&types, &format->tensor_types));
-    RP_TRY(rp_gguf_types_set_mix(&types, rp_weights_config(weights), format,
+    RP_TRY(rp_gguf_types_set_mix(&types, weights, format,
                                  format->gguf_type == NULL ? rp_gguf_mix_find(FIRST_MIX)
                                                            : rp_gguf_mix_of(format),
                                  has_imatrix));

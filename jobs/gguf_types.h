@@ -22,15 +22,16 @@ typedef struct rp_gguf_types {
     const rp_gguf_mix *mix; /* whose rules decide what nothing else does, and the file's type */
 } rp_gguf_types;
 
-/* Local. is_kept [rp_weights_count]: matrices that the recipe leaves alone (F16 in a quantised file
- * unless tensor_types names them). has_imatrix: solvers know how much each column matters.
- * RP_ERR_CONFIG naming output and tensor when a type does not fit or is none that this program
- * writes, and when an entry of tensor_types matches no tensor. */
+/* Local. is_kept [rp_weights_count]: matrices that the recipe leaves alone (in a quantised file
+ * they are F16, or what a GGUF source has, unless tensor_types names them). has_imatrix: solvers
+ * know how much each column matters. RP_ERR_CONFIG naming output and tensor when a type does not
+ * fit, or is neither written by this program nor the source's own, and when an entry of
+ * tensor_types matches no tensor. */
 RP_CHECKED rp_status rp_gguf_types_create(rp_gguf_types *out, const rp_weights *weights,
                                           const rp_output_format *format, const bool *is_kept,
                                           bool has_imatrix);
 /* Local. The types anew by another mix's rules. */
-RP_CHECKED rp_status rp_gguf_types_set_mix(rp_gguf_types *types, const rp_model_config *config,
+RP_CHECKED rp_status rp_gguf_types_set_mix(rp_gguf_types *types, const rp_weights *weights,
                                            const rp_output_format *format, const rp_gguf_mix *mix,
                                            bool has_imatrix);
 /* Local. Did the job give this tensor's type by name. */

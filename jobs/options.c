@@ -254,11 +254,48 @@ static size_t append(char *out, size_t out_bytes, size_t n, const char *text)
     return RP_MIN(n + (size_t)added, out_bytes - 1);
 }
 
+static void format_bytes(char *out, size_t out_bytes, int64_t value)
+{
+    for (size_t i = 0; i < RP_COUNT(byte_units); i++) {
+        const int64_t unit = (int64_t)byte_units[i].bytes;
+        if (unit > 1 && value > 0 && value % unit == 0) {
+            (void)snprintf(out, out_bytes, "%" PRId64 "%s", value / unit, byte_units[i].suffix);
+            return;
+        }
+    }
+    (void)snprintf(out, out_bytes, "%" PRId64, value);
+}
+
+static size_t append_bounds(const rp_option *row, char *out, size_t out_bytes, size_t n)
+{
+    char low[40];
+    char high[40];
+    char bounds[100];
+
+    if (!(row->min < row->max)) {
+        return n;
+    }
+    switch (row->type) {
+    case RP_OPTION_INT:
+    case RP_OPTION_REAL:
+        (void)snprintf(low, sizeof(low), "%.15g", row->min);
+        (void)snprintf(high, sizeof(high), "%.15g", row->max);
+        break;
+    case RP_OPTION_BYTES:
+        format_bytes(low, sizeof(low), (int64_t)row->min);
+        format_bytes(high, sizeof(high), (int64_t)row->max);
+        break;
+    default:
+        return n;
+    }
+    (void)snprintf(bounds, sizeof(bounds), " from %s to %s", low, high);
+    return append(out, out_bytes, n, bounds);
+}
+
 void rp_option_describe(const rp_option *row, char *out, size_t out_bytes)
 {
     const bool is_words_only =
         row->words != NULL && (row->type == RP_OPTION_WORD || row->type == RP_OPTION_STRING);
-    char bounds[80] = "";
     size_t n = 0;
 
     if (row->type == RP_OPTION_STRINGS && row->words != NULL) {
@@ -266,10 +303,7 @@ void rp_option_describe(const rp_option *row, char *out, size_t out_bytes)
     } else if (!is_words_only) {
         n = append(out, out_bytes, n, type_names[row->type]);
     }
-    if (row->min < row->max && (row->type == RP_OPTION_INT || row->type == RP_OPTION_REAL)) {
-        (void)snprintf(bounds, sizeof(bounds), " from %.15g to %.15g", row->min, row->max);
-    }
-    n = append(out, out_bytes, n, bounds);
+    n = append_bounds(row, out, out_bytes, n);
     for (const rp_option_word *w = row->words; w != NULL && w->word != NULL; w++) {
         const bool is_first = w == row->words && (is_words_only || row->type == RP_OPTION_STRINGS);
         const char *join = w[1].word == NULL ? " or " : ", ";
@@ -457,18 +491,6 @@ static void format_real(char *out, size_t out_bytes, double value)
             return;
         }
     }
-}
-
-static void format_bytes(char *out, size_t out_bytes, int64_t value)
-{
-    for (size_t i = 0; i < RP_COUNT(byte_units); i++) {
-        const int64_t unit = (int64_t)byte_units[i].bytes;
-        if (unit > 1 && value > 0 && value % unit == 0) {
-            (void)snprintf(out, out_bytes, "%" PRId64 "%s", value / unit, byte_units[i].suffix);
-            return;
-        }
-    }
-    (void)snprintf(out, out_bytes, "%" PRId64, value);
 }
 
 rp_status rp_option_format(char **out, const rp_option *row, const void *object)

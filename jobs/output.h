@@ -1,5 +1,5 @@
 /* Outputs: every rank writes the tensors that it is dealt, into files whose places are known
- * beforehand (DESIGN section 5). */
+ * beforehand. */
 #ifndef RP_JOBS_OUTPUT_H
 #define RP_JOBS_OUTPUT_H
 

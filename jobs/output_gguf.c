@@ -35,11 +35,9 @@ out:
 /* Without its .gguf. Caller frees. */
 static rp_status prefix_of(char **out, const char *path)
 {
-    const char *dot = strrchr(path, '.');
-    const size_t length =
-        dot != NULL && strcmp(dot, ".gguf") == 0 ? (size_t)(dot - path) : strlen(path);
+    const size_t tail = rp_ends_with(path, ".gguf") ? strlen(".gguf") : 0;
 
-    return rp_strprintf(out, "%.*s", (int)length, path);
+    return rp_strprintf(out, "%.*s", (int)(strlen(path) - tail), path);
 }
 
 /* One file under the output's name, or parts of it; then the output's path is the first part's. */

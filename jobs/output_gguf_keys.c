@@ -39,17 +39,6 @@ out:
     return st;
 }
 
-static int64_t count_params(const rp_weights *weights)
-{
-    int64_t n = 0;
-
-    for (int64_t i = 0; i < rp_weights_count(weights); i++) {
-        const rp_weight_info *info = rp_weights_at(weights, i);
-        n += info->shape[0] * (info->ndim > 1 ? info->shape[1] : 1);
-    }
-    return n;
-}
-
 static rp_status put_made_keys(rp_gguf_writer *writer, const rp_session *s, int32_t file_type)
 {
     rp_status st = RP_OK;
@@ -60,7 +49,7 @@ static rp_status put_made_keys(rp_gguf_writer *writer, const rp_session *s, int3
 
     RP_TRY(rp_gguf_general_name(&name, dir, rp_weights_config_json(s->weights)));
     RP_TRY(rp_gguf_put_model(writer, s->config, name, file_type));
-    RP_TRY(rp_gguf_put_general(writer, dir, count_params(s->weights)));
+    RP_TRY(rp_gguf_put_general(writer, dir, rp_weights_elems(s->weights)));
     RP_TRY(rp_tokenizer_open(&tokenizer, dir));
     RP_TRY(rp_gguf_load_tokenizer_config(&tokenizer_config, dir));
     RP_TRY(rp_gguf_put_tokenizer(writer, s->config, tokenizer, tokenizer_config));

@@ -10,7 +10,6 @@
 #include "jobs/type_measure.h"
 #include "model/eval.h"
 #include "model/executor.h"
-#include "sharding/gram.h"
 
 /* Program, shared libraries, MPI's buffers, tokenizer: measured on a run of a tiny model. */
 #define BASE_BYTES ((size_t)96 << 20)
@@ -117,7 +116,8 @@ rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const 
     size_t stage = 0;
 
     plan.nthreads = rp_session_threads(s->comm, s->job->cluster.threads);
-    plan.base_bytes = BASE_BYTES;
+    plan.base_bytes =
+        BASE_BYTES + rp_exec_bytes(plan.nthreads, (rp_products)s->job->cluster.products);
     if (plan.needs_calibration) {
         plan.blocks = rp_calibration_blocks(s->job, s->config);
         if (plan.blocks.seq_len > s->config->max_position) {

@@ -72,8 +72,8 @@ rp_status rp_round_matrix(const rp_exec *exec, const rp_gguf_block_type *type,
     rp_pool_run(exec->pool, n, round_tile, &m);
     for (int64_t i = 0; i < n; i++) {
         if (m.statuses[i] != RP_OK) {
-            st = RP_FAIL(m.statuses[i], "no memory to round %lld rows to %s", (long long)rows,
-                         type->name);
+            st =
+                RP_FAIL(m.statuses[i], "cannot round %lld rows to %s", (long long)rows, type->name);
             goto out;
         }
     }

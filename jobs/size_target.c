@@ -137,7 +137,7 @@ static rp_status take_plain_mix(const target *t, bool *is_found)
         if (!rp_type_is_candidate(rp_gguf_block_type_find(mix->base))) {
             continue;
         }
-        RP_TRY(rp_gguf_types_set_mix(t->types, t->s->config, t->format, mix, true));
+        RP_TRY(rp_gguf_types_set_mix(t->types, t->s->weights, t->format, mix, true));
         nbytes = t->other_bytes + tensors_bytes(t->types);
         if (nbytes <= t->limit_bytes && nbytes > most) {
             most = nbytes;
@@ -145,7 +145,7 @@ static rp_status take_plain_mix(const target *t, bool *is_found)
         }
     }
     *is_found = best != NULL;
-    RP_TRY(rp_gguf_types_set_mix(t->types, t->s->config, t->format,
+    RP_TRY(rp_gguf_types_set_mix(t->types, t->s->weights, t->format,
                                  best != NULL ? best : rp_gguf_mix_find("Q2_K"), true));
 out:
     return st;
@@ -184,7 +184,8 @@ static rp_status prepare(const target *t)
         st = RP_FAIL(RP_ERR_CONFIG,
                      "output %s: %zu bytes are asked for: the smallest possible file has %zu "
                      "(target_bpw %.4f)",
-                     t->format->name, t->limit_bytes, least, 8 * (double)least / elems);
+                     t->format->name, t->limit_bytes, least,
+                     8 * (double)least / elems + 0.6e-4); /* rounded up */
     }
 out:
     return st;
@@ -283,7 +284,7 @@ static rp_status round_as_chosen(void *ctx, const rp_weight_info *info, int64_t 
     const rp_type_tensor *m = rp_type_losses_find(r->losses, info->name);
 
     (void)row0;
-    if (tensor == NULL) {
+    if (tensor == NULL || tensor->type == info->block) { /* copied */
         return RP_OK;
     }
     return rp_round_matrix(s->exec, tensor->type,
@@ -408,7 +409,7 @@ static rp_status take_record(const target *t, const json_t *made)
         return RP_FAIL(RP_ERR_FORMAT, "checkpoint unit types/%lld: not a choice of types",
                        (long long)t->k);
     }
-    RP_TRY(rp_gguf_types_set_mix(t->types, t->s->config, t->format, mix, true));
+    RP_TRY(rp_gguf_types_set_mix(t->types, t->s->weights, t->format, mix, true));
     json_array_foreach(tensors, i, entry)
     {
         rp_gguf_mix_tensor *tensor = &t->types->items[i];

@@ -1,5 +1,4 @@
-/* A solved matrix: what a solver makes, a checkpoint stores and every container encodes (DESIGN
- * section 2). */
+/* A solved matrix: what a solver makes, a checkpoint stores and every container encodes. */
 #ifndef RP_KERNELS_FORM_H
 #define RP_KERNELS_FORM_H
 

@@ -13,11 +13,6 @@ static const rp_grid_ops *const grid_table[] = {
     &rp_grid_iq4_xs, &rp_grid_tq1_0, &rp_grid_tq2_0, &rp_grid_mxfp4, NULL,
 };
 
-const rp_grid_ops *const *rp_grid_table(void)
-{
-    return grid_table;
-}
-
 const rp_grid_ops *rp_grid_find(const char *name)
 {
     for (const rp_grid_ops *const *ops = grid_table; *ops != NULL; ops++) {

@@ -1,5 +1,5 @@
-/* Grid: a set of representable values with parameters, the meeting point of solvers and containers
- * (DESIGN section 2).
+/* Grid: a set of representable values with parameters, the meeting point of solvers and
+ * containers.
  *
  * A matrix row [cols] is cut into groups of `group` consecutive columns (the last may be ragged);
  * each group has one parameter set of `n_params` floats, which holds exactly what a reader of the
@@ -81,8 +81,6 @@ struct rp_grid {
 
 /* Local. The ops by name, or NULL. */
 const rp_grid_ops *rp_grid_find(const char *name);
-/* Local. Every ops, ended by NULL. */
-const rp_grid_ops *const *rp_grid_table(void);
 bool rp_grid_equal(const rp_grid *a, const rp_grid *b);
 /* Local. Groups in a row of cols columns, columns of one group, and of one sub-group (the group's
  * when it has one level). */

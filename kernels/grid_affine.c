@@ -1,5 +1,4 @@
-/* Uniform integer grid: value = scale * (code - zero), codes 0 .. 2^bits - 1
- * (spec/gptq-awq.md 1.6).
+/* Uniform integer grid: value = scale * (code - zero), codes 0 .. 2^bits - 1.
  *
  * Symmetric: zero = 2^(bits-1), scale = max|x| / ((2^bits - 1) / 2). Asymmetric: the range is
  * stretched to hold 0, zero is an integer in [zero_min, 2^bits - 1]. The scale is rounded to its

@@ -1,5 +1,5 @@
-/* The table of kernel operations, one implementation a back end; the CPU's define the meaning
- * (DESIGN section 6).
+/* The table of kernel operations, one implementation a back end; the CPU's define the
+ * meaning.
  *
  * Operations do arithmetic only. All matrices are row-major f32 with a leading dimension in
  * elements. Any product whose result could depend on how it is split is cut into tiles of fixed

@@ -1,5 +1,4 @@
-/* GPTQ on a tile of rows, LDL form, lazy blocks (spec/gptq-solver.md; arXiv 2210.17323 and
- * 2307.13304).
+/* GPTQ on a tile of rows, LDL form, lazy blocks (arXiv 2210.17323 and 2307.13304).
  *
  * With delta = original - quantised, column t's corrected weight is w_t + sum over s > t of delta_s
  * L_st, columns from the last to the first in the factor's order. The tile is kept transposed: a

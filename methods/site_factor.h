@@ -1,6 +1,6 @@
 /* The factor of a site's Gram matrix that all GPTQ solves of the site share: H = U D U^T in LDL
- * form, from one Cholesky and no inverse (spec/gptq-solver.md; Frantar et al. arXiv 2210.17323,
- * Chee et al. arXiv 2307.13304).
+ * form, from one Cholesky and no inverse (Frantar et al. arXiv 2210.17323, Chee et al.
+ * arXiv 2307.13304).
  *
  * Index t runs over columns in reversed processing order: column order[t] is processed when t
  * counts down. */

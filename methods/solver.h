@@ -1,4 +1,4 @@
-/* Solvers: decide the codes of a matrix on a grid (DESIGN section 2). A solver sees rows of a
+/* Solvers: decide the codes of a matrix on a grid. A solver sees rows of a
  * matrix, its site's factor and a grid; it knows nothing of files or ranks. Rows are independent,
  * so tiles of rows are the units that ranks and threads take. One file and one row of the table in
  * solver.c a method. */

@@ -1,5 +1,4 @@
-/* Text to token ids, as the `tokenizers` package does it from the same file (spec/tokenizers.md).
- */
+/* Text to token ids, as the `tokenizers` package does it from the same file. */
 #ifndef RP_MODEL_TOKENIZER_H
 #define RP_MODEL_TOKENIZER_H
 

@@ -48,12 +48,8 @@ static weight *find(const rp_weights *w, const char *name)
 /* Buffers of old checkpoints, and a head that is the embedding again. */
 static bool is_ignored(const rp_weights *w, const char *name)
 {
-    static const char suffix[] = "rotary_emb.inv_freq";
-    const size_t length = strlen(name);
-
     return (w->config.tie_embeddings && strcmp(name, "lm_head.weight") == 0) ||
-           (length >= sizeof(suffix) - 1 &&
-            strcmp(name + length - (sizeof(suffix) - 1), suffix) == 0);
+           rp_ends_with(name, "rotary_emb.inv_freq");
 }
 
 static rp_status list_weights(rp_weights *w)

@@ -24,10 +24,9 @@ typedef struct rp_weight_info {
     const struct rp_gguf_block_type *block; /* of a tensor of a GGUF file, else NULL */
 } rp_weight_info;
 
-/* Local. path: a folder with config.json, or a .gguf file (any part of a
- * split model). Validates every file of the set
- * (spec/safetensors.md rules) and the tensors' shapes against config. RP_ERR_FORMAT with file and
- * tensor named. */
+/* Local. path: a folder with config.json, or a .gguf file (any part of a split model). Validates
+ * every file of the set and the tensors' shapes against config. RP_ERR_FORMAT with file and tensor
+ * named. */
 RP_CHECKED rp_status rp_weights_open(rp_weights **out, const char *path);
 /* What a view changes of its base's matrices: rows row0 .. row0 + nrows - 1 of `values`, in place.
  */

@@ -26,9 +26,7 @@ typedef struct gguf_weights {
 
 static bool claims(const char *path)
 {
-    const char *dot = strrchr(path, '.');
-
-    return dot != NULL && strcmp(dot, ".gguf") == 0;
+    return rp_ends_with(path, ".gguf");
 }
 
 static void close_gguf(void *state)

@@ -86,14 +86,6 @@ out:
     return st;
 }
 
-static bool ends_with(const char *name, const char *suffix)
-{
-    const size_t n = strlen(name);
-    const size_t n_suffix = strlen(suffix);
-
-    return n > n_suffix && strcmp(name + n - n_suffix, suffix) == 0;
-}
-
 /* Whether a tensor belongs to a packed linear and is not its codes. */
 static rp_status is_side_tensor(bool *out, const hf_weights *w, const char *name)
 {
@@ -102,7 +94,7 @@ static rp_status is_side_tensor(bool *out, const hf_weights *w, const char *name
 
     *out = false;
     for (const char *const *suffix = w->reader->suffixes; *suffix != NULL && !*out; suffix++) {
-        if (ends_with(name, *suffix) && strcmp(*suffix, w->reader->codes_suffix) != 0) {
+        if (rp_ends_with(name, *suffix) && strcmp(*suffix, w->reader->codes_suffix) != 0) {
             free(codes);
             RP_TRY(rp_strprintf(&codes, "%.*s%s", (int)(strlen(name) - strlen(*suffix)), name,
                                 w->reader->codes_suffix));
@@ -164,7 +156,7 @@ static rp_status add_tensors(hf_weights *w)
         const rp_hf_tensor *tensor = rp_hf_folder_at(w->folder, i);
         const char *name = tensor->entry->name;
         bool is_side = false;
-        if (w->reader != NULL && ends_with(name, w->reader->codes_suffix)) {
+        if (w->reader != NULL && rp_ends_with(name, w->reader->codes_suffix)) {
             RP_TRY(add_packed(w, tensor));
             continue;
         }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "sharding/exact_sum.h"
 
 rp_status rp_column_sums_create(rp_column_sums *out, int64_t max_cols)
 {
@@ -32,22 +33,10 @@ void rp_column_sums_destroy(rp_column_sums *sums)
     memset(sums, 0, sizeof(*sums));
 }
 
-/* Smallest k with 2^k >= n. */
-static int log2_up(int64_t n)
-{
-    int k = 0;
-
-    while (((int64_t)1 << k) < n) {
-        k++;
-    }
-    return k;
-}
-
 void rp_column_sums_begin(rp_column_sums *sums, int64_t cols, int64_t n_tokens,
                           int64_t block_tokens)
 {
-    /* A block's integers stay below 2^51 (doubles hold them exactly), the total below 2^61. */
-    sums->shift = RP_MIN(50 - log2_up(block_tokens), 61 - log2_up(n_tokens));
+    sums->shift = rp_exact_shift(n_tokens, block_tokens);
     sums->cols = cols;
     sums->n_tokens = n_tokens;
     memset(sums->max_abs, 0, (size_t)cols * sizeof(*sums->max_abs));
@@ -57,13 +46,7 @@ void rp_column_sums_begin(rp_column_sums *sums, int64_t cols, int64_t n_tokens,
 rp_status rp_column_sums_observe(rp_column_sums *sums, const rp_kernel_ops *ops,
                                  const rp_exec *exec, rp_cmat block)
 {
-    const int64_t row = ops->max_abs(exec, block, sums->max_abs);
-
-    if (row >= 0) {
-        return RP_FAIL(RP_ERR_FORMAT, "an activation is not finite (token %lld of the block)",
-                       (long long)row);
-    }
-    return RP_OK;
+    return rp_exact_observe(sums->max_abs, ops, exec, block);
 }
 
 void rp_column_sums_agree(rp_column_sums *sums, rp_comm *comm)
@@ -74,12 +57,7 @@ void rp_column_sums_agree(rp_column_sums *sums, rp_comm *comm)
 /* What turns a column's sum into its integer: 2 to this power. */
 static int power_of(const rp_column_sums *sums, int64_t col)
 {
-    int exponent = 0;
-
-    if (sums->max_abs[col] > 0) {
-        (void)frexpf(sums->max_abs[col], &exponent);
-    }
-    return sums->shift - 2 * exponent;
+    return sums->shift - 2 * rp_exact_exponent(sums->max_abs[col]);
 }
 
 void rp_column_sums_add(rp_column_sums *sums, const rp_kernel_ops *ops, const rp_exec *exec,

@@ -1,11 +1,11 @@
 /* Integer sums of Gram matrices: any order gives the same bits. */
 #include "sharding/gram.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "sharding/exact_sum.h"
 
 #define CHUNK_ELEMS ((int64_t)8 << 20)
 
@@ -34,21 +34,9 @@ void rp_gram_destroy(rp_gram *gram)
     memset(gram, 0, sizeof(*gram));
 }
 
-/* Smallest k with 2^k >= n. */
-static int log2_up(int64_t n)
-{
-    int k = 0;
-
-    while (((int64_t)1 << k) < n) {
-        k++;
-    }
-    return k;
-}
-
 void rp_gram_begin(rp_gram *gram, int64_t cols, int64_t n_tokens, int64_t block_tokens)
 {
-    /* A block's integers stay below 2^51 (doubles hold them exactly), the total below 2^61. */
-    gram->shift = RP_MIN(50 - log2_up(block_tokens), 61 - log2_up(n_tokens));
+    gram->shift = rp_exact_shift(n_tokens, block_tokens);
     gram->cols = cols;
     gram->n_tokens = n_tokens;
     memset(gram->max_abs, 0, (size_t)cols * sizeof(*gram->max_abs));
@@ -58,23 +46,14 @@ void rp_gram_begin(rp_gram *gram, int64_t cols, int64_t n_tokens, int64_t block_
 rp_status rp_gram_observe(rp_gram *gram, const rp_kernel_ops *ops, const rp_exec *exec,
                           rp_cmat block)
 {
-    const int64_t row = ops->max_abs(exec, block, gram->max_abs);
-
-    if (row >= 0) {
-        return RP_FAIL(RP_ERR_FORMAT, "an activation is not finite (token %lld of the block)",
-                       (long long)row);
-    }
-    return RP_OK;
+    return rp_exact_observe(gram->max_abs, ops, exec, block);
 }
 
 void rp_gram_fix_exponents(rp_gram *gram, rp_comm *comm)
 {
     rp_comm_allreduce_max_f32(comm, gram->max_abs, gram->cols);
     for (int64_t i = 0; i < gram->cols; i++) {
-        gram->exponent[i] = 0;
-        if (gram->max_abs[i] > 0) {
-            (void)frexpf(gram->max_abs[i], &gram->exponent[i]);
-        }
+        gram->exponent[i] = rp_exact_exponent(gram->max_abs[i]);
     }
 }
 

@@ -1,4 +1,4 @@
-/* A site's Gram matrix as an exact sum over all ranks (DESIGN section 3).
+/* A site's Gram matrix as an exact sum over all ranks.
  *
  * Every block's product is f32 over exactly its rows; it is added as a 64-bit integer q_ij =
  * llrint(P_ij 2^(shift - e_i - e_j)). Integer addition is associative, so the total has the same

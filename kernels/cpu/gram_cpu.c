@@ -1,4 +1,4 @@
-/* Adds one block's products x^T x and a^T b to the fixed-point sums (DESIGN section 3).
+/* Adds one block's products x^T x and a^T b to the fixed-point sums (sharding/gram.h).
  *
  * The result, of a Gram matrix the lower triangle, is cut into square tiles. Each is computed with
  * f32 sums over all rows of the block, then converted while it lies in the cache:

@@ -9,13 +9,13 @@
  * ours over it. */
 #include "base/mem.h"
 #include "formats/gguf_blocks.h"
+#include "tests/bench/best_of.h"
 
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { COLS = 4096, REPS = 7 };
 
@@ -50,25 +50,6 @@ static void fail_if(rp_status status)
     }
 }
 
-static double thread_seconds(void)
-{
-    struct timespec now = {0};
-
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-/* The best of REPS runs of one statement. */
-#define BEST_OF(seconds, statement)                                                                \
-    do {                                                                                           \
-        (seconds) = HUGE_VAL;                                                                      \
-        for (int rep = 0; rep < REPS; rep++) {                                                     \
-            const double start_s = thread_seconds();                                               \
-            statement;                                                                             \
-            (seconds) = fmin((seconds), thread_seconds() - start_s);                               \
-        }                                                                                          \
-    } while (0)
-
 /* peer_seconds: 0 without a peer. */
 static void report(const bench *b, const char *what, double seconds, double peer_seconds)
 {
@@ -87,11 +68,12 @@ static void time_encoding(bench *b, const rp_gguf_block_type *type, const char *
     double seconds = 0.0;
     double peer_seconds = 0.0;
 
-    BEST_OF(seconds,
+    BEST_OF(seconds, REPS, thread_seconds,
             fail_if(rp_gguf_encode_rows(type, &b->dense, 0, b->rows, importance, b->bytes)));
     if (b->ggml_quantize != NULL && !type->is_float) {
-        BEST_OF(peer_seconds, (void)b->ggml_quantize((int)type->id, b->dense.values, b->bytes, 0,
-                                                     b->rows, COLS, importance));
+        BEST_OF(peer_seconds, REPS, thread_seconds,
+                (void)b->ggml_quantize((int)type->id, b->dense.values, b->bytes, 0, b->rows, COLS,
+                                       importance));
     }
     report(b, what, seconds, peer_seconds);
 }
@@ -101,9 +83,10 @@ static void time_decoding(bench *b, const rp_gguf_block_type *type)
     double seconds = 0.0;
     double peer_seconds = 0.0;
 
-    BEST_OF(seconds, rp_gguf_decode_rows(type, b->bytes, b->rows, COLS, b->out));
+    BEST_OF(seconds, REPS, thread_seconds,
+            rp_gguf_decode_rows(type, b->bytes, b->rows, COLS, b->out));
     if (b->ggml_traits != NULL && b->ggml_traits((int)type->id)->decode != NULL) {
-        BEST_OF(peer_seconds,
+        BEST_OF(peer_seconds, REPS, thread_seconds,
                 b->ggml_traits((int)type->id)->decode(b->bytes, b->out, b->rows * COLS));
     }
     report(b, "decode", seconds, peer_seconds);
@@ -139,7 +122,7 @@ static void time_type(bench *b, const rp_gguf_block_type *type)
             fail_if(rp_gguf_grid(&grid, type));
             fail_if(rp_form_create_codes(&codes, &grid, b->rows, COLS));
             rp_gguf_unpack_rows(type, b->bytes, b->rows, COLS, codes.params, codes.codes);
-            BEST_OF(seconds,
+            BEST_OF(seconds, REPS, thread_seconds,
                     fail_if(rp_gguf_encode_rows(type, &codes, 0, b->rows, NULL, b->bytes)));
             report(b, "pack", seconds, 0.0);
             rp_form_destroy(&codes);
@@ -178,7 +161,7 @@ int main(int argc, char **argv)
     }
     memset(b.bytes, 0x11, nbytes);
     memset(b.out, 0, nbytes);
-    BEST_OF(seconds, memcpy(b.out, b.dense.values, nbytes));
+    BEST_OF(seconds, REPS, thread_seconds, memcpy(b.out, b.dense.values, nbytes));
     b.copy_rate = (double)nbytes / seconds * 1e-9;
     printf("memcpy of %lld MiB: %.2f GB/s; rates of f32 bytes, ratio to the copy\n", (long long)mib,
            b.copy_rate);

@@ -8,13 +8,13 @@
  * would have it. */
 #include "base/mem.h"
 #include "kernels/grid.h"
+#include "tests/bench/best_of.h"
 
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { ROWS = 2048, COLS = 4096, PIECE = 4, REPS = 5 };
 #define BYTES ((double)ROWS * COLS * sizeof(float))
@@ -35,26 +35,6 @@ static const struct {
              {"Q2_K", 10},   {"Q3_K", 11},   {"Q4_K", 12},  {"Q5_K", 13},  {"Q6_K", 14},
              {"IQ4_NL", 20}, {"IQ4_XS", 23}, {"TQ1_0", 34}, {"TQ2_0", 35}, {"MXFP4", 39}};
 
-/* Of this thread: other work on the machine does not count. */
-static double thread_seconds(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-/* The best of REPS runs of one statement. */
-#define BEST_OF(seconds, statement)                                                                \
-    do {                                                                                           \
-        (seconds) = HUGE_VAL;                                                                      \
-        for (int rep = 0; rep < REPS; rep++) {                                                     \
-            const double start_s = thread_seconds();                                               \
-            statement;                                                                             \
-            (seconds) = fmin((seconds), thread_seconds() - start_s);                               \
-        }                                                                                          \
-    } while (0)
-
 static void quantise_all(const bench *b, const rp_grid *grid, const float *importance)
 {
     for (int64_t row = 0; row < ROWS; row += PIECE) {
@@ -70,7 +50,8 @@ static double peer_rate(const bench *b, int number, const float *importance)
     if (b->peer == NULL) {
         return 0.0;
     }
-    BEST_OF(seconds, b->peer(number, b->values, b->blocks, 0, ROWS, COLS, importance));
+    BEST_OF(seconds, REPS, thread_seconds,
+            b->peer(number, b->values, b->blocks, 0, ROWS, COLS, importance));
     return 1e-9 * BYTES / seconds;
 }
 
@@ -83,7 +64,7 @@ static void time_type(const bench *b, const char *name, int number, double copy_
     for (int weighted = 0; weighted < 2; weighted++) {
         const float *importance = weighted ? b->importance : NULL;
         double seconds;
-        BEST_OF(seconds, quantise_all(b, &grid, importance));
+        BEST_OF(seconds, REPS, thread_seconds, quantise_all(b, &grid, importance));
         const double rate = 1e-9 * BYTES / seconds;
         const double peer = peer_rate(b, number, importance);
         printf("%-7s %-10s %8.3f GB/s  %5.2f of a copy", name, weighted ? "importance" : "plain",
@@ -143,7 +124,7 @@ int main(int argc, char **argv)
     RP_TRY(rp_alloc_array(&b.codes, (size_t)PIECE * COLS, 1));
     RP_TRY(rp_alloc_array(&b.blocks, (size_t)ROWS * COLS, sizeof(float)));
     fill(&b);
-    BEST_OF(copy_s, memcpy(b.blocks, b.values, (size_t)BYTES));
+    BEST_OF(copy_s, REPS, thread_seconds, memcpy(b.blocks, b.values, (size_t)BYTES));
     printf("copy of %.0f MB: %.2f GB/s read\n", 1e-6 * BYTES, 1e-9 * BYTES / copy_s);
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         if (is_wanted(argc, argv, types[i].name)) {

@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/gemm_bench.h"
 #include "kernels/ops.h"
+#include "tests/bench/best_of.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -56,17 +57,6 @@ static rp_cmat const_of(rp_mat m)
     return rp_cmat_of(m.data, m.rows, m.cols, m.ld);
 }
 
-/* The best of REPS runs of one statement. */
-#define BEST_OF(seconds, statement)                                                                \
-    do {                                                                                           \
-        (seconds) = HUGE_VAL;                                                                      \
-        for (int rep = 0; rep < REPS; rep++) {                                                     \
-            const double start_s = rp_clock_seconds();                                             \
-            statement;                                                                             \
-            (seconds) = fmin((seconds), rp_clock_seconds() - start_s);                             \
-        }                                                                                          \
-    } while (0)
-
 static void time_linear(layer *l, const char *name, int64_t n, int64_t k)
 {
     const rp_kernel_ops *ops = rp_kernels_cpu();
@@ -74,7 +64,8 @@ static void time_linear(layer *l, const char *name, int64_t n, int64_t k)
     const double gflop = 2e-9 * ROWS * (double)n * (double)k;
     double seconds;
 
-    BEST_OF(seconds, ops->linear(l->exec, rp_mat_of(l->y, ROWS, n, n), x, w, NULL, false));
+    BEST_OF(seconds, REPS, rp_clock_seconds,
+            ops->linear(l->exec, rp_mat_of(l->y, ROWS, n, n), x, w, NULL, false));
     report(l, name, seconds, gflop, rate_of(l, RP_BENCH_SGEMM, ROWS, n, k));
 }
 
@@ -85,7 +76,7 @@ static void time_gram(layer *l, const char *name, int64_t d)
     const double gflop = 1e-9 * ROWS * (double)d * (double)d;
     double seconds;
 
-    BEST_OF(seconds, ops->gram_add(l->exec, x, l->exponent, 30, l->sum));
+    BEST_OF(seconds, REPS, rp_clock_seconds, ops->gram_add(l->exec, x, l->exponent, 30, l->sum));
     report(l, name, seconds, gflop, rate_of(l, RP_BENCH_SGEMM, d, d, ROWS));
 }
 
@@ -105,12 +96,13 @@ static void time_attention(layer *l)
     const rp_rope_table table = {l->cos, l->sin, (int)l->head_dim};
     double seconds;
 
-    BEST_OF(seconds,
+    BEST_OF(seconds, REPS, rp_clock_seconds,
             ops->attention(l->exec, &shape, rp_mat_of(l->y, ROWS, q_cols, q_cols), q, k, k));
     report(l, "attention (causal half)", seconds, gflop,
            rate_of(l, RP_BENCH_SGEMM, ROWS, l->width, l->width));
-    BEST_OF(seconds, ops->rope(l->exec, rp_mat_of(l->x, ROWS, q_cols, q_cols), (int)l->n_heads,
-                               (int)l->head_dim, l->seq_len, &table));
+    BEST_OF(seconds, REPS, rp_clock_seconds,
+            ops->rope(l->exec, rp_mat_of(l->x, ROWS, q_cols, q_cols), (int)l->n_heads,
+                      (int)l->head_dim, l->seq_len, &table));
     report(l, "rope", seconds, 0.0, 1.0);
 }
 
@@ -122,16 +114,17 @@ static void time_rowwise(layer *l)
     float *max = l->w;
     double seconds;
 
-    BEST_OF(seconds,
+    BEST_OF(seconds, REPS, rp_clock_seconds,
             ops->rms_norm(l->exec, rp_mat_of(l->y, ROWS, l->width, l->width), x, l->w, 1e-5F));
     report(l, "rms_norm", seconds, 0.0, 1.0);
     report(l, "rms_norm (second)", seconds, 0.0, 1.0);
-    BEST_OF(seconds, ops->silu_mul(l->exec, wide, rp_cmat_of(l->x, ROWS, l->middle, l->middle),
-                                   rp_cmat_of(l->u, ROWS, l->middle, l->middle)));
+    BEST_OF(seconds, REPS, rp_clock_seconds,
+            ops->silu_mul(l->exec, wide, rp_cmat_of(l->x, ROWS, l->middle, l->middle),
+                          rp_cmat_of(l->u, ROWS, l->middle, l->middle)));
     report(l, "silu_mul", seconds, 0.0, 1.0);
-    BEST_OF(seconds, ops->max_abs(l->exec, const_of(wide), max));
+    BEST_OF(seconds, REPS, rp_clock_seconds, ops->max_abs(l->exec, const_of(wide), max));
     report(l, "max_abs (middle)", seconds, 0.0, 1.0);
-    BEST_OF(seconds, ops->max_abs(l->exec, x, max));
+    BEST_OF(seconds, REPS, rp_clock_seconds, ops->max_abs(l->exec, x, max));
     report(l, "max_abs (3 of width)", 3.0 * seconds, 0.0, 1.0);
 }
 

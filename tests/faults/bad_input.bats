@@ -136,6 +136,7 @@ make_gguf() {
 @test "gguf: every way to be broken" {
     make_gguf
     refused_gguf magic 'not a GGUF file'
+    refused 65 'bad.gguf: not a GGUF file' inspect "$dir/bad.gguf"
     refused_gguf version_1 'version 1'
     refused_gguf byte_swapped 'big-endian'
     refused_gguf n_tensors 'tensors do not fit'

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Copies a GGUF file with one thing wrong.   usage: mutate_gguf.py FILE OUT KIND
+"""Copies a GGUF file with one thing wrong, or another.   usage: mutate_gguf.py FILE OUT KIND
 
 Standard library only. KIND is a key of the table below.
 """
 import pathlib
+import re
 import struct
 import sys
 
@@ -35,6 +36,12 @@ def in_norm(offset, fmt, value):
     return change
 
 
+def as_nvfp4(data):
+    """Matrices of Q4_0 become as many of NVFP4: blocks of twice the size, and any bytes are values."""
+    info = rb"(\.weight\x02\0\0\0.{16})\x02\0\0\0"
+    return re.sub(info, rb"\1" b"\x28\0\0\0", bytes(data), flags=re.DOTALL)
+
+
 KINDS = {
     "magic": instead(b"GGUF", b"GGML"),
     "version_1": at_start(4, "<I", 1),
@@ -54,6 +61,7 @@ KINDS = {
     "offset": in_norm(16, "<Q", 1 << 40),
     "cut_header": lambda data: data[:100],
     "cut_data": lambda data: data[:-100],
+    "nvfp4": as_nvfp4,
     "not_finite": lambda data: data[:-256] + b"\xff" * 256,
 }
 

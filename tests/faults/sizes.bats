@@ -116,6 +116,8 @@ PYTHON
     least=$(sed 's/.*smallest possible file has \([0-9]*\).*/\1/' <<<"$output")
     alone plan "$BATS_FILE_TMPDIR/job.yaml" "output.formats.1.gguf.target_size=$least"
     run -78 alone plan "$BATS_FILE_TMPDIR/job.yaml" "output.formats.1.gguf.target_size=$((least - 1))"
+    bpw=$(sed 's/.*(target_bpw \([0-9.]*\).*/\1/' <<<"$output")
+    alone plan "$BATS_FILE_TMPDIR/job.yaml" 'output.formats=[{gguf: Q4_0}, {gguf: {target_bpw: '"$bpw"'}}]'
     out=$BATS_TEST_TMPDIR/out
     alone run "$BATS_FILE_TMPDIR/job.yaml" "output.dir=$out" "output.formats.1.gguf.target_size=$least" \
         output.formats.1.gguf.name=least.gguf
@@ -141,4 +143,17 @@ assert types["token_embd.weight"] == "Q4_K"
 assert {t for n, t in types.items() if "attn_v" in n} == {"Q8_0"}'
     [ "$(cat "$out"/model-3MB*.gguf | wc -c)" -le 3000000 ]
     [ "$(find "$out" -name 'model-3MB*.gguf' | wc -l)" -ge 4 ]
+}
+
+@test "types that are read alone stay where the recipe leaves them" {
+    dir=$BATS_TEST_TMPDIR
+    alone run "$BATS_FILE_TMPDIR/job.yaml" "output.dir=$dir/four" recipe=[] 'output.formats=[{gguf: Q4_0}]' >/dev/null
+    python3 "$root/tests/faults/mutate_gguf.py" "$dir/four/model-Q4_0.gguf" "$dir/nvfp4.gguf" nvfp4
+    options=("model=$dir/nvfp4.gguf" 'recipe=[{rtn: {targets: ["re:.*down_proj"]}}]' allow_requantize=true)
+    alone run "$BATS_FILE_TMPDIR/job.yaml" "output.dir=$dir/out" "${options[@]}" 'output.formats=[{gguf: {target_bpw: 6}}]'
+    alone verify "$dir/out" | grep -qE ': good, .* 36 NVFP4'
+    record "$dir/out" 0 | grep -qE '"measured": .*"kl_divergence": [0-9.]+,'
+    run -78 alone run "$BATS_FILE_TMPDIR/job.yaml" "output.dir=$dir/none" "${options[@]}" 'recipe=[{gptq: {}}]' \
+        'output.formats=[{gguf: {type: Q4_0, tensor_types: ["blk=NVFP4"]}}]'
+    [[ $output == *"NVFP4: not a quantised GGUF type of this program" ]]
 }

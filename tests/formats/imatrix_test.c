@@ -14,6 +14,7 @@
 
 #include "base/fs.h"
 #include "formats/gguf.h"
+#include "tests/formats/image.h"
 #include "tests/formats/make_files.h"
 
 #define Q "blk.0.attn_q.weight"
@@ -254,18 +255,6 @@ static void refused_bytes(const void *data, size_t nbytes, const char *message)
     if (st != RP_ERR_FORMAT || m != NULL || strstr(rp_error_message(), message) == NULL) {
         fail_msg("want \"%s\", got status %d: %s", message, (int)st, rp_error_message());
     }
-}
-
-typedef struct image {
-    uint8_t data[512];
-    size_t nbytes;
-} image;
-
-static void put(image *to, const void *data, size_t nbytes)
-{
-    assert_true(to->nbytes + nbytes <= sizeof(to->data));
-    memcpy(to->data + to->nbytes, data, nbytes);
-    to->nbytes += nbytes;
 }
 
 static void put_i32(image *to, int32_t value)

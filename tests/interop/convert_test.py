@@ -5,7 +5,6 @@ convert_hf_to_gguf.py of a llama.cpp tree.
 
 usage: convert_test.py --build DIR --data DIR [--peers]
 """
-import argparse
 import os
 import pathlib
 import subprocess
@@ -21,6 +20,7 @@ import gguf
 import numpy as np
 
 import gguf_test
+from program import parser
 
 # Ours on purpose: merges as scores and <unk> as an unknown token, where the converter writes flat
 # scores with which llama.cpp tokenises otherwise; keys that say what a loader would assume.
@@ -67,11 +67,7 @@ def check_model(options, folder, model):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--peers", action="store_true")
-    options = parser.parse_args()
+    options = parser().parse_args()
     done = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)

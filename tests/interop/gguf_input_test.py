@@ -9,7 +9,6 @@ usage: gguf_input_test.py --build DIR --data DIR [--peers]
 3. Ids of llama-style and byte-level tokenizers on many lines: tokenizer.json, llama.cpp's of the
    GGUF, ours of the GGUF, transformers' of the folder made from the GGUF.
 """
-import argparse
 import json
 import pathlib
 import subprocess
@@ -28,6 +27,7 @@ except ImportError as missing:
 
 import gguf_test
 from gguf_test import BOOKLM, LlamaCpp, make_family, make_model, quiet, run
+from program import parser
 
 
 def rankpress(build, model, out, formats, *overrides):
@@ -249,11 +249,7 @@ def check_template(options, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--peers", action="store_true")
-    options = parser.parse_args()
+    options = parser().parse_args()
     options.driver = options.build / "tests" / "interop" / "gguf_driver"
     tokenizer = tokenizers.Tokenizer.from_file(str(BOOKLM / "tokenizer.json"))
     ids = tokenizer.encode((BOOKLM / "heldout.txt").read_text()[:2000]).ids[:100]

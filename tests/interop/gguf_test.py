@@ -9,7 +9,6 @@ usage: gguf_test.py --build DIR --data DIR [--peers]
    tokenizer.json, and gives the log-probabilities of our own forward pass over the same file.
 4. Our own tokenizer made from a GGUF file's keys gives those ids too.
 """
-import argparse
 import json
 import pathlib
 import shutil
@@ -26,6 +25,7 @@ try:
     import xllamacpp
 
     from llama import log_softmax, quiet
+    from program import parser
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -282,11 +282,7 @@ def check_byte_level(driver, folder, data, texts):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--peers", action="store_true")
-    options = parser.parse_args()
+    options = parser().parse_args()
     driver = options.build / "tests" / "interop" / "gguf_driver"
     tokenizer = tokenizers.Tokenizer.from_file(str(BOOKLM / "tokenizer.json"))
     texts = sample_texts(options.data)

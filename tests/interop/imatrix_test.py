@@ -13,7 +13,6 @@ fused multiply-add (one with it gives other codes in rare ties).
 4. llama-quantize takes our files; with one importance matrix its tensors and ours are equal, byte
    for byte, the embedding's too when the matrix has an entry for it.
 """
-import argparse
 import json
 import os
 import pathlib
@@ -25,6 +24,8 @@ import tempfile
 try:
     import gguf
     import numpy as np
+
+    from program import parser
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -194,11 +195,7 @@ def check_quantize(tools, mix, matrix):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--data", required=True)
-    args = parser.parse_args()
+    args = parser().parse_args()
     imatrix, quantize = map(os.environ.get, ("RP_LLAMA_IMATRIX", "RP_LLAMA_QUANTIZE_EXACT"))
     if not imatrix or not quantize:
         print("skipped: needs RP_LLAMA_IMATRIX and RP_LLAMA_QUANTIZE_EXACT")

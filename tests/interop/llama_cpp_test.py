@@ -8,7 +8,6 @@ llama.cpp rounds activations to fp16 beside F16 weights, to bf16 beside BF16 and
 quantised ones. So each quantised file is also compared as what it decodes to, in an F32 file, where
 nothing is rounded: that shows that both read the same values.
 """
-import argparse
 import pathlib
 import shutil
 import sys
@@ -19,7 +18,7 @@ try:
     import tokenizers
 
     import llama
-    from program import Program, call
+    from program import Program, call, parser
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -100,11 +99,7 @@ def check_model(program, scratch, model):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--peers", action="store_true")
-    options = parser.parse_args()
+    options = parser().parse_args()
     program = Program(options.build)
     booklm = ROOT / "examples" / "models" / "booklm"
     places = [("booklm", booklm, booklm / "heldout.txt"),

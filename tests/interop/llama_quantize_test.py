@@ -8,7 +8,6 @@ RP_LLAMA_QUANTIZE_EXACT names a llama-quantize that was built without fused mult
 (-DCMAKE_C_FLAGS=-ffp-contract=off, the same for C++), since that changes codes; without it the test
 is skipped.
 """
-import argparse
 import os
 import pathlib
 import shutil
@@ -20,7 +19,7 @@ try:
     import gguf
     import numpy as np
 
-    from program import FLOATS, Program, call
+    from program import FLOATS, Program, call, parser
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -162,11 +161,7 @@ def compare_all(comparison, folder, data):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--peers", action="store_true")
-    options = parser.parse_args()
+    options = parser().parse_args()
     peer = os.environ.get("RP_LLAMA_QUANTIZE_EXACT")
     if not peer:
         print("skipped: RP_LLAMA_QUANTIZE_EXACT names no llama-quantize")

@@ -1,21 +1,18 @@
 #!/usr/bin/env python3
 """Our logits against those that the installed transformers computes now, on fresh random models of
 every family and on the trained ones, by tests/model/make_golden.py and its C test. --peers only."""
-import argparse
 import pathlib
 import subprocess
 import sys
 import tempfile
 
+from program import parser
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--data", required=True)
-    args = parser.parse_args()
+    args = parser().parse_args()
     if not args.peers:
         print("needs --peers (torch and transformers)")
         sys.exit(77)

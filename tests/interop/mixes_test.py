@@ -8,7 +8,6 @@ RP_LLAMA_QUANTIZE names the program; without it the test is skipped. For each mo
 llama-quantize, with an importance matrix and without, and with exceptions by name; and a file that
 is really written must have the order, the types and the file type of llama-quantize's.
 """
-import argparse
 import json
 import os
 import pathlib
@@ -21,6 +20,8 @@ try:
     import gguf
     import numpy as np
     import safetensors.numpy
+
+    from program import parser
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -200,11 +201,7 @@ def check_files(program, quantize, model):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--peers", action="store_true")
-    options = parser.parse_args()
+    options = parser().parse_args()
     quantize = pathlib.Path(os.environ.get("RP_LLAMA_QUANTIZE", "")).resolve()
     if not quantize.is_file():
         print("skipped: RP_LLAMA_QUANTIZE does not name llama-quantize")

@@ -1,4 +1,5 @@
 """The program and the GGUF driver of a build, as the tests here call them."""
+import argparse
 import json
 import pathlib
 import re
@@ -6,6 +7,15 @@ import subprocess
 import sys
 
 FLOATS = ("F32", "F16", "BF16")
+
+
+def parser():
+    """The arguments that `run` gives every test."""
+    made = argparse.ArgumentParser()
+    made.add_argument("--build", type=pathlib.Path, required=True)
+    made.add_argument("--data", type=pathlib.Path, required=True)
+    made.add_argument("--peers", action="store_true")
+    return made
 
 
 def call(*words, stdin=None):

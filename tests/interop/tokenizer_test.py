@@ -9,7 +9,6 @@ texts. The tokenizers are the files in DIR/tokenizers and DIR/models, the shippe
 files made here: trained on real text, with the patterns of llama-3, qwen and deepseek, with added
 tokens of all 32 kinds, and with the normalizers and pre-tokenizers that the others do not have.
 """
-import argparse
 import concurrent.futures
 import itertools
 import json
@@ -28,6 +27,8 @@ try:
 except ImportError:
     print("skipped: the tokenizers package is not installed")
     sys.exit(77)
+
+from program import parser
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "examples" / "models" / "booklm"
@@ -294,13 +295,10 @@ def compare(name, driver, folder, tokenizer, strings):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--n", type=int, default=100000)
-    parser.add_argument("--only", default="")
-    options = parser.parse_args()
+    arguments = parser()
+    arguments.add_argument("--n", type=int, default=100000)
+    arguments.add_argument("--only", default="")
+    options = arguments.parse_args()
     driver = options.build.resolve() / "tests" / "interop" / "tokenize_driver"
     paths = sorted((options.data / "text").glob("*.txt")) or [SHIPPED / "heldout.txt"]
     texts = [p.read_text(encoding="utf-8") for p in paths]

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "jobs/drift.h"
 #include "rank_check.h"
+#include "tests/methods/eliminate.h"
 
 enum { COLS = 48, ROWS = 40, SEQ = 64, N_SEQS = 24, TOKENS = SEQ * N_SEQS };
 #define DAMPENING 0.01
@@ -124,26 +125,6 @@ static void factor_of(rp_gram *gram, rp_site_factor *factor, const rp_session *s
     CHECK(!log.is_fallback);
 }
 
-/* Solves a z = b for one row by elimination; a [COLS * COLS] is destroyed, b becomes z. */
-static void eliminate(double *a, double *b)
-{
-    for (int k = 0; k < COLS; k++) {
-        for (int i = k + 1; i < COLS; i++) {
-            const double f = a[i * COLS + k] / a[k * COLS + k];
-            for (int j = k; j < COLS; j++) {
-                a[i * COLS + j] -= f * a[k * COLS + j];
-            }
-            b[i] -= f * b[k];
-        }
-    }
-    for (int k = COLS - 1; k >= 0; k--) {
-        for (int j = k + 1; j < COLS; j++) {
-            b[k] -= a[k * COLS + j] * b[j];
-        }
-        b[k] /= a[k * COLS + k];
-    }
-}
-
 /* W* of row r, in double precision from the definition. */
 static void textbook_row(double *want, const streams *s, int r, bool with_stream)
 {
@@ -175,7 +156,7 @@ static void textbook_row(double *want, const streams *s, int r, bool with_stream
     for (int i = 0; i < COLS; i++) {
         h[i * COLS + i] += DAMPENING * mean;
     }
-    eliminate(h, want);
+    eliminate(h, COLS, want);
     for (int c = 0; c < COLS; c++) {
         want[c] += (double)s->w[r * COLS + c];
     }

@@ -11,47 +11,10 @@
 
 #include "base/mem.h"
 #include "methods/solver.h"
+#include "eliminate.h"
 #include "site_problem.h"
 
 enum { ROWS = PROBLEM_ROWS, MIN_BLOCK = 256 };
-
-typedef struct descent_case {
-    h_kind kind;
-    int64_t cols;
-    bool is_actorder;
-    const char *name; /* of the grid */
-    int bits;         /* affine: this and below */
-    int64_t group;
-} descent_case;
-
-static rp_grid grid_of(const descent_case *c)
-{
-    rp_grid grid = {.ops = rp_grid_find(c->name), .scale_type = RP_F16};
-
-    assert_non_null(grid.ops);
-    grid.bits = grid.ops->fixed_bits != 0 ? grid.ops->fixed_bits : c->bits;
-    grid.group = grid.ops->fixed_bits != 0 ? grid.ops->fixed_group : c->group;
-    return grid;
-}
-
-static void solve(const site_problem *p, const rp_grid *grid, int64_t sweeps, int fill,
-                  rp_form *form, double *loss)
-{
-    const size_t nbytes = rp_solver_gptq.scratch_bytes(grid, ROWS, p->cols, 64);
-    rp_solver_task task = {.grid = grid,
-                           .factor = &p->factor,
-                           .block_cols = 64,
-                           .sweeps = sweeps,
-                           .w = p->w,
-                           .out = form};
-
-    assert_int_equal(rp_form_create_codes(form, grid, ROWS, p->cols), RP_OK);
-    assert_int_equal(rp_alloc(&task.scratch, nbytes), RP_OK);
-    memset(task.scratch, fill, nbytes);
-    rp_solver_gptq.solve(&task);
-    *loss = task.loss;
-    free(task.scratch);
-}
 
 /* ---- The plain form ---- */
 
@@ -144,35 +107,11 @@ static void factor_downwards(double *a, int64_t n)
     }
 }
 
-/* x := a^-1 x by elimination without pivoting. */
-static void solve_small(const double *matrix, int64_t n, double *x)
-{
-    double *a = calloc((size_t)(n * n), sizeof(*a));
-
-    memcpy(a, matrix, (size_t)(n * n) * sizeof(*a));
-    for (int64_t k = 0; k < n; k++) {
-        for (int64_t i = k + 1; i < n; i++) {
-            const double factor = a[i * n + k] / a[k * n + k];
-            for (int64_t j = k; j < n; j++) {
-                a[i * n + j] -= factor * a[k * n + j];
-            }
-            x[i] -= factor * x[k];
-        }
-    }
-    for (int64_t k = n - 1; k >= 0; k--) {
-        for (int64_t j = k + 1; j < n; j++) {
-            x[k] -= a[k * n + j] * x[j];
-        }
-        x[k] /= a[k * n + k];
-    }
-    free(a);
-}
-
 /* Of columns at .. at + sub - 1. */
 typedef struct small {
     int64_t at;
-    int k;                              /* number of the sub-group */
-    double h[32 * 32], factor[32 * 32]; /* with the ridge */
+    int k;                  /* number of the sub-group */
+    double factor[32 * 32]; /* of h with a ridge */
     double target[32];
     double loss; /* as it is, by h */
     uint8_t codes[32];
@@ -206,6 +145,7 @@ static bool open_small(const plain *s, int64_t at, small *m)
 {
     const int64_t n = s->sub;
     const int64_t cols = s->p->cols;
+    double h[32 * 32];
     double mean = 0;
 
     m->at = at;
@@ -216,17 +156,17 @@ static bool open_small(const plain *s, int64_t at, small *m)
     for (int64_t i = 0; i < n; i++) {
         const double own = s->p->h[(at + i) * cols + at + i];
         for (int64_t j = 0; j < n; j++) {
-            m->h[i * n + j] = s->p->h[(at + i) * cols + at + j];
+            h[i * n + j] = s->p->h[(at + i) * cols + at + j];
         }
-        m->h[i * n + i] += 1e-4 * (own > 0 ? own : mean);
+        h[i * n + i] += 1e-4 * (own > 0 ? own : mean);
         m->target[i] = slope(s, at + i);
     }
     if (!(mean > 0)) {
         return false;
     }
-    memcpy(m->factor, m->h, (size_t)(n * n) * sizeof(double));
+    memcpy(m->factor, h, (size_t)(n * n) * sizeof(double));
     factor_downwards(m->factor, n);
-    solve_small(m->h, n, m->target);
+    eliminate(h, n, m->target);
     m->loss = 0;
     for (int64_t i = 0; i < n; i++) {
         m->loss += m->target[i] * slope(s, at + i);
@@ -397,21 +337,20 @@ static void sweep_plainly(const site_problem *p, rp_form *form, int sweeps)
 
 /* ---- Checks ---- */
 
-static void check_equals_plain(const descent_case *c)
+static void check_equals_plain(const grid_case *c)
 {
     enum { SWEEPS = 2 };
-    const rp_grid grid = grid_of(c);
+    const rp_grid grid = grid_of_case(c);
     site_problem p;
     rp_form want;
     rp_form got;
-    double loss = 0;
     int64_t n_differ = 0;
 
     site_problem_create(&p, c->kind, c->cols, c->is_actorder);
-    solve(&p, &grid, 0, 0, &want, &loss);
+    (void)site_problem_solve(&p, &grid, 0, 0, &want);
     const double before = site_problem_loss(&p, &want);
     sweep_plainly(&p, &want, SWEEPS);
-    solve(&p, &grid, SWEEPS, 0, &got, &loss);
+    const double loss = site_problem_solve(&p, &grid, SWEEPS, 0, &got);
     for (int64_t i = 0; i < ROWS * c->cols; i++) {
         n_differ += want.codes[i] != got.codes[i];
     }
@@ -465,17 +404,16 @@ static void check_stored(const rp_form *form)
     }
 }
 
-static void check_never_rises(const descent_case *c)
+static void check_never_rises(const grid_case *c)
 {
-    const rp_grid grid = grid_of(c);
+    const rp_grid grid = grid_of_case(c);
     site_problem p;
     double last = INFINITY;
 
     site_problem_create(&p, c->kind, c->cols, c->is_actorder);
     for (int64_t sweeps = 0; sweeps <= 4; sweeps++) {
         rp_form form;
-        double own = 0;
-        solve(&p, &grid, sweeps, 0, &form, &own);
+        (void)site_problem_solve(&p, &grid, sweeps, 0, &form);
         const double loss = site_problem_loss(&p, &form);
         assert_true(loss <= last * (1 + 1e-6));
         check_stored(&form);
@@ -486,18 +424,16 @@ static void check_never_rises(const descent_case *c)
 }
 
 /* Nothing of the scratch memory's content comes through. */
-static void check_same_bits(const descent_case *c)
+static void check_same_bits(const grid_case *c)
 {
-    const rp_grid grid = grid_of(c);
+    const rp_grid grid = grid_of_case(c);
     site_problem p;
     rp_form a;
     rp_form b;
-    double loss_a = 0;
-    double loss_b = 0;
 
     site_problem_create(&p, c->kind, c->cols, c->is_actorder);
-    solve(&p, &grid, 2, 0, &a, &loss_a);
-    solve(&p, &grid, 2, 0x7f, &b, &loss_b);
+    const double loss_a = site_problem_solve(&p, &grid, 2, 0, &a);
+    const double loss_b = site_problem_solve(&p, &grid, 2, 0x7f, &b);
     assert_memory_equal(a.codes, b.codes, (size_t)(ROWS * c->cols));
     assert_memory_equal(a.params, b.params,
                         (size_t)(ROWS * rp_form_params_per_row(&a)) * sizeof(float));
@@ -507,20 +443,30 @@ static void check_same_bits(const descent_case *c)
     site_problem_destroy(&p);
 }
 
-static const descent_case cases[] = {
-    {MILD, 256, false, "Q4_0", 0, 0},     {SPREAD, 288, false, "Q4_1", 0, 0},
-    {MILD, 256, true, "Q5_0", 0, 0},      {RANK_DEFICIENT, 256, false, "Q8_0", 0, 0},
-    {MILD, 512, false, "Q2_K", 0, 0},     {SPREAD, 512, false, "Q3_K", 0, 0},
-    {MILD, 256, false, "Q4_K", 0, 0},     {MILD, 512, true, "Q4_K", 0, 0},
-    {GAPS, 512, false, "Q2_K", 0, 0},     {GAPS, 512, false, "Q3_K", 0, 0},
-    {GAPS, 256, false, "Q4_1", 0, 0},     {GAPS, 512, false, "IQ4_XS", 0, 0},
-    {MASSIVE, 256, false, "Q5_K", 0, 0},  {RANK_DEFICIENT, 512, false, "Q6_K", 0, 0},
-    {MILD, 256, false, "IQ4_NL", 0, 0},   {MILD, 512, false, "IQ4_XS", 0, 0},
-    {MILD, 256, false, "TQ2_0", 0, 0},    {MILD, 256, false, "MXFP4", 0, 0},
-    {MILD, 300, false, "affine", 4, 128}, {SPREAD, 300, true, "affine", 3, 0},
+static const grid_case cases[] = {
+    {MILD, 256, false, "Q4_0", OF_TYPE},
+    {SPREAD, 288, false, "Q4_1", OF_TYPE},
+    {MILD, 256, true, "Q5_0", OF_TYPE},
+    {RANK_DEFICIENT, 256, false, "Q8_0", OF_TYPE},
+    {MILD, 512, false, "Q2_K", OF_TYPE},
+    {SPREAD, 512, false, "Q3_K", OF_TYPE},
+    {MILD, 256, false, "Q4_K", OF_TYPE},
+    {MILD, 512, true, "Q4_K", OF_TYPE},
+    {GAPS, 512, false, "Q2_K", OF_TYPE},
+    {GAPS, 512, false, "Q3_K", OF_TYPE},
+    {GAPS, 256, false, "Q4_1", OF_TYPE},
+    {GAPS, 512, false, "IQ4_XS", OF_TYPE},
+    {MASSIVE, 256, false, "Q5_K", OF_TYPE},
+    {RANK_DEFICIENT, 512, false, "Q6_K", OF_TYPE},
+    {MILD, 256, false, "IQ4_NL", OF_TYPE},
+    {MILD, 512, false, "IQ4_XS", OF_TYPE},
+    {MILD, 256, false, "TQ2_0", OF_TYPE},
+    {MILD, 256, false, "MXFP4", OF_TYPE},
+    {MILD, 300, false, "affine", 4, 128, false, false},
+    {SPREAD, 300, true, "affine", 3, 0, false, false},
 };
 
-static void for_each(void (*check)(const descent_case *))
+static void for_each(void (*check)(const grid_case *))
 {
     for (size_t i = 0; i < RP_COUNT(cases); i++) {
         check(&cases[i]);

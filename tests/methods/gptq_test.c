@@ -12,21 +12,10 @@
 
 #include "base/mem.h"
 #include "kernels/exec.h"
-#include "kernels/grid_affine.h"
 #include "methods/solver.h"
 #include "site_problem.h"
 
 enum { ROWS = PROBLEM_ROWS };
-
-typedef struct gptq_case {
-    h_kind kind;
-    int64_t cols;
-    bool is_actorder;
-    const char *name; /* of the grid */
-    int bits;         /* affine: this and below */
-    int64_t group;
-    bool is_symmetric, mse;
-} gptq_case;
 
 /* inverse := a^-1 for symmetric positive a, by Gauss-Jordan without pivoting. */
 static void invert(double *a, int64_t n)
@@ -198,21 +187,9 @@ static void textbook(book *b)
     }
 }
 
-static rp_grid grid_of(const gptq_case *c)
+static void check_case(const grid_case *c)
 {
-    rp_grid grid = {.ops = rp_grid_find(c->name), .scale_type = RP_F16};
-
-    assert_non_null(grid.ops);
-    grid.bits = grid.ops->fixed_bits != 0 ? grid.ops->fixed_bits : c->bits;
-    grid.group = grid.ops->fixed_bits != 0 ? grid.ops->fixed_group : c->group;
-    grid.is_symmetric = c->is_symmetric;
-    grid.mse = c->mse;
-    return grid;
-}
-
-static void check_case(const gptq_case *c)
-{
-    const rp_grid grid = grid_of(c);
+    const rp_grid grid = grid_of_case(c);
     site_problem p;
     rp_form form;
     book b;
@@ -220,12 +197,7 @@ static void check_case(const gptq_case *c)
     int64_t n_rows = 0;
 
     site_problem_create(&p, c->kind, c->cols, c->is_actorder);
-    assert_int_equal(rp_form_create_codes(&form, &grid, ROWS, c->cols), RP_OK);
-    rp_solver_task task = {
-        .grid = &grid, .factor = &p.factor, .block_cols = 64, .w = p.w, .out = &form};
-    assert_int_equal(
-        rp_alloc(&task.scratch, rp_solver_gptq.scratch_bytes(&grid, ROWS, c->cols, 64)), RP_OK);
-    rp_solver_gptq.solve(&task);
+    const double own = site_problem_solve(&p, &grid, 0, 0, &form);
     open_book(&b, &p, &grid, c->is_actorder);
     textbook(&b);
     for (int64_t r = 0; r < ROWS; r++) {
@@ -247,8 +219,7 @@ static void check_case(const gptq_case *c)
         assert_true(n_rows <= ROWS / 16);
     }
     assert_true(fabs(loss - want_loss) <= 0.005 * want_loss);
-    assert_true(fabs(task.loss - loss) <= 1e-3 * loss);
-    free(task.scratch);
+    assert_true(fabs(own - loss) <= 1e-3 * loss);
     close_book(&b);
     rp_form_destroy(&form);
     site_problem_destroy(&p);
@@ -256,7 +227,7 @@ static void check_case(const gptq_case *c)
 
 static void test_equals_textbook(void **state)
 {
-    static const gptq_case cases[] = {
+    static const grid_case cases[] = {
         {MILD, 256, false, "affine", 4, 128, true, false},
         {MILD, 300, false, "affine", 4, 32, false, false},
         {MILD, 172, false, "affine", 3, 32, true, true},
@@ -278,23 +249,23 @@ static void test_equals_textbook(void **state)
 
 static void test_gguf_equals_textbook(void **state)
 {
-    static const gptq_case cases[] = {
-        {MILD, 256, false, "Q4_0", 0, 0, false, false},
-        {SPREAD, 288, false, "Q4_1", 0, 0, false, false},
-        {MILD, 256, true, "Q5_1", 0, 0, false, false},
-        {MILD, 512, false, "Q2_K", 0, 0, false, false},
-        {SPREAD, 512, false, "Q3_K", 0, 0, false, false},
-        {MILD, 256, false, "Q4_K", 0, 0, false, false},
-        {MILD, 512, true, "Q4_K", 0, 0, false, false},
-        {MASSIVE, 256, false, "Q5_K", 0, 0, false, false},
-        {RANK_DEFICIENT, 512, false, "Q6_K", 0, 0, false, false},
-        {MILD, 256, false, "IQ4_NL", 0, 0, false, false},
-        {MILD, 512, false, "IQ4_XS", 0, 0, false, false},
-        {MILD, 256, false, "TQ2_0", 0, 0, false, false},
-        {MILD, 256, false, "MXFP4", 0, 0, false, false},
-        {GAPS, 512, false, "Q5_K", 0, 0, false, false},
-        {GAPS, 512, false, "Q6_K", 0, 0, false, false},
-        {GAPS, 512, false, "Q4_0", 0, 0, false, false},
+    static const grid_case cases[] = {
+        {MILD, 256, false, "Q4_0", OF_TYPE},
+        {SPREAD, 288, false, "Q4_1", OF_TYPE},
+        {MILD, 256, true, "Q5_1", OF_TYPE},
+        {MILD, 512, false, "Q2_K", OF_TYPE},
+        {SPREAD, 512, false, "Q3_K", OF_TYPE},
+        {MILD, 256, false, "Q4_K", OF_TYPE},
+        {MILD, 512, true, "Q4_K", OF_TYPE},
+        {MASSIVE, 256, false, "Q5_K", OF_TYPE},
+        {RANK_DEFICIENT, 512, false, "Q6_K", OF_TYPE},
+        {MILD, 256, false, "IQ4_NL", OF_TYPE},
+        {MILD, 512, false, "IQ4_XS", OF_TYPE},
+        {MILD, 256, false, "TQ2_0", OF_TYPE},
+        {MILD, 256, false, "MXFP4", OF_TYPE},
+        {GAPS, 512, false, "Q5_K", OF_TYPE},
+        {GAPS, 512, false, "Q6_K", OF_TYPE},
+        {GAPS, 512, false, "Q4_0", OF_TYPE},
     };
 
     (void)state;

@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "kernels/exec.h"
 #include "kernels/ops.h"
+#include "methods/solver.h"
 #include "mpi/comm.h"
 #include "sharding/gram.h"
 #include "site_problem.h"
@@ -143,4 +145,35 @@ double site_problem_loss(const site_problem *p, const rp_form *form)
     free(decoded);
     free(e);
     return loss;
+}
+
+rp_grid grid_of_case(const grid_case *c)
+{
+    rp_grid grid = {.ops = rp_grid_find(c->name), .scale_type = RP_F16};
+
+    assert_non_null(grid.ops);
+    grid.bits = grid.ops->fixed_bits != 0 ? grid.ops->fixed_bits : c->bits;
+    grid.group = grid.ops->fixed_bits != 0 ? grid.ops->fixed_group : c->group;
+    grid.is_symmetric = c->is_symmetric;
+    grid.mse = c->mse;
+    return grid;
+}
+
+double site_problem_solve(const site_problem *p, const rp_grid *grid, int64_t sweeps, int fill,
+                          rp_form *form)
+{
+    const size_t nbytes = rp_solver_gptq.scratch_bytes(grid, PROBLEM_ROWS, p->cols, 64);
+    rp_solver_task task = {.grid = grid,
+                           .factor = &p->factor,
+                           .block_cols = 64,
+                           .sweeps = sweeps,
+                           .w = p->w,
+                           .out = form};
+
+    assert_int_equal(rp_form_create_codes(form, grid, PROBLEM_ROWS, p->cols), RP_OK);
+    assert_int_equal(rp_alloc(&task.scratch, nbytes), RP_OK);
+    memset(task.scratch, fill, nbytes);
+    rp_solver_gptq.solve(&task);
+    free(task.scratch);
+    return task.loss;
 }

@@ -19,11 +19,29 @@ typedef struct site_problem {
     rp_site_factor factor;
 } site_problem;
 
+/* A problem and a grid for it. */
+typedef struct grid_case {
+    h_kind kind;
+    int64_t cols;
+    bool is_actorder;
+    const char *name; /* of the grid */
+    int bits;         /* affine: this and below */
+    int64_t group;
+    bool is_symmetric, mse;
+} grid_case;
+#define OF_TYPE 0, 0, false, false /* what a GGUF type has of its own */
+
+rp_grid grid_of_case(const grid_case *c);
+
 /* Damped with 1 % of the mean diagonal. Column PROBLEM_DEAD is dead. */
 void site_problem_create(site_problem *p, h_kind kind, int64_t cols, bool is_actorder);
 void site_problem_destroy(site_problem *p);
 /* tr(dW H dW^T) with the undamped H, of the rows of a form of the grid's. */
 double site_problem_loss(const site_problem *p, const rp_form *form);
+/* GPTQ in blocks of 64 columns with `sweeps` of descent; the form is made, scratch memory holds
+ * `fill` at first. The solver's own loss. */
+double site_problem_solve(const site_problem *p, const rp_grid *grid, int64_t sweeps, int fill,
+                          rp_form *form);
 /* About normal, from a linear congruence. */
 double site_problem_normal(uint64_t *state);
 

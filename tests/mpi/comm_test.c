@@ -5,14 +5,7 @@
 #include <string.h>
 
 #include "mpi/comm.h"
-
-#define CHECK(fact)                                                                                \
-    do {                                                                                           \
-        if (!(fact)) {                                                                             \
-            (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #fact);                       \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
+#include "tests/jobs/rank_check.h"
 
 static void check_sums(rp_comm *comm)
 {

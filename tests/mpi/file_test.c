@@ -11,15 +11,7 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "mpi/file.h"
-
-#define CHECK(fact)                                                                                \
-    do {                                                                                           \
-        if (!(fact)) {                                                                             \
-            (void)fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #fact,                   \
-                          rp_error_message());                                                     \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
+#include "tests/jobs/rank_check.h"
 
 enum { BLOCK_BYTES = 1 << 16, N_BLOCKS = 37, TAIL_BYTES = 123 };
 #define TOTAL_BYTES ((size_t)BLOCK_BYTES * N_BLOCKS + TAIL_BYTES)

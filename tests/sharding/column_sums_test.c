@@ -6,29 +6,7 @@
 #include "kernels/exec.h"
 #include "sharding/column_sums.h"
 #include "sharding/partition.h"
-
-#define CHECK(fact)                                                                                \
-    do {                                                                                           \
-        if (!(fact)) {                                                                             \
-            (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #fact);                       \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
-
-enum { COLS = 150, BLOCK = 96, N_BLOCKS = 7 };
-
-/* Channels from 10^-15 to 10^15, whose squares span f32's whole range; column 5 is dead. */
-static float input(int64_t row, int64_t col)
-{
-    const double scale = pow(10, (double)(col % 7) * 5 - 15);
-
-    return col == 5 ? 0 : (float)(scale * sin((double)(row * 31 + col * 17 + row * col)));
-}
-
-static rp_cmat block_of(const float *x, int64_t b)
-{
-    return rp_cmat_of(x + b * BLOCK * COLS, BLOCK, COLS, COLS);
-}
+#include "tests/sharding/sum_blocks.h"
 
 /* Both passes over this rank's blocks. */
 static void total(float out[COLS], rp_column_sums *sums, const float *x, const rp_exec *exec,
@@ -68,12 +46,8 @@ int main(void)
     rp_column_sums sums;
     float shared[COLS];
     float serial[COLS];
-    float *x = malloc((size_t)N_BLOCKS * BLOCK * COLS * sizeof(*x));
+    float *x = make_blocks(5); /* squares span f32's whole range */
 
-    CHECK(x != NULL);
-    for (int64_t i = 0; i < (int64_t)N_BLOCKS * BLOCK * COLS; i++) {
-        x[i] = input(i / COLS, i % COLS);
-    }
     CHECK(rp_comm_create_world(&world) == RP_OK && rp_comm_create_serial(&alone) == RP_OK);
     CHECK(rp_exec_create(&exec, 1 + rp_comm_rank(world) % 2, RP_PRODUCTS_F32) == RP_OK);
     CHECK(rp_column_sums_create(&sums, COLS + 3) == RP_OK);

@@ -7,38 +7,7 @@
 #include "kernels/exec.h"
 #include "sharding/gram.h"
 #include "sharding/partition.h"
-
-#define CHECK(fact)                                                                                \
-    do {                                                                                           \
-        if (!(fact)) {                                                                             \
-            (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #fact);                       \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
-
-enum { COLS = 150, BLOCK = 96, N_BLOCKS = 7 };
-
-/* Channels from 10^-3 to 10^3; column 5 is dead. */
-static float input(int64_t row, int64_t col)
-{
-    const double scale = pow(10, (double)(col % 7) - 3);
-
-    return col == 5 ? 0 : (float)(scale * sin((double)(row * 31 + col * 17 + row * col)));
-}
-
-static void fill(float *x)
-{
-    for (int64_t r = 0; r < (int64_t)N_BLOCKS * BLOCK; r++) {
-        for (int64_t c = 0; c < COLS; c++) {
-            x[r * COLS + c] = input(r, c);
-        }
-    }
-}
-
-static rp_cmat block_of(const float *x, int64_t b)
-{
-    return rp_cmat_of(x + b * BLOCK * COLS, BLOCK, COLS, COLS);
-}
+#include "tests/sharding/sum_blocks.h"
 
 /* Both passes over this rank's blocks, reduced to `owner`. */
 static void total(rp_gram *gram, const float *x, const rp_exec *exec, rp_comm *comm, int owner)
@@ -86,10 +55,8 @@ int main(void)
     rp_exec *exec = NULL;
     rp_gram shared;
     rp_gram serial;
-    float *x = malloc((size_t)N_BLOCKS * BLOCK * COLS * sizeof(*x));
+    float *x = make_blocks(1);
 
-    CHECK(x != NULL);
-    fill(x);
     CHECK(rp_comm_create_world(&world) == RP_OK && rp_comm_create_serial(&alone) == RP_OK);
     CHECK(rp_exec_create(&exec, 1 + rp_comm_rank(world) % 2, RP_PRODUCTS_F32) == RP_OK);
     total(&serial, x, exec, alone, 0);

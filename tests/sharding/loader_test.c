@@ -7,15 +7,7 @@
 #include "kernels/exec.h"
 #include "sharding/layer_loader.h"
 #include "sharding/partition.h"
-
-#define CHECK(fact)                                                                                \
-    do {                                                                                           \
-        if (!(fact)) {                                                                             \
-            (void)fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #fact,                   \
-                          rp_error_message());                                                     \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
+#include "tests/jobs/rank_check.h"
 
 static void check_partition(void)
 {
