@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/grid_plain_lanes.h"
 #include "kernels/grid_round.h"
 #include "kernels/grid_search.h"
-#include "kernels/lanes.h"
 
 #ifndef RP_KERNELS_GRID_SEARCH_LANES_H
 #define RP_KERNELS_GRID_SEARCH_LANES_H
@@ -750,7 +750,8 @@ static void LANES_NAME(round_groups)(int ngroups, int n, const float *step, cons
 static const rp_search_functions LANES_NAME(functions) = {
     LANES_NAME(search_symmetric), LANES_NAME(search_descent), LANES_NAME(search_positive),
     LANES_NAME(search_min),       LANES_NAME(search_levels),  LANES_NAME(candidate_errors),
-    LANES_NAME(candidate_sums),   LANES_NAME(round_groups),
+    LANES_NAME(candidate_sums),   LANES_NAME(round_groups),   LANES_NAME(plain_q8),
+    LANES_NAME(plain_symmetric),  LANES_NAME(plain_min),
 };
 
 #undef SCALE_SUMS
