@@ -13,7 +13,8 @@
 
 /* What is quantised before it is packed: values, codes and parameters stay in the first-level
  * cache, or with importance as many rows as its searches take together. */
-#define PIECE_ELEMS 2048
+#define PIECE_BLOCKS 64
+#define PIECE_ELEMS 4096
 #define PIECE_ROWS 16
 
 /* ---- Layouts ---- */
@@ -306,7 +307,8 @@ static rp_status quantise_rows(const rp_gguf_block_type *type, const rp_form *fo
     rp_status st = RP_OK;
     const int64_t end = (row0 + nrows) * form->cols;
     const int64_t cols = importance != NULL ? form->cols : type->block_elems;
-    const int64_t step = importance != NULL ? RP_MIN(PIECE_ROWS, nrows) : PIECE_ELEMS / cols;
+    const int64_t step =
+        importance != NULL ? RP_MIN(PIECE_ROWS, nrows) : RP_MIN(PIECE_BLOCKS, PIECE_ELEMS / cols);
     rp_form piece = {0};
     rp_grid grid;
 

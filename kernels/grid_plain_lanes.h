@@ -114,25 +114,40 @@ RP_INLINE VEC LANES_NAME(signed_maxima)(const plain_run *r, const float *x, int 
     return max;
 }
 
-/* The least value, of zeros the first, and the largest. */
-RP_INLINE void LANES_NAME(find_range)(const float *x, float *min, float *max)
+/* Floats to integers of the same order, which swaps back, too. */
+RP_INLINE INTS LANES_NAME(ordered)(INTS bits)
 {
-    float low = x[0];
-    float high = x[0];
+    return bits ^ ((bits >> 31) & INT32_MAX);
+}
 
-#pragma omp simd reduction(min : low) reduction(max : high)
-    for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
-    }
-    for (int i = 0; low == 0.0f && i < RP_GGUF_BLOCK; i++) {
-        if (x[i] == 0.0f) {
-            low = x[i];
-            break;
+/* The least values, of zeros the first, and the largest. */
+RP_INLINE void LANES_NAME(find_ranges)(const plain_run *r, const float *x, int first, VEC *low,
+                                       VEC *high)
+{
+    INTS up[LANES];
+    INTS down[LANES];
+
+    for (int k = 0; k < LANES; k++) {
+        const float *block = LANES_NAME(block_of)(r, x, first + k);
+        up[k] = LANES_NAME(ordered)(LANES_NAME(load_bits)(block));
+        down[k] = ~up[k];
+        for (int i = LANES; i < RP_GGUF_BLOCK; i += LANES) {
+            const INTS v = LANES_NAME(ordered)(LANES_NAME(load_bits)(block + i));
+            up[k] = MAX_INTS(v, up[k]);
+            down[k] = MAX_INTS(~v, down[k]);
         }
     }
-    *min = low;
-    *max = high;
+    *high = (VEC)LANES_NAME(ordered)(LANES_NAME(maxima)(up));
+    *low = (VEC)LANES_NAME(ordered)(~LANES_NAME(maxima)(down));
+    for (int k = 0; k < LANES; k++) {
+        const float *block = LANES_NAME(block_of)(r, x, first + k);
+        for (int i = 0; (*low)[k] == 0.0f && i < RP_GGUF_BLOCK; i++) {
+            if (block[i] == 0.0f) {
+                (*low)[k] = block[i];
+                break;
+            }
+        }
+    }
 }
 
 /* An inverse may be infinite near the end of fp32's range: ggml's conversion of the products gives
@@ -246,11 +261,12 @@ static void LANES_NAME(plain_min)(int64_t nblocks, int top, const float *x, floa
     for (int64_t first = 0; first < nblocks; first += PLAIN_RUN) {
         const float *own = x + first * RP_GGUF_BLOCK;
         r.nblocks = (int)RP_MIN(PLAIN_RUN, nblocks - first);
-        for (int k = 0; k < r.nblocks; k++) {
-            LANES_NAME(find_range)(own + (int64_t)k * RP_GGUF_BLOCK, &r.m[k], &r.d[k]);
-        }
-        for (int k = 0; k < r.nblocks; k++) {
-            r.d[k] = (r.d[k] - r.m[k]) / (float)top;
+        for (int k = 0; k < r.nblocks; k += LANES) {
+            VEC low, high;
+            LANES_NAME(find_ranges)(&r, own, k, &low, &high);
+            const VEC d = (high - low) / (float)top;
+            memcpy(&r.m[k], &low, sizeof(low));
+            memcpy(&r.d[k], &d, sizeof(d));
         }
         LANES_NAME(invert)(&r, 0.5f, 2, params + 2 * first);
         LANES_NAME(round_run)(&r, false, top, own, codes + first * RP_GGUF_BLOCK);
