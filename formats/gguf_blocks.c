@@ -11,9 +11,11 @@
 #include "formats/gguf_pack.h"
 #include "kernels/clones.h"
 
-/* Elements quantised before they are packed: values, codes and parameters stay in the first-level
- * cache. */
+/* What is quantised before it is packed: values, codes and parameters stay in the first-level
+ * cache, or with importance as many rows as its searches take together. */
+#define PIECE_BLOCKS 64
 #define PIECE_ELEMS 4096
+#define PIECE_ROWS 16
 
 /* ---- Layouts ---- */
 
@@ -230,10 +232,11 @@ rp_status rp_gguf_grid(rp_grid *out, const rp_gguf_block_type *type)
 
 /* ---- Encoding ---- */
 
-static rp_status fail_not_finite(const rp_gguf_block_type *type, int64_t row, int64_t col)
+/* elem: number of the element in rows of cols. */
+static rp_status fail_not_finite(const rp_gguf_block_type *type, int64_t elem, int64_t cols)
 {
-    return RP_FAIL(RP_ERR_FORMAT, "row %lld, column %lld: value not finite as %s", (long long)row,
-                   (long long)col, type->name);
+    return RP_FAIL(RP_ERR_FORMAT, "row %lld, column %lld: value not finite as %s",
+                   (long long)(elem / cols), (long long)(elem % cols), type->name);
 }
 
 /* The first element stored as infinity or NaN, whose exponent's bits are all set, or -1. */
@@ -279,7 +282,7 @@ static rp_status encode_float_rows(const rp_gguf_block_type *type, const rp_form
         }
         const int64_t bad = encode_floats(type->dtype, values, form->cols, dst);
         if (bad >= 0) {
-            st = fail_not_finite(type, row, bad);
+            st = fail_not_finite(type, row * form->cols + bad, form->cols);
             goto out;
         }
     }
@@ -288,40 +291,40 @@ out:
     return st;
 }
 
-/* Codes and parameters of nrows rows, the first of which is `row`. */
-static rp_status pack_rows(const rp_gguf_block_type *type, int64_t row, int64_t nrows, int64_t cols,
-                           const float *params, const uint8_t *codes, uint8_t *dst)
+/* Codes and parameters of n elements, the first of which is number `first` of rows of cols. */
+static rp_status pack_elems(const rp_gguf_block_type *type, int64_t first, int64_t n, int64_t cols,
+                            const float *params, const uint8_t *codes, uint8_t *dst)
 {
-    const int64_t bad =
-        rp_gguf_pack(type->layout, nrows * cols / type->block_elems, params, codes, dst);
-    const int64_t index = bad * type->block_elems;
+    const int64_t bad = rp_gguf_pack(type->layout, n / type->block_elems, params, codes, dst);
 
-    return bad < 0 ? RP_OK : fail_not_finite(type, row + index / cols, index % cols);
+    return bad < 0 ? RP_OK : fail_not_finite(type, first + bad * type->block_elems, cols);
 }
 
+/* Without importance rows do not matter. */
 static rp_status quantise_rows(const rp_gguf_block_type *type, const rp_form *form, int64_t row0,
                                int64_t nrows, const float *importance, uint8_t *dst)
 {
     rp_status st = RP_OK;
-    const int64_t cols = form->cols;
-    const int64_t step = RP_MAX(PIECE_ELEMS / RP_MAX(cols, 1), 1);
-    const size_t row_bytes = rp_gguf_row_bytes(type, cols);
+    const int64_t end = (row0 + nrows) * form->cols;
+    const int64_t cols = importance != NULL ? form->cols : type->block_elems;
+    const int64_t step =
+        importance != NULL ? RP_MIN(PIECE_ROWS, nrows) : RP_MIN(PIECE_BLOCKS, PIECE_ELEMS / cols);
     rp_form piece = {0};
     rp_grid grid;
 
     RP_TRY(rp_gguf_grid(&grid, type));
-    RP_TRY(rp_form_create_codes(&piece, &grid, RP_MIN(step, nrows), cols));
-    for (int64_t row = row0; row < row0 + nrows; row += step) {
-        const int64_t n = RP_MIN(step, row0 + nrows - row);
-        const float *x = form->values + row * cols;
-        const int64_t bad = rp_find_non_finite(x, n * cols);
+    RP_TRY(rp_form_create_codes(&piece, &grid, step, cols));
+    for (int64_t first = row0 * form->cols; first < end; first += step * cols) {
+        const int64_t n = RP_MIN(step * cols, end - first);
+        const float *x = form->values + first;
+        const int64_t bad = rp_find_non_finite(x, n);
         if (bad >= 0) {
-            st = fail_not_finite(type, row + bad / cols, bad % cols);
+            st = fail_not_finite(type, first + bad, form->cols);
             goto out;
         }
-        grid.ops->quantise(&grid, n, cols, x, importance, piece.params, piece.codes);
-        RP_TRY(pack_rows(type, row, n, cols, piece.params, piece.codes, dst));
-        dst += (size_t)n * row_bytes;
+        grid.ops->quantise(&grid, n / cols, cols, x, importance, piece.params, piece.codes);
+        RP_TRY(pack_elems(type, first, n, form->cols, piece.params, piece.codes, dst));
+        dst += rp_gguf_row_bytes(type, n);
     }
 out:
     rp_form_destroy(&piece);
@@ -357,7 +360,8 @@ rp_status rp_gguf_encode_rows(const rp_gguf_block_type *type, const rp_form *for
         RP_TRY(encode_float_rows(type, form, row0, nrows, dst));
     } else if (form->kind == RP_FORM_CODES) {
         const rp_form view = rp_form_view_rows(form, row0, nrows);
-        RP_TRY(pack_rows(type, row0, nrows, form->cols, view.params, view.codes, dst));
+        RP_TRY(pack_elems(type, row0 * form->cols, nrows * form->cols, form->cols, view.params,
+                          view.codes, dst));
     } else {
         RP_TRY(quantise_rows(type, form, row0, nrows, importance, dst));
     }

@@ -301,22 +301,33 @@ static void get_halves(const uint8_t *src, size_t stride, int64_t n, float *out,
     }
 }
 
+/* n floats that are `stride` apart, side by side: where they are or in own. */
+static const float *gathered(const float *in, int stride, int64_t n, float *own)
+{
+    for (int64_t i = 0; i < n && stride > 1; i++) {
+        own[i] = in[i * stride];
+    }
+    return stride > 1 ? own : in;
+}
+
 /* The first that is not finite as fp16, or n. */
 static int64_t put_halves(uint8_t *dst, size_t stride, int64_t n, const float *in, int in_stride)
 {
     uint16_t half[RUN_BLOCKS] = {0};
-    float value[RUN_BLOCKS] = {0};
-    int64_t bad = n;
+    float own[RUN_BLOCKS] = {0};
+    bool is_bad = false;
 
+    rp_from_f32(half, gathered(in, in_stride, n, own), RP_F16, n);
     for (int64_t i = 0; i < n; i++) {
-        value[i] = in[i * in_stride];
-    }
-    rp_from_f32(half, value, RP_F16, n);
-    for (int64_t i = n - 1; i >= 0; i--) {
         memcpy(dst + (size_t)i * stride, &half[i], sizeof(half[i]));
-        bad = (half[i] & 0x7c00U) == 0x7c00U ? i : bad;
+        is_bad |= (half[i] & 0x7c00U) == 0x7c00U;
     }
-    return bad;
+    for (int64_t i = 0; i < n && is_bad; i++) {
+        if ((half[i] & 0x7c00U) == 0x7c00U) {
+            return i;
+        }
+    }
+    return n;
 }
 
 /* 2^(byte - 128); the first two are subnormal. */

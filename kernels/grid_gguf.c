@@ -23,7 +23,6 @@
 #include "kernels/grid_search.h"
 
 #define Q8_ZERO 128
-#define Q8_MAX 127.0f
 
 static bool is_q8(const rp_grid *grid)
 {
@@ -46,110 +45,17 @@ static int zero_code(const rp_grid *grid)
     return -(int)grid->ops->levels[0];
 }
 
-/* ---- Without a search ----
- *
- * Whole rows in one function, with loops over a block's values that stay loops until they are
- * vectors ("unroll 1": unrolled first they would stay scalars). */
+/* ---- Without a search ---- */
 
-/* The first element of largest magnitude. Magnitudes of floats order as their bits do, and a
- * maximum of integers is a vector operation; so is the least index of those that reach it. */
-RP_INLINE float signed_max(const float *x)
+static void plain_blocks(const rp_grid *grid, int64_t nblocks, const float *x, float *params,
+                         uint8_t *codes)
 {
-    int32_t largest = 0;
-    int32_t first = RP_GGUF_BLOCK;
-
-#pragma GCC unroll 1
-    for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-        int32_t bits = 0;
-        memcpy(&bits, &x[i], sizeof(bits));
-        bits &= INT32_MAX;
-        largest = bits > largest ? bits : largest;
-    }
-#pragma GCC unroll 1
-    for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-        int32_t bits = 0;
-        memcpy(&bits, &x[i], sizeof(bits));
-        const int32_t candidate = (bits & INT32_MAX) == largest ? i : RP_GGUF_BLOCK;
-        first = candidate < first ? candidate : first;
-    }
-    return largest > 0 ? x[first] : 0.0f;
-}
-
-/* trunc((x - m) / d + bias) with the fp32 parameters. An inverse may be infinite near the end of
- * fp32's range: ggml's conversion of the products gives 0 then. */
-RP_INLINE void round_block(float inverse, float m, float bias, float top, const float *x,
-                           uint8_t *code)
-{
-    const float finite = isinf(inverse) ? 0.0f : inverse;
-    const float shift = isinf(inverse) ? 0.0f : bias;
-
-#pragma GCC unroll 1
-    for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-        code[i] = (uint8_t)(int)rp_clamp((x[i] - m) * finite + shift, 0.0f, top);
-    }
-}
-
-/* Half away from zero within -127..127 (ggml never makes -128). The addend is the float below 0.5:
- * with 0.5 itself 0.49999997 would become 1. */
-RP_CLONES static void plain_q8(int64_t n, const float *x, float *params, uint8_t *codes)
-{
-    for (int64_t at = 0; at < n; at += RP_GGUF_BLOCK) {
-        const float d = rp_largest_magnitude(RP_GGUF_BLOCK, x + at) / Q8_MAX;
-        const float inverse = rp_inverse(d);
-        const float finite = isinf(inverse) ? 0.0f : inverse;
-        params[at / RP_GGUF_BLOCK] = rp_nearest_f16(d);
-#pragma GCC unroll 1
-        for (int i = 0; i < RP_GGUF_BLOCK; i++) {
-            const float v = rp_clamp(x[at + i] * finite, -Q8_MAX, Q8_MAX);
-            codes[at + i] = (uint8_t)(Q8_ZERO + (int)(v + copysignf(0x1.fffffep-2f, v)));
-        }
-    }
-}
-
-RP_CLONES static void plain_symmetric(int zero, float top, int64_t n, const float *x, float *params,
-                                      uint8_t *codes)
-{
-    for (int64_t at = 0; at < n; at += RP_GGUF_BLOCK) {
-        const float d = signed_max(x + at) / (float)-zero;
-        params[at / RP_GGUF_BLOCK] = rp_nearest_f16(d);
-        round_block(rp_inverse(d), 0.0f, (float)zero + 0.5f, top, x + at, codes + at);
-    }
-}
-
-RP_CLONES static void plain_min(float top, int64_t n, const float *x, float *params, uint8_t *codes)
-{
-    for (int64_t at = 0; at < n; at += RP_GGUF_BLOCK, params += 2) {
-        float min = x[at];
-        float max = x[at];
-#pragma omp simd reduction(min : min) reduction(max : max)
-        for (int64_t i = at; i < at + RP_GGUF_BLOCK; i++) {
-            min = x[i] < min ? x[i] : min;
-            max = x[i] > max ? x[i] : max;
-        }
-        for (int64_t i = at; min == 0.0f && i < at + RP_GGUF_BLOCK; i++) {
-            if (x[i] == 0.0f) { /* the first zero's sign */
-                min = x[i];
-                break;
-            }
-        }
-        const float d = (max - min) / top;
-        params[0] = rp_nearest_f16(d);
-        params[1] = rp_nearest_f16(min);
-        round_block(rp_inverse(d), min, 0.5f, top, x + at, codes + at);
-    }
-}
-
-static void plain_rows(const rp_grid *grid, int64_t n, const float *x, float *params,
-                       uint8_t *codes)
-{
-    const float top = (float)top_of(grid);
-
     if (is_q8(grid)) {
-        plain_q8(n, x, params, codes);
+        rp_plain_q8(nblocks, x, params, codes);
     } else if (grid->ops->has_min) {
-        plain_min(top, n, x, params, codes);
+        rp_plain_min(nblocks, top_of(grid), x, params, codes);
     } else {
-        plain_symmetric(zero_code(grid), top, n, x, params, codes);
+        rp_plain_symmetric(nblocks, zero_code(grid), x, params, codes);
     }
 }
 
@@ -268,7 +174,7 @@ static void gguf_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, cons
 {
     RP_ASSERT(cols % RP_GGUF_BLOCK == 0);
     if (is_q8(grid) || (importance == NULL && !is_iq4(grid))) {
-        plain_rows(grid, nrows * cols, x, params, codes);
+        plain_blocks(grid, nrows * cols / RP_GGUF_BLOCK, x, params, codes);
         return;
     }
     for (int64_t r = 0; r < nrows; r += RP_SEARCH_ROWS) {
@@ -288,7 +194,7 @@ static void gguf_fit(const rp_grid *grid, int64_t nrows, int64_t n, const float 
     if (is_q8(grid)) {
         uint8_t codes[RP_GGUF_BLOCK];
         for (int64_t r = 0; r < nrows; r++) {
-            plain_q8(n, x + r * n, params + r * n_params, codes);
+            rp_plain_q8(1, x + r * n, params + r * n_params, codes);
         }
         return;
     }

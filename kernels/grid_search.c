@@ -263,3 +263,20 @@ void rp_search_round(int ngroups, int n, const float *step, const float *offset,
 {
     functions()->round_groups(ngroups, n, step, offset, lo, hi, x, code);
 }
+
+/* ---- Without a search ---- */
+
+void rp_plain_q8(int64_t nblocks, const float *x, float *params, uint8_t *codes)
+{
+    functions()->plain_q8(nblocks, x, params, codes);
+}
+
+void rp_plain_symmetric(int64_t nblocks, int half, const float *x, float *params, uint8_t *codes)
+{
+    functions()->plain_symmetric(nblocks, half, x, params, codes);
+}
+
+void rp_plain_min(int64_t nblocks, int top, const float *x, float *params, uint8_t *codes)
+{
+    functions()->plain_min(nblocks, top, x, params, codes);
+}

@@ -133,7 +133,13 @@ void rp_search_candidate_sums(const float *inverse, float min, float top, int64_
 void rp_search_round(int ngroups, int n, const float *step, const float *offset, float lo, float hi,
                      const float *x, uint8_t *code);
 
-/* The searches in vectors of one width; what the functions above call. */
+/* Blocks of 32 values rounded to nearest without a search. params: fp16 values {d} or {d, m}. */
+void rp_plain_q8(int64_t nblocks, const float *x, float *params, uint8_t *codes);
+/* codes 0 .. 2 half - 1 */
+void rp_plain_symmetric(int64_t nblocks, int half, const float *x, float *params, uint8_t *codes);
+void rp_plain_min(int64_t nblocks, int top, const float *x, float *params, uint8_t *codes);
+
+/* The same in vectors of one width; what the functions above call. */
 typedef struct rp_search_functions {
     void (*symmetric)(const rp_search_tile *t, int half, bool is_finite, rp_search_result *out);
     void (*descent)(int ntiles, const rp_search_tile *tiles, int half, rp_search_result *out);
@@ -147,6 +153,10 @@ typedef struct rp_search_functions {
                            const float *w, rp_candidate_sums *out);
     void (*round_groups)(int ngroups, int n, const float *step, const float *offset, float lo,
                          float hi, const float *x, uint8_t *code);
+    void (*plain_q8)(int64_t nblocks, const float *x, float *params, uint8_t *codes);
+    void (*plain_symmetric)(int64_t nblocks, int half, const float *x, float *params,
+                            uint8_t *codes);
+    void (*plain_min)(int64_t nblocks, int top, const float *x, float *params, uint8_t *codes);
 } rp_search_functions;
 
 /* Local. Those of 4, 8 or 16 lanes, for tests; NULL where this processor has none. */

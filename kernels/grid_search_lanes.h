@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/grid_plain_lanes.h"
 #include "kernels/grid_round.h"
 #include "kernels/grid_search.h"
-#include "kernels/lanes.h"
 
 #ifndef RP_KERNELS_GRID_SEARCH_LANES_H
 #define RP_KERNELS_GRID_SEARCH_LANES_H
@@ -15,6 +15,7 @@
 /* Vectors of groups side by side, so that their chains of operations overlap. */
 #define SYMMETRIC_ABREAST 2
 #define DESCENT_ABREAST 4
+typedef enum symmetric_reach { REACH_ANY, REACH_FINITE, REACH_INSIDE } symmetric_reach;
 #define MAX_PENDING (RP_SEARCH_TILES * RP_SEARCH_GROUPS + 16 * DESCENT_ABREAST)
 
 #endif
@@ -61,15 +62,18 @@ RP_INLINE void LANES_NAME(put_codes)(rp_search_result *out, int i, int at, VEC v
     }
 }
 
-/* is_finite: |inverse * x| is far below 2^22. */
-RP_INLINE VEC LANES_NAME(symmetric_code)(VEC v, float half, bool is_finite)
+/* What is known of inverse * x: nothing, that it is far below 2^22, or below half + 0.5. */
+RP_INLINE VEC LANES_NAME(symmetric_code)(VEC v, float half, symmetric_reach reach)
 {
-    return is_finite ? LANES_NAME(nearest_in)(v, -half, half - 1.0f)
-                     : LANES_NAME(any_nearest_in)(v, -half, half - 1.0f);
+    if (reach == REACH_INSIDE) {
+        return MIN_OF((v + MAGIC) - MAGIC, ALL_OF(half - 1.0f));
+    }
+    return reach == REACH_FINITE ? LANES_NAME(nearest_in)(v, -half, half - 1.0f)
+                                 : LANES_NAME(any_nearest_in)(v, -half, half - 1.0f);
 }
 
 RP_INLINE void LANES_NAME(symmetric_sums)(const PART *p, int abreast, int n, const VEC *inverse,
-                                          float half, bool is_finite, SCALE_SUMS *out)
+                                          float half, symmetric_reach reach, SCALE_SUMS *out)
 {
     SCALE_SUMS s[SYMMETRIC_ABREAST];
 
@@ -79,7 +83,7 @@ RP_INLINE void LANES_NAME(symmetric_sums)(const PART *p, int abreast, int n, con
 #pragma GCC unroll 2
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < abreast; k++) {
-            const VEC l = LANES_NAME(symmetric_code)(inverse[k] * p[k].x[i], half, is_finite);
+            const VEC l = LANES_NAME(symmetric_code)(inverse[k] * p[k].x[i], half, reach);
             s[k].lx += p[k].wx[i] * l;
             s[k].l2 += p[k].w[i] * l * l;
         }
@@ -106,22 +110,42 @@ RP_INLINE void LANES_NAME(keep_better)(SCALE_SUMS s, VEC inverse, BEST_SCALE *be
     best->inverse = SELECT(better, inverse, best->inverse);
 }
 
-RP_INLINE void LANES_NAME(put_symmetric)(const PART *p, int n, int at, float half, bool is_finite,
-                                         const BEST_SCALE *best, rp_search_result *out)
+RP_INLINE void LANES_NAME(put_symmetric)(const PART *p, int n, int at, float half,
+                                         symmetric_reach reach, const BEST_SCALE *best,
+                                         rp_search_result *out)
 {
     const VEC none = ALL_OF(0.0f);
 
     STORE(out->scale, at, SELECT(p->is_zero, none, best->scale));
     STORE(out->min, at, none);
     for (int i = 0; i < n; i++) {
-        const VEC l = LANES_NAME(symmetric_code)(best->inverse * p->x[i], half, is_finite);
+        const VEC l = LANES_NAME(symmetric_code)(best->inverse * p->x[i], half, reach);
         LANES_NAME(put_codes)(out, i, at, SELECT(p->is_zero, none, l + half));
+    }
+}
+
+/* Inverse scales from step `first` to `last`. */
+RP_INLINE void LANES_NAME(symmetric_steps)(const PART *p, int abreast, int n, float half,
+                                           symmetric_reach reach, int first, int last,
+                                           BEST_SCALE *best)
+{
+    VEC inverse[SYMMETRIC_ABREAST];
+    SCALE_SUMS s[SYMMETRIC_ABREAST];
+
+    for (int step = first; step <= last; step++) {
+        for (int k = 0; k < abreast; k++) {
+            inverse[k] = -(half + 0.1f * (float)step) / p[k].max;
+        }
+        LANES_NAME(symmetric_sums)(p, abreast, n, inverse, half, reach, s);
+        for (int k = 0; k < abreast; k++) {
+            LANES_NAME(keep_better)(s[k], inverse[k], &best[k]);
+        }
     }
 }
 
 /* `abreast` vectors of groups, so that their sums overlap. */
 RP_INLINE void LANES_NAME(symmetric_parts)(const rp_search_tile *t, int n, int at, int abreast,
-                                           float half, bool is_finite, rp_search_result *out)
+                                           float half, symmetric_reach reach, rp_search_result *out)
 {
     PART p[SYMMETRIC_ABREAST];
     BEST_SCALE best[SYMMETRIC_ABREAST];
@@ -132,27 +156,19 @@ RP_INLINE void LANES_NAME(symmetric_parts)(const rp_search_tile *t, int n, int a
         LANES_NAME(load_part)(t, n, at + k * LANES, &p[k]);
         inverse[k] = -half / p[k].max;
     }
-    LANES_NAME(symmetric_sums)(p, abreast, n, inverse, half, is_finite, s);
+    LANES_NAME(symmetric_sums)(p, abreast, n, inverse, half, reach, s);
     for (int k = 0; k < abreast; k++) {
         const VEC none = ALL_OF(0.0f);
         best[k].inverse = inverse[k];
         best[k].scale = SELECT(DIFFER(s[k].l2, none), s[k].lx / s[k].l2, none);
         best[k].score = best[k].scale * s[k].lx;
     }
-    for (int step = -9; step <= 9; step++) {
-        if (step == 0) {
-            continue;
-        }
-        for (int k = 0; k < abreast; k++) {
-            inverse[k] = -(half + 0.1f * (float)step) / p[k].max;
-        }
-        LANES_NAME(symmetric_sums)(p, abreast, n, inverse, half, is_finite, s);
-        for (int k = 0; k < abreast; k++) {
-            LANES_NAME(keep_better)(s[k], inverse[k], &best[k]);
-        }
-    }
+    const symmetric_reach inner = reach == REACH_FINITE ? REACH_INSIDE : reach;
+    LANES_NAME(symmetric_steps)(p, abreast, n, half, inner, -9, -1, best);
+    LANES_NAME(symmetric_steps)(p, abreast, n, half, inner, 1, 4, best);
+    LANES_NAME(symmetric_steps)(p, abreast, n, half, reach, 5, 9, best);
     for (int k = 0; k < abreast; k++) {
-        LANES_NAME(put_symmetric)(&p[k], n, at + k * LANES, half, is_finite, &best[k], out);
+        LANES_NAME(put_symmetric)(&p[k], n, at + k * LANES, half, reach, &best[k], out);
     }
 }
 
@@ -163,13 +179,14 @@ static void LANES_NAME(search_symmetric)(const rp_search_tile *t, int half, bool
 
     for (int at = 0; at < pairs && is_finite; at += SYMMETRIC_ABREAST * LANES) {
         if (t->n == 16) {
-            LANES_NAME(symmetric_parts)(t, 16, at, 2, (float)half, true, out);
+            LANES_NAME(symmetric_parts)(t, 16, at, 2, (float)half, REACH_FINITE, out);
         } else {
-            LANES_NAME(symmetric_parts)(t, t->n, at, 2, (float)half, true, out);
+            LANES_NAME(symmetric_parts)(t, t->n, at, 2, (float)half, REACH_FINITE, out);
         }
     }
     for (int at = is_finite ? pairs : 0; at < t->ngroups; at += LANES) {
-        LANES_NAME(symmetric_parts)(t, t->n, at, 1, (float)half, is_finite, out);
+        LANES_NAME(symmetric_parts)
+        (t, t->n, at, 1, (float)half, is_finite ? REACH_FINITE : REACH_ANY, out);
     }
 }
 
@@ -750,7 +767,8 @@ static void LANES_NAME(round_groups)(int ngroups, int n, const float *step, cons
 static const rp_search_functions LANES_NAME(functions) = {
     LANES_NAME(search_symmetric), LANES_NAME(search_descent), LANES_NAME(search_positive),
     LANES_NAME(search_min),       LANES_NAME(search_levels),  LANES_NAME(candidate_errors),
-    LANES_NAME(candidate_sums),   LANES_NAME(round_groups),
+    LANES_NAME(candidate_sums),   LANES_NAME(round_groups),   LANES_NAME(plain_q8),
+    LANES_NAME(plain_symmetric),  LANES_NAME(plain_min),
 };
 
 #undef SCALE_SUMS

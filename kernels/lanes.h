@@ -23,9 +23,11 @@
 #define VEC LANES_NAME(vec)
 #define INTS LANES_NAME(ints)
 #define MASK LANES_NAME(mask)
+#define BYTES LANES_NAME(bytes) /* of four vectors */
 
 typedef float VEC __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 typedef int32_t INTS __attribute__((vector_size(LANES * sizeof(float)), may_alias));
+typedef uint8_t BYTES __attribute__((vector_size(4 * LANES), may_alias));
 
 #if LANES == 16
 typedef __mmask16 MASK;
@@ -35,6 +37,12 @@ typedef __mmask16 MASK;
 #define SELECT(mask, a, b) ((VEC)_mm512_mask_blend_ps(mask, (__m512)(b), (__m512)(a)))
 #define MAX_OF(a, b) ((VEC)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define MIN_OF(a, b) ((VEC)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define MAX_INTS(a, b) ((INTS)_mm512_max_epi32((__m512i)(a), (__m512i)(b)))
+/* The lower halves of two vectors, lane by lane, and their upper halves. */
+#define ZIP_LOW(a, b)                                                                              \
+    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define ZIP_HIGH(a, b)                                                                             \
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #else
 typedef INTS MASK;
 #define LESS(a, b) ((a) < (b))
@@ -44,10 +52,16 @@ typedef INTS MASK;
 #define SELECT(mask, a, b) ((VEC)_mm256_blendv_ps((__m256)(b), (__m256)(a), (__m256)(mask)))
 #define MAX_OF(a, b) ((VEC)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define MIN_OF(a, b) ((VEC)_mm256_min_ps((__m256)(a), (__m256)(b)))
+#define MAX_INTS(a, b) ((INTS)_mm256_max_epi32((__m256i)(a), (__m256i)(b)))
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 #else
 #define SELECT(mask, a, b) ((VEC)(((mask) & (INTS)(a)) | (~(mask) & (INTS)(b))))
 #define MAX_OF(a, b) SELECT((a) > (b), a, b)
 #define MIN_OF(a, b) SELECT((a) < (b), a, b)
+#define MAX_INTS(a, b) ((INTS)SELECT((a) > (b), a, b))
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #endif
 #endif
 
@@ -94,4 +108,40 @@ RP_INLINE VEC LANES_NAME(any_nearest_in)(VEC v, float lo, float hi)
 RP_INLINE VEC LANES_NAME(clamped_nearest)(VEC v, float lo, float hi)
 {
     return (MIN_OF(MAX_OF(v, ALL_OF(lo)), ALL_OF(hi)) + MAGIC) - MAGIC;
+}
+
+/* Four vectors without their fractions, as bytes: held to -128 .. 127 or to 0 .. top. NaN gives the
+ * lowest. */
+RP_INLINE BYTES LANES_NAME(truncated)(const VEC *v, bool is_signed, uint8_t top)
+{
+#if LANES == 16
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i low =
+        _mm512_packs_epi32(_mm512_cvttps_epi32((__m512)v[0]), _mm512_cvttps_epi32((__m512)v[1]));
+    const __m512i high =
+        _mm512_packs_epi32(_mm512_cvttps_epi32((__m512)v[2]), _mm512_cvttps_epi32((__m512)v[3]));
+    const __m512i bytes =
+        is_signed ? _mm512_packs_epi16(low, high)
+                  : _mm512_min_epu8(_mm512_packus_epi16(low, high), _mm512_set1_epi8((char)top));
+    return (BYTES)_mm512_permutexvar_epi32(order, bytes);
+#elif LANES == 8
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i low =
+        _mm256_packs_epi32(_mm256_cvttps_epi32((__m256)v[0]), _mm256_cvttps_epi32((__m256)v[1]));
+    const __m256i high =
+        _mm256_packs_epi32(_mm256_cvttps_epi32((__m256)v[2]), _mm256_cvttps_epi32((__m256)v[3]));
+    const __m256i bytes =
+        is_signed ? _mm256_packs_epi16(low, high)
+                  : _mm256_min_epu8(_mm256_packus_epi16(low, high), _mm256_set1_epi8((char)top));
+    return (BYTES)_mm256_permutevar8x32_epi32(bytes, order);
+#else
+    BYTES bytes;
+    for (int k = 0; k < 4 * LANES; k++) {
+        const float lo = is_signed ? -128.0f : 0.0f;
+        const float hi = is_signed ? 127.0f : (float)top;
+        const float above = v[k / LANES][k % LANES] > lo ? v[k / LANES][k % LANES] : lo;
+        bytes[k] = (uint8_t)(int)(above < hi ? above : hi);
+    }
+    return bytes;
+#endif
 }

@@ -6,12 +6,16 @@
 #undef VEC
 #undef INTS
 #undef MASK
+#undef BYTES
 #undef LESS
 #undef AT_MOST
 #undef DIFFER
 #undef SELECT
 #undef MAX_OF
 #undef MIN_OF
+#undef MAX_INTS
+#undef ZIP_LOW
+#undef ZIP_HIGH
 #undef MAGNITUDE
 #undef ALL_OF
 #undef MAGIC

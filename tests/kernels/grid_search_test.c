@@ -173,12 +173,57 @@ static void rounding_agrees(void **state)
     }
 }
 
+/* Blocks of zeros, of both zeros, of ties between signs, of magnitudes whose inverse is infinite.
+ */
+static void fill_blocks(int nblocks, float *x)
+{
+    for (int i = 0; i < 32 * nblocks; i++) {
+        const float v = sample();
+        const int kind = i / 32 % 7;
+        x[i] = kind == 1 ? 0.0f : v;
+        x[i] = kind == 3 ? rintf(v) : x[i];
+        x[i] = kind == 4 ? 1e-39f * v : x[i];
+        x[i] = kind == 5 ? copysignf(0.0f, v) : x[i];
+        x[i] = kind == 6 ? copysignf(2.0f, v) : x[i];
+    }
+}
+
+/* Runs of full vectors of blocks, and such that leave some out. */
+static void plain_rounding_agrees(void **state)
+{
+    enum { BLOCKS = 131 };
+    static float x[32 * BLOCKS], want_params[2 * BLOCKS], got_params[2 * BLOCKS];
+    static uint8_t want[32 * BLOCKS], got[32 * BLOCKS];
+
+    (void)state;
+    fill_blocks(BLOCKS, x);
+    for (int lanes = 8; lanes <= 16; lanes *= 2) {
+        const rp_search_functions *narrow = rp_search_functions_of(4);
+        const rp_search_functions *wide = rp_search_functions_of(lanes);
+        for (int n = 1; n <= BLOCKS && wide != NULL; n += n < 20 ? 1 : 37) {
+            narrow->plain_q8(n, x, want_params, want);
+            wide->plain_q8(n, x, got_params, got);
+            assert_memory_equal(want_params, got_params, (size_t)n * sizeof(float));
+            assert_memory_equal(want, got, (size_t)n * 32);
+            narrow->plain_symmetric(n, 8, x, want_params, want);
+            wide->plain_symmetric(n, 8, x, got_params, got);
+            assert_memory_equal(want_params, got_params, (size_t)n * sizeof(float));
+            assert_memory_equal(want, got, (size_t)n * 32);
+            narrow->plain_min(n, 31, x, want_params, want);
+            wide->plain_min(n, 31, x, got_params, got);
+            assert_memory_equal(want_params, got_params, (size_t)n * 2 * sizeof(float));
+            assert_memory_equal(want, got, (size_t)n * 32);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(widths_agree),
         cmocka_unit_test(candidates_agree),
         cmocka_unit_test(rounding_agrees),
+        cmocka_unit_test(plain_rounding_agrees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
