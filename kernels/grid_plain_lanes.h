@@ -160,7 +160,7 @@ RP_INLINE void LANES_NAME(invert)(plain_run *r, float bias, int n_params, float 
         r->shift[k] = isinf(inverse) ? 0.0f : bias;
     }
     for (int k = 0; k < r->nblocks; k++) {
-        params[k * n_params] = rp_nearest_f16(r->d[k]);
+        params[(int64_t)k * n_params] = rp_nearest_f16(r->d[k]);
     }
     for (int k = 0; k < r->nblocks && n_params == 2; k++) {
         params[2 * k + 1] = rp_nearest_f16(r->m[k]);
