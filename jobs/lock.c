@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,6 +22,7 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "jobs/ticker.h"
 
 #define LINE_BYTES 256
 #define MAX_ATTEMPTS 8
@@ -31,12 +31,9 @@ struct rp_lock {
     rp_lock_opts opts;
     char *path, *own_path, *aside_path; /* the lock; our line's first name; a stale lock's last */
     char line[LINE_BYTES];
-    bool is_held, has_thread;
+    bool is_held;
     atomic_bool is_lost;
-    pthread_t thread;
-    pthread_mutex_t mutex;
-    pthread_cond_t cond;
-    bool is_ending; /* under mutex */
+    rp_ticker *heartbeat;
 };
 
 typedef struct holder {
@@ -264,67 +261,29 @@ static bool is_ours(const rp_lock *lock)
     return read_lock(line, &touched, lock->path) && strcmp(line, lock->line) == 0;
 }
 
-static void *beat(void *ctx)
+static void beat(void *ctx)
 {
     rp_lock *lock = ctx;
 
-    (void)pthread_mutex_lock(&lock->mutex);
-    while (!lock->is_ending) {
-        struct timespec until;
-        (void)clock_gettime(CLOCK_MONOTONIC, &until);
-        const double wake = seconds_of(until) + lock->opts.heartbeat_seconds;
-        until.tv_sec = (time_t)wake;
-        until.tv_nsec = (long)(1e9 * (wake - (double)until.tv_sec));
-        if (pthread_cond_timedwait(&lock->cond, &lock->mutex, &until) != ETIMEDOUT) {
-            continue;
-        }
-        if (is_ours(lock)) {
-            (void)utimensat(AT_FDCWD, lock->path, NULL, 0);
-        } else {
-            atomic_store(&lock->is_lost, true);
-        }
+    if (is_ours(lock)) {
+        (void)utimensat(AT_FDCWD, lock->path, NULL, 0);
+    } else {
+        atomic_store(&lock->is_lost, true);
     }
-    (void)pthread_mutex_unlock(&lock->mutex);
-    return NULL;
-}
-
-/* The thread takes no signals: they are for the thread that computes. */
-static rp_status start_heartbeat(rp_lock *lock)
-{
-    sigset_t all;
-    sigset_t kept;
-    int failed = 0;
-
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &kept);
-    failed = RP_FAULT("thread") ? EAGAIN : pthread_create(&lock->thread, NULL, beat, lock);
-    (void)pthread_sigmask(SIG_SETMASK, &kept, NULL);
-    if (failed != 0) {
-        return RP_FAIL(RP_ERR_MEMORY, "%s: no thread for the heartbeat: %s", lock->path,
-                       strerror(failed));
-    }
-    lock->has_thread = true;
-    return RP_OK;
 }
 
 static rp_status prepare(rp_lock **out, const char *dir, const rp_lock_opts *opts, bool is_root)
 {
     rp_status st = RP_OK;
-    pthread_condattr_t monotonic;
     rp_lock *lock = NULL;
 
     RP_TRY(rp_calloc(&lock, 1, sizeof(*lock)));
     *out = lock;
     lock->opts = opts == NULL ? rp_lock_opts_default() : *opts;
-    (void)pthread_mutex_init(&lock->mutex, NULL);
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&lock->cond, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
     RP_TRY(rp_fs_join(&lock->path, dir, ".lock"));
     if (is_root) {
         RP_TRY(acquire(lock));
-        RP_TRY(start_heartbeat(lock));
+        RP_TRY(rp_ticker_start(&lock->heartbeat, lock->opts.heartbeat_seconds, beat, lock));
     }
 out:
     return st;
@@ -356,18 +315,10 @@ void rp_lock_release(rp_lock **lock)
     if (l == NULL) {
         return;
     }
-    if (l->has_thread) {
-        (void)pthread_mutex_lock(&l->mutex);
-        l->is_ending = true;
-        (void)pthread_cond_signal(&l->cond);
-        (void)pthread_mutex_unlock(&l->mutex);
-        (void)pthread_join(l->thread, NULL);
-    }
+    rp_ticker_stop(&l->heartbeat);
     if (l->is_held && is_ours(l)) {
         (void)unlink(l->path);
     }
-    (void)pthread_cond_destroy(&l->cond);
-    (void)pthread_mutex_destroy(&l->mutex);
     free(l->path);
     free(l->own_path);
     free(l->aside_path);
