@@ -177,6 +177,8 @@ typedef struct rp_job_cluster {
     int64_t products;        /* rp_products or RP_PRODUCTS_AUTO */
     double walltime_seconds; /* 0: none known */
     double stop_seconds;     /* that saving may take at a stop */
+    double heartbeat_seconds;
+    double peer_deadline_seconds; /* 0: off */
     rp_job_checkpoint checkpoint;
     int64_t log_level; /* rp_log_level */
 } rp_job_cluster;

@@ -181,6 +181,15 @@ out:
     return st;
 }
 
+static rp_status start_watchdog(rp_session *s)
+{
+    rp_watchdog_opts opts = rp_watchdog_opts_default();
+
+    opts.interval_seconds = s->job->cluster.heartbeat_seconds;
+    opts.deadline_seconds = s->job->cluster.peer_deadline_seconds;
+    return rp_watchdog_start(&s->watchdog, s->comm, s->job->output.dir, &opts);
+}
+
 rp_status rp_out_folder_open(rp_session *session, size_t needed_bytes)
 {
     rp_status st = RP_OK;
@@ -193,6 +202,7 @@ rp_status rp_out_folder_open(rp_session *session, size_t needed_bytes)
     RP_TRY(rp_lock_take(&session->lock, session->comm, session->job->output.dir, &opts));
     RP_TRY(rp_agree(session->comm, is_first ? claim(session, needed_bytes) : RP_OK));
     RP_TRY(rp_agree(session->comm, open_log(session)));
+    RP_TRY(start_watchdog(session));
     if (session->linears.needs_calibration) {
         RP_TRY(open_checkpoint(session));
     }

@@ -94,6 +94,7 @@ void rp_session_close(rp_session *session)
     for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
         json_decref(session->size_targets[k]);
     }
+    rp_watchdog_stop(&session->watchdog);
     rp_checkpoint_close(&session->checkpoint);
     rp_lock_release(&session->lock);
     rp_importance_destroy(&session->importance);
@@ -109,6 +110,7 @@ void rp_session_close_failed(rp_session *session, rp_status status)
     const bool is_cleaning = status != RP_OK && session->comm != NULL && session->job != NULL &&
                              rp_comm_rank(session->comm) == 0;
 
+    rp_watchdog_stop(&session->watchdog);
     rp_lock_release(&session->lock);
     if (is_cleaning) {
         (void)rmdir(session->job->output.dir);
@@ -121,6 +123,7 @@ void rp_session_lap(rp_session *session, rp_phase phase, double *start)
     const double now = rp_clock_seconds();
 
     session->seconds[phase] += now - *start;
+    rp_watchdog_note(session->watchdog, phase_names[phase]);
     *start = now;
 }
 

@@ -8,6 +8,7 @@
 #include "jobs/linears.h"
 #include "jobs/lock.h"
 #include "jobs/stop.h"
+#include "jobs/watchdog.h"
 #include "kernels/ops.h"
 #include "model/tokenizer.h"
 #include "model/weights.h"
@@ -46,6 +47,7 @@ typedef struct rp_session {
     rp_linears linears;
     struct rp_importance *importance; /* of the linears' columns */
     rp_lock *lock;
+    rp_watchdog *watchdog;     /* NULL: nobody watches */
     rp_checkpoint *checkpoint; /* NULL: the job needs none */
     rp_stop_plan stop;
     char doing[64];                       /* "in layer 3 of 30": what a stop interrupts */

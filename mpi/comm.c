@@ -205,6 +205,11 @@ void rp_comm_abort(const rp_comm *comm, const char *phase, const char *message, 
     (void)fprintf(stderr, "rankpress: rank %d on %s in %s: %s\n", comm->rank, comm->host, phase,
                   message);
     (void)fflush(NULL);
+    rp_comm_end(comm, exit_code);
+}
+
+void rp_comm_end(const rp_comm *comm, int exit_code)
+{
     if (comm->mpi != MPI_COMM_NULL) {
         (void)MPI_Abort(comm->mpi, exit_code);
     }

@@ -67,6 +67,9 @@ rp_comm_counts rp_comm_counts_get(const rp_comm *comm);
  * MESSAGE". For a transport failure or an absent peer only. */
 void rp_comm_abort(const rp_comm *comm, const char *phase, const char *message, int exit_code)
     __attribute__((noreturn));
+/* Local. The same without a word. May be called from a thread beside the one that communicates,
+ * and may then hang. */
+void rp_comm_end(const rp_comm *comm, int exit_code) __attribute__((noreturn));
 
 #ifdef __cplusplus
 }
