@@ -244,8 +244,8 @@ rp_status rp_run_job(const rp_cli *cli, rp_job *job)
     RP_TRY(run_stages(&r));
 out:
     if (st != RP_OK) {
-        RP_LOG(RP_LOG_ERROR, "end", rp_log_str("message", rp_error_message()),
-               rp_log_str("place", rp_error_place()));
+        RP_LOG(RP_LOG_ERROR, "end", rp_log_i64("code", rp_status_exit_code(st)),
+               rp_log_str("message", rp_error_message()), rp_log_str("place", rp_error_place()));
     }
     json_decref(r.facts);
     free(r.ids);
