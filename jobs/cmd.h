@@ -30,10 +30,10 @@ typedef struct rp_cli {
     int64_t m, n, k;              /* 0: a range of shapes */
     int64_t products;             /* rp_products or RP_PRODUCTS_AUTO */
     bool add_bos, is_decode, is_special;
-    bool is_dry_run;
-    char *sweep;          /* a file of variants */
-    char *dependency;     /* for sbatch */
-    double watch_seconds; /* 0: once */
+    bool is_dry_run, is_watching;
+    char *sweep;      /* a file of variants */
+    char *dependency; /* for sbatch */
+    double watch_seconds;
 } rp_cli;
 
 /* Logically collective on cli->comm: every rank calls it with the same command line. Only rank 0

@@ -162,7 +162,23 @@ static const rp_option plan_options[] = {
     HELP_ROW,
     END_ROW,
 };
-static const rp_option status_options[] = {JSON_ROW, HELP_ROW, END_ROW};
+static const rp_option status_options[] = {
+    {.name = "watch",
+     .type = RP_OPTION_FLAG,
+     AT(is_watching),
+     .help = "print it again and again, until the job is done"},
+    {.name = "every",
+     .type = RP_OPTION_SECONDS,
+     AT(watch_seconds),
+     .fallback = "5s",
+     .min = 0.1,
+     .max = 86400,
+     .arg = "TIME",
+     .help = "time from one print of --watch to the next"},
+    JSON_ROW,
+    HELP_ROW,
+    END_ROW,
+};
 static const rp_option submit_options[] = {
     {.name = "dry_run",
      .type = RP_OPTION_FLAG,
@@ -223,8 +239,10 @@ static const rp_command commands[] = {
      .is_local = true,
      .options = status_options,
      .run = rp_cmd_status,
-     .description = "Reads the files of the folder OUT alone: works while the job runs, from any "
-                    "machine that sees the folder."},
+     .description =
+         "Reads the files of the folder OUT alone: works while the job runs, from any "
+         "machine that sees the folder. Says stage, layer, rate and time left, how often "
+         "the job was stopped, its numbers in Slurm and its last message."},
     {.name = "submit",
      .summary = "give a job to Slurm, which goes on with it until it is done",
      .operands = "JOB.yaml [KEY=VALUE]...",

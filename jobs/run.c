@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
@@ -222,6 +223,8 @@ static rp_status run_stages(run *r)
     if (is_done) {
         return rp_agree(s->comm, rp_report_judge_again(s));
     }
+    RP_LOG(RP_LOG_INFO, "start", rp_log_i64("epoch", (int64_t)time(NULL)),
+           rp_log_i64("ranks", rp_comm_nranks(s->comm)));
     RP_TRY(rp_size_target_choose(s));
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
     if (s->checkpoint != NULL) {

@@ -1,6 +1,7 @@
 /* OUT/slurm/events.jsonl: what submit and the batch script leave for rankpress status. One line an
  * event: {"time": 1795244131, "job": "123", "event": "submitted", "code": null}; events are
- * submitted, started, requeued and ended, the last two with the exit code of the ranks. */
+ * submitted, started, requeued, stopped (by Slurm, which alone knows whether it goes on) and ended;
+ * the last three with the exit code of the ranks. */
 #ifndef RP_JOBS_SLURM_EVENTS_H
 #define RP_JOBS_SLURM_EVENTS_H
 

@@ -17,13 +17,15 @@ static rp_status format_override(const char **out, rp_owner *owner, const rp_yam
     rp_yaml value = *entry;
     const rp_yaml map = {.kind = RP_YAML_MAP, .first = &value, .last = &value};
     char key[] = "v";
-    char *text = NULL;
+    char *text = NULL; /* "v: VALUE\n" */
+    const char *start = NULL;
     char *assignment = NULL;
 
     value.key = key;
     value.next = NULL;
     RP_TRY(rp_yaml_write(&text, &map));
-    RP_TRY(rp_strprintf(&assignment, "%s=%s", entry->key, text + 2));
+    start = text + 2 + strspn(text + 2, " ");
+    RP_TRY(rp_strprintf(&assignment, "%s=%.*s", entry->key, (int)strlen(start) - 1, start));
     RP_TRY(rp_owner_take(owner, assignment));
     *out = assignment;
 out:
@@ -68,7 +70,7 @@ static rp_status check_names(const rp_sweep *sweep, const rp_yaml *root)
 {
     const rp_yaml *node = root->first;
 
-    for (int64_t i = 0; i < sweep->n; i++, node = node->next) {
+    for (int64_t i = 0; i < sweep->n && node != NULL; i++, node = node->next) {
         for (int64_t k = 0; k < i; k++) {
             if (strcmp(sweep->items[i].name, sweep->items[k].name) == 0) {
                 return rp_yaml_fail(node, "the name \"%s\" is there twice", sweep->items[i].name);
