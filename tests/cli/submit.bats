@@ -92,6 +92,8 @@ never_requeued() {
     [ "$(script | grep -c '^#SBATCH')" = 7 ]
     script | grep -qx '#SBATCH --signal=B:USR1@300'
     script | grep -qx "program=$(readlink -f "$RANKPRESS")"
+    cd "$BATS_TEST_DIRNAME/../.."
+    "$RANKPRESS" submit examples/slurm.yaml --dry-run | grep -qx '#SBATCH --nodes=2-4'
 }
 
 @test "submit writes job and script, prints the id, notes it for status; values with blanks and quotes are quoted" {

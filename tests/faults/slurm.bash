@@ -1,6 +1,9 @@
 # Shared by the tests on Slurm: a private cluster of two virtual nodes, and jobs in it. The cluster's scripts stand beside the
 # project, in shared/slurm-lab; without them, or where Slurm cannot be installed, the tests are skipped.
 
+# shellcheck disable=SC1091,SC2154
+. "$BATS_TEST_DIRNAME/common.bash"
+
 lab_scripts=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)/../shared/slurm-lab
 
 # start_lab DIR: sets SLURM_CONF and what Open MPI needs there
@@ -13,6 +16,7 @@ start_lab() {
 
 # write_slurm_job FILE OUT SAMPLES: on two nodes of two ranks; a layer takes a second or so for every 20 samples
 write_slurm_job() {
+    # shellcheck disable=SC2154
     cat >"$1" <<JOB
 model: $booklm
 output: {dir: $2, formats: [{gptq: {}}, {gguf: Q4_0}]}
@@ -51,6 +55,10 @@ has_committed() {
     [ "${n:-0}" -ge "$2" ]
 }
 
+is_not_running() {
+    [ "$(job_state "$1")" != RUNNING ]
+}
+
 has_ended() {
     case $(job_state "$1") in COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) ;; *) return 1 ;; esac
 }
@@ -58,6 +66,11 @@ has_ended() {
 # events OUT EVENT: how often
 events() {
     grep -c "\"event\": \"$2\"" "$1/slurm/events.jsonl"
+}
+
+# has_events OUT EVENT N: N times or more
+has_events() {
+    [ "$(events "$1" "$2")" -ge "$3" ]
 }
 
 # completed OUT SECONDS: the job ends well in that time, with the bytes of REFERENCE; else its log
