@@ -25,7 +25,7 @@ setup() {
     stub squeue 'case $* in *%T*) echo RUNNING ;; *) echo N/A ;; esac'
     # Slurm ends the script that asked for it.
     stub scontrol 'echo "scontrol $*" >>"$CALLS"; kill -KILL $PPID'
-    stub sleep 'echo "sleep $*" >>"$CALLS"'
+    stub sleep 'echo "sleep $*" >>"$CALLS"; [ "$1" = 30 ] || exec /bin/sleep "$1"'
 }
 
 # stub NAME TEXT: a program of Slurm
@@ -55,7 +55,7 @@ ranks_do() {
 
 # go CODE [CALL]: the batch script once: its exit code (137: Slurm took it back), and one of the calls that it made
 go() {
-    run bash "$out/job.sbatch"
+    run bash "$out/job.sbatch" 3>&-
     echo "exit code $status, wanted $1; calls: $(cat "$CALLS"); $output"
     [ "$status" = "$1" ]
     [ -z "${2-}" ] || grep -q "$2" "$CALLS"
@@ -233,6 +233,16 @@ SWEEP
     go 137 '^scontrol requeue 7$'
     [ "$(grep -c 'got USR1' "$CALLS")" = 1 ]
     grep -q '^end 3[56]..$' "$CALLS"
+}
+
+@test "ranks that do not stop: the script is back in the queue before the time limit" {
+    submit
+    stub squeue 'case $* in *%T*) echo RUNNING ;; *) date -d "+22 seconds" +%FT%T ;; esac'
+    ranks_do 'trap "" USR1; exec /bin/sleep 20 >/dev/null 2>&1'
+    SECONDS=0
+    go 137 '^scontrol requeue 7$'
+    [[ $output == *"have not stopped"* ]]
+    [ "$SECONDS" -lt 15 ]
 }
 
 @test "after the end of a node the script waits for the old lock, and tries a new step" {
