@@ -115,6 +115,16 @@ void rp_log_close(void)
     pthread_mutex_unlock(&sink.mutex);
 }
 
+int rp_log_rank(void)
+{
+    int rank = -1;
+
+    pthread_mutex_lock(&sink.mutex);
+    rank = sink.fd >= 0 ? sink.rank : -1;
+    pthread_mutex_unlock(&sink.mutex);
+    return rank;
+}
+
 void rp_log_write(rp_log_level level, const rp_log_field *fields, int n_fields)
 {
     static const char *const names[] = {"error", "warn", "info", "debug"};

@@ -50,6 +50,8 @@ static inline rp_log_field rp_log_f64(const char *key, double value)
 /* Local. Appends to the file; events above `level` are left out. */
 RP_CHECKED rp_status rp_log_open(const char *path, int rank, rp_log_level level);
 void rp_log_close(void);
+/* Local. Whose log is open; -1: none. */
+int rp_log_rank(void);
 /* Local. Prefer RP_LOG. A write that fails is not reported: the log is never the reason that a job
  * ends. */
 void rp_log_write(rp_log_level level, const rp_log_field *fields, int n_fields);

@@ -1,8 +1,9 @@
-/* When to print: on a terminal at most ten times a second, elsewhere every 30 s; the clock is read
- * on each update, so callers may update as often as they like. */
+/* When to print: on a terminal at most ten times a second, elsewhere every 30 s; to the log every
+ * 10 s. The clock is read on each update, so callers may update as often as they like. */
 #include "base/progress.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <math.h>
@@ -12,18 +13,19 @@
 
 #define TERMINAL_SECONDS 0.1
 #define LINES_SECONDS 30.0
+#define LOG_SECONDS 10.0
 
 struct rp_progress {
     FILE *stream;
     char *what, *unit;
     double total;
     double first, done; /* units; first: where this run began to count */
-    double start_seconds, shown_seconds;
+    double start_seconds, shown_seconds, logged_seconds;
     bool is_terminal, is_started;
     int shown_chars; /* of the line on the terminal now */
 };
 
-static void format_time(char *out, size_t out_bytes, double seconds)
+void rp_progress_format_seconds(char *out, size_t out_bytes, double seconds)
 {
     const long s = lround(seconds);
 
@@ -36,16 +38,23 @@ static void format_time(char *out, size_t out_bytes, double seconds)
     }
 }
 
-static void format_line(const rp_progress *p, double now, char *out, size_t out_bytes)
+/* Units a second since this run began to count; 0: none yet. */
+static double rate_of(const rp_progress *p, double now)
 {
     const double seconds = now - p->start_seconds;
-    const double rate = seconds > 0 ? (p->done - p->first) / seconds : 0;
+
+    return seconds > 0 ? (p->done - p->first) / seconds : 0;
+}
+
+static void format_line(const rp_progress *p, double now, char *out, size_t out_bytes)
+{
+    const double rate = rate_of(p, now);
     char left[32];
     int n = snprintf(out, out_bytes, "%s  %.0f/%.0f %s  %.0f %%", p->what, floor(p->done), p->total,
                      p->unit, floor(100 * p->done / p->total));
 
     if (rate > 0 && n > 0 && (size_t)n < out_bytes) {
-        format_time(left, sizeof(left), (p->total - p->done) / rate);
+        rp_progress_format_seconds(left, sizeof(left), (p->total - p->done) / rate);
         (void)snprintf(out + n, out_bytes - (size_t)n, "  %.3g %s/s  about %s left", rate, p->unit,
                        left);
     }
@@ -93,23 +102,39 @@ out:
     return st;
 }
 
+static void log_progress(rp_progress *p, double now)
+{
+    const double rate = rate_of(p, now);
+
+    p->logged_seconds = now;
+    if (rp_log_rank() == 0) {
+        RP_LOG(RP_LOG_INFO, "progress", rp_log_str("what", p->what), rp_log_str("unit", p->unit),
+               rp_log_f64("done", p->done), rp_log_f64("total", p->total),
+               rp_log_f64("per_second", rate));
+    }
+}
+
 void rp_progress_update(rp_progress *progress, double done)
 {
     char line[256];
     double now = 0;
 
-    if (progress == NULL || progress->stream == NULL) {
+    if (progress == NULL) {
         return;
     }
     now = rp_clock_seconds();
+    progress->done = done;
     if (!progress->is_started) {
         progress->is_started = true;
         progress->first = done;
         progress->start_seconds = now;
+        log_progress(progress, now);
+    } else if (now - progress->logged_seconds >= LOG_SECONDS) {
+        log_progress(progress, now);
     }
-    progress->done = done;
-    if (now - progress->shown_seconds <
-        (progress->is_terminal ? TERMINAL_SECONDS : LINES_SECONDS)) {
+    if (progress->stream == NULL ||
+        now - progress->shown_seconds <
+            (progress->is_terminal ? TERMINAL_SECONDS : LINES_SECONDS)) {
         return;
     }
     progress->shown_seconds = now;
@@ -140,7 +165,7 @@ void rp_progress_finish(rp_progress **progress)
             (void)fputc('\r', p->stream);
         }
     } else if (p->stream != NULL) {
-        format_time(took, sizeof(took), rp_clock_seconds() - p->start_seconds);
+        rp_progress_format_seconds(took, sizeof(took), rp_clock_seconds() - p->start_seconds);
         (void)snprintf(line, sizeof(line), "%s  %.0f/%.0f %s  %s", p->what, floor(p->done),
                        p->total, p->unit, took);
         show(p, line, true);

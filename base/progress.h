@@ -2,7 +2,8 @@
  * terminal, one line every 30 s elsewhere.
  *
  * "calibrate and solve  14/30 layers  46 %  0.52 layers/s  about 31 s left". For rank 0; other
- * ranks and quiet runs make it with NULL and every call does nothing. */
+ * ranks and quiet runs make it with NULL and nothing is printed. Rank 0's log gets the same figures
+ * as events "progress", at the start and every 10 s, for those who watch the job from elsewhere. */
 #ifndef RP_BASE_PROGRESS_H
 #define RP_BASE_PROGRESS_H
 
@@ -28,6 +29,8 @@ void rp_progress_update(rp_progress *progress, double done);
 void rp_progress_finish(rp_progress **progress);
 /* Local. A line of text above the progress line (or alone). */
 void rp_progress_note(rp_progress *progress, const char *text);
+/* Local. "31 s", "14 min 05 s", "29 h 40 min" into out [out_bytes]. */
+void rp_progress_format_seconds(char *out, size_t out_bytes, double seconds);
 
 #ifdef __cplusplus
 }

@@ -30,6 +30,10 @@ typedef struct rp_cli {
     int64_t m, n, k;              /* 0: a range of shapes */
     int64_t products;             /* rp_products or RP_PRODUCTS_AUTO */
     bool add_bos, is_decode, is_special;
+    bool is_dry_run, is_watching;
+    char *sweep;      /* a file of variants */
+    char *dependency; /* for sbatch */
+    double watch_seconds;
 } rp_cli;
 
 /* Logically collective on cli->comm: every rank calls it with the same command line. Only rank 0
@@ -54,6 +58,7 @@ rp_status rp_cmd_plan(const rp_cli *cli);
 rp_status rp_cmd_run(const rp_cli *cli);
 rp_status rp_cmd_resume(const rp_cli *cli);
 rp_status rp_cmd_status(const rp_cli *cli);
+rp_status rp_cmd_submit(const rp_cli *cli);
 rp_status rp_cmd_eval(const rp_cli *cli);
 rp_status rp_cmd_imatrix(const rp_cli *cli);
 rp_status rp_cmd_inspect(const rp_cli *cli);

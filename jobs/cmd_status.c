@@ -1,186 +1,174 @@
 /* rankpress status: how far a job is, from its files alone; works while it runs, and from a login
- * node. */
-#include "jobs/calibrate.h"
+ * node. What Slurm says of its jobs is asked for and not needed. */
 #include "jobs/cmd.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
-#include "base/fs.h"
 #include "base/mem.h"
-#include "formats/json.h"
-#include "jobs/job.h"
-#include "jobs/manifest.h"
+#include "base/progress.h"
+#include "jobs/job_state.h"
 #include "jobs/print.h"
-#include "jobs/run.h"
-#include "model/gguf_map.h"
+#include "jobs/text_buffer.h"
 
-#define MAX_FILE_BYTES ((size_t)256 << 20)
+/* Of the last so many jobs Slurm is asked for their states. */
+#define ASKED_JOBS 20
+#define STATE_CHARS 24
 
-typedef struct job_state {
-    const char *state; /* "done", "running", "stopped" */
-    int64_t layers_done, n_layers, generation;
-    char *last_error; /* of rank 0's log, NULL: none */
-    json_t *report;   /* NULL: not done */
-} job_state;
+typedef struct slurm_states {
+    char id[ASKED_JOBS][RP_SLURM_ID_CHARS];
+    char state[ASKED_JOBS][STATE_CHARS];
+    int n;
+} slurm_states;
 
-static rp_status read_manifest(job_state *out, const char *dir)
+/* None without Slurm, or where it has forgotten the jobs. */
+static rp_status ask_slurm(slurm_states *out, const rp_slurm_jobs *jobs)
 {
     rp_status st = RP_OK;
-    rp_manifest manifest = {0};
-    char *path = NULL;
-    char *file = NULL;
-    char unit[64];
-    size_t n = 0;
+    const int64_t first = RP_MAX(0, jobs->n - ASKED_JOBS);
+    rp_text text = {0};
+    char *command = NULL;
+    FILE *pipe = NULL;
+    char line[256];
 
-    RP_TRY(rp_fs_join(&path, dir, RP_CHECKPOINT_DIR));
-    RP_TRY(rp_fs_join(&file, path, "manifest.json"));
-    if (!rp_fs_exists(file)) {
-        goto out;
-    }
-    RP_TRY(rp_manifest_read(&manifest, path, 0));
-    rp_manifest_sort(&manifest);
-    out->generation = manifest.generation;
-    for (int64_t l = 0; l < out->n_layers; l++) {
-        rp_calibrate_facts_unit(unit, sizeof(unit), l, RP_SITE_COUNT - 1);
-        (void)rp_manifest_find(&manifest, unit, &n);
-        if (n == 0) {
-            break;
-        }
-        out->layers_done = l + 1;
-    }
-out:
-    rp_manifest_clear(&manifest);
-    free(file);
-    free(path);
-    return st;
-}
-
-static rp_status read_model(job_state *out, const rp_job *job)
-{
-    rp_status st = RP_OK;
-    char *path = NULL;
-    json_t *root = NULL;
-    rp_gguf *gguf = NULL;
-    rp_model_config config;
-
-    if (rp_fs_is_dir(job->model)) {
-        RP_TRY(rp_fs_join(&path, job->model, "config.json"));
-        RP_TRY(rp_json_load(&root, path));
-        RP_TRY(rp_model_config_parse(&config, root));
-    } else {
-        RP_TRY(rp_gguf_open(&gguf, job->model));
-        RP_TRY(rp_gguf_read_config(&config, gguf));
-    }
-    out->n_layers = config.n_layers;
-out:
-    rp_gguf_close(&gguf);
-    json_decref(root);
-    free(path);
-    return st;
-}
-
-/* The message of the last event "end" of rank 0's log. */
-static rp_status read_log(job_state *out, const char *dir)
-{
-    rp_status st = RP_OK;
-    char *path = NULL;
-    char *text = NULL;
-    size_t nbytes = 0;
-
-    RP_TRY(rp_strprintf(&path, "%s/%s/rank-0000.jsonl", dir, RP_LOG_DIR));
-    if (!rp_fs_exists(path)) {
-        goto out;
-    }
-    RP_TRY(rp_fs_read_file(&text, &nbytes, path, MAX_FILE_BYTES));
-    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
-        json_t *event = json_loads(line, 0, NULL);
-        const char *message = json_string_value(json_object_get(event, "message"));
-        const char *name = json_string_value(json_object_get(event, "event"));
-        if (name != NULL && strcmp(name, "end") == 0 && message != NULL) {
-            free(out->last_error);
-            out->last_error = NULL;
-            st = rp_strdup(&out->last_error, message);
-        }
-        json_decref(event);
-        RP_TRY(st);
-    }
-out:
-    free(text);
-    free(path);
-    return st;
-}
-
-/* A lock that was touched lately: the job works. */
-static bool is_locked(const char *dir)
-{
-    char *path = NULL;
-    struct stat info;
-    bool is_live = false;
-
-    if (rp_fs_join(&path, dir, ".lock") == RP_OK) {
-        is_live = stat(path, &info) == 0 && time(NULL) - info.st_mtime < 120;
-    }
-    free(path);
-    return is_live;
-}
-
-static rp_status read_state(job_state *out, const char *dir)
-{
-    rp_status st = RP_OK;
-    rp_job *job = NULL;
-    char *path = NULL;
-    char *report = NULL;
-
-    RP_TRY(rp_fs_join(&path, dir, RP_JOB_FILE));
-    RP_TRY(rp_fs_join(&report, dir, RP_REPORT_FILE));
-    if (!rp_fs_exists(path)) {
-        st = RP_FAIL(RP_ERR_FORMAT, "%s: not a folder of a started job: it has no %s", dir,
-                     RP_JOB_FILE);
-        goto out;
-    }
-    RP_TRY(rp_job_load(&job, path, NULL, 0));
-    RP_TRY(read_model(out, job));
-    RP_TRY(read_manifest(out, dir));
-    RP_TRY(read_log(out, dir));
-    out->state = is_locked(dir) ? "running" : "stopped";
-    if (rp_fs_exists(report)) {
-        RP_TRY(rp_json_load(&out->report, report));
-        out->state = "done";
-    }
-out:
-    free(report);
-    free(path);
-    rp_job_destroy(&job);
-    return st;
-}
-
-static rp_status print_state(const rp_cli *cli, const job_state *state)
-{
-    rp_status st = RP_OK;
-    json_t *root = NULL;
-
-    if (!cli->is_json) {
-        (void)printf("%s: %s\n", cli->args[0], state->state);
-        (void)printf("  layers solved  %lld of %lld\n", (long long)state->layers_done,
-                     (long long)state->n_layers);
-        (void)printf("  commits        %lld\n", (long long)state->generation);
-        if (state->report != NULL) {
-            (void)printf("  seconds        %.1f\n",
-                         json_number_value(json_object_get(state->report, "seconds")));
-        }
-        if (state->last_error != NULL && state->report == NULL) {
-            (void)printf("  last message   %s\n", state->last_error);
-        }
+    out->n = 0;
+    if (jobs->n == 0) {
         return RP_OK;
     }
-    root = json_pack("{s:s, s:s, s:I, s:I, s:I, s:s?}", "path", cli->args[0], "state", state->state,
-                     "layers_done", (json_int_t)state->layers_done, "layers",
-                     (json_int_t)state->n_layers, "commits", (json_int_t)state->generation,
-                     "last_message", state->last_error);
+    RP_TRY(rp_text_open(&text));
+    rp_text_put(&text, "timeout 5 squeue -h -t all -o '%%i %%T' -j ");
+    for (int64_t i = first; i < jobs->n; i++) {
+        rp_text_put(&text, "%s%s", i > first ? "," : "", jobs->items[i].id);
+    }
+    rp_text_put(&text, " 2>/dev/null");
+    RP_TRY(rp_text_finish(&text, &command));
+    pipe = popen(command, "re");
+    while (pipe != NULL && out->n < ASKED_JOBS && fgets(line, sizeof(line), pipe) != NULL) {
+        out->n += sscanf(line, "%23[0-9] %23[A-Z_]", out->id[out->n], out->state[out->n]) == 2;
+    }
+out:
+    if (pipe != NULL) {
+        (void)pclose(pipe);
+    }
+    free(command);
+    rp_text_discard(&text);
+    return st;
+}
+
+/* What Slurm says of a job, "" when it says nothing. */
+static const char *state_of(const slurm_states *states, const char *id)
+{
+    for (int i = 0; i < states->n; i++) {
+        if (strcmp(states->id[i], id) == 0) {
+            return states->state[i];
+        }
+    }
+    return "";
+}
+
+/* After the end of a node Slurm itself puts the job back into the queue; a lock may be left. */
+static bool is_waiting(const rp_slurm_jobs *jobs, const slurm_states *states)
+{
+    return jobs->n > 0 && strcmp(state_of(states, jobs->items[jobs->n - 1].id), "PENDING") == 0;
+}
+
+static void print_stage(const rp_job_state *s)
+{
+    const rp_job_stage *stage = &s->stage;
+    const double left = rp_job_state_seconds_left(s);
+    char time_text[32];
+
+    if (stage->what == NULL || s->report != NULL) {
+        return;
+    }
+    (void)printf("  stage          %s, %.0f of %.0f %s", stage->what, floor(stage->done),
+                 stage->total, stage->unit);
+    if (stage->per_second > 0) {
+        (void)printf(", %.3g %s/s", stage->per_second, stage->unit);
+    }
+    (void)printf("\n");
+    if (left >= 0 && strcmp(s->state, "running") == 0) {
+        rp_progress_format_seconds(time_text, sizeof(time_text), left);
+        (void)printf("  time left      about %s in this stage\n", time_text);
+    }
+}
+
+static void print_jobs(const rp_slurm_jobs *jobs, const slurm_states *states)
+{
+    for (int64_t i = 0; i < jobs->n; i++) {
+        const rp_slurm_job *job = &jobs->items[i];
+        (void)printf("  %-14s %s %s", i == 0 ? "Slurm jobs" : "", job->id, job->event);
+        if (job->code >= 0) {
+            (void)printf(" with exit code %d", job->code);
+        }
+        (void)printf("%s%s\n", *state_of(states, job->id) != '\0' ? ", " : "",
+                     state_of(states, job->id));
+    }
+}
+
+static void print_for_people(const char *dir, const rp_job_state *s, const slurm_states *states)
+{
+    (void)printf("%s: %s\n", dir, s->state);
+    print_stage(s);
+    if (s->n_layers > 0) {
+        (void)printf("  layers solved  %lld of %lld\n", (long long)s->layers_done,
+                     (long long)s->n_layers);
+    } else {
+        (void)printf("  layers solved  %lld\n", (long long)s->layers_done);
+    }
+    (void)printf("  commits        %lld\n", (long long)s->generation);
+    (void)printf("  stops so far   %lld\n", (long long)s->stops);
+    if (s->report != NULL) {
+        (void)printf("  seconds        %.1f\n",
+                     json_number_value(json_object_get(s->report, "seconds")));
+    }
+    print_jobs(&s->jobs, states);
+    if (s->last_message != NULL && s->report == NULL) {
+        (void)printf("  last message   %s\n", s->last_message);
+    }
+}
+
+static json_t *stage_json(const rp_job_state *s)
+{
+    const double left = rp_job_state_seconds_left(s);
+
+    if (s->stage.what == NULL) {
+        return json_null();
+    }
+    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:o, s:I}", "name", s->stage.what, "unit",
+                     s->stage.unit, "done", s->stage.done, "total", s->stage.total, "per_second",
+                     s->stage.per_second, "seconds_left", left >= 0 ? json_real(left) : json_null(),
+                     "time", (json_int_t)s->stage.epoch);
+}
+
+static json_t *jobs_json(const rp_slurm_jobs *jobs, const slurm_states *states)
+{
+    json_t *list = json_array();
+
+    for (int64_t i = 0; i < jobs->n; i++) {
+        const rp_slurm_job *job = &jobs->items[i];
+        const char *state = state_of(states, job->id);
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:s, s:o, s:s?}", "id", job->id, "event", job->event, "code",
+                            job->code >= 0 ? json_integer(job->code) : json_null(), "state",
+                            *state != '\0' ? state : NULL));
+    }
+    return list;
+}
+
+static rp_status print_as_json(const char *dir, const rp_job_state *s, const slurm_states *states)
+{
+    rp_status st = RP_OK;
+    json_t *root = json_pack(
+        "{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:o, s:s?}", "path", dir, "state", s->state, "stage",
+        stage_json(s), "layers_done", (json_int_t)s->layers_done, "layers", (json_int_t)s->n_layers,
+        "commits", (json_int_t)s->generation, "stops", (json_int_t)s->stops, "slurm_jobs",
+        jobs_json(&s->jobs, states), "last_message", s->last_message);
+
     RP_TRY(rp_json_made(root));
     RP_TRY(rp_print_json(root));
 out:
@@ -188,15 +176,52 @@ out:
     return st;
 }
 
+/* *is_over: nobody will go on with it by himself. */
+static rp_status print_once(const rp_cli *cli, bool *is_over)
+{
+    rp_status st = RP_OK;
+    rp_job_state state;
+    slurm_states states;
+
+    RP_TRY(rp_job_state_read(&state, cli->args[0]));
+    RP_TRY(ask_slurm(&states, &state.jobs));
+    if (state.report == NULL && is_waiting(&state.jobs, &states)) {
+        state.state = "queued";
+    }
+    if (cli->is_json) {
+        RP_TRY(print_as_json(cli->args[0], &state, &states));
+    } else {
+        print_for_people(cli->args[0], &state, &states);
+    }
+    *is_over = strcmp(state.state, "running") != 0 && strcmp(state.state, "queued") != 0;
+out:
+    rp_job_state_clear(&state);
+    return st;
+}
+
+static void pause_for(double seconds)
+{
+    const double whole = floor(seconds);
+    const struct timespec moment = {.tv_sec = (time_t)whole,
+                                    .tv_nsec = (long)(1e9 * (seconds - whole))};
+
+    (void)nanosleep(&moment, NULL);
+}
+
 rp_status rp_cmd_status(const rp_cli *cli)
 {
     rp_status st = RP_OK;
-    job_state state = {0};
+    bool is_over = false;
 
-    RP_TRY(read_state(&state, cli->args[0]));
-    RP_TRY(print_state(cli, &state));
+    RP_TRY(print_once(cli, &is_over));
+    while (cli->is_watching && !is_over) {
+        (void)fflush(stdout);
+        pause_for(cli->watch_seconds);
+        if (isatty(STDOUT_FILENO)) {
+            (void)fputs("\033[H\033[J", stdout); /* the screen is cleared */
+        }
+        RP_TRY(print_once(cli, &is_over));
+    }
 out:
-    json_decref(state.report);
-    free(state.last_error);
     return st;
 }

@@ -162,7 +162,46 @@ static const rp_option plan_options[] = {
     HELP_ROW,
     END_ROW,
 };
-static const rp_option status_options[] = {JSON_ROW, HELP_ROW, END_ROW};
+static const rp_option status_options[] = {
+    {.name = "watch",
+     .type = RP_OPTION_FLAG,
+     AT(is_watching),
+     .help = "print it again and again, until the job is done"},
+    {.name = "every",
+     .type = RP_OPTION_SECONDS,
+     AT(watch_seconds),
+     .fallback = "5s",
+     .min = 0.1,
+     .max = 86400,
+     .arg = "TIME",
+     .help = "time from one print of --watch to the next"},
+    JSON_ROW,
+    HELP_ROW,
+    END_ROW,
+};
+static const rp_option submit_options[] = {
+    {.name = "dry_run",
+     .type = RP_OPTION_FLAG,
+     AT(is_dry_run),
+     .help = "check the job and print the script; write and submit nothing"},
+    {.name = "array",
+     .type = RP_OPTION_PATH,
+     AT(sweep),
+     .arg = "SWEEP.yaml",
+     .help =
+         "one job for each entry of a list of {name: NAME, KEY: VALUE, ...}, in output.dir/NAME"},
+    {.name = "dependency",
+     .type = RP_OPTION_STRING,
+     AT(dependency),
+     .arg = "SPEC",
+     .help = "when the job may start, as sbatch takes it: afterok:123"},
+    {.name = "quiet",
+     .type = RP_OPTION_FLAG,
+     AT(is_quiet),
+     .help = "print the ids of the jobs alone, not the scripts"},
+    HELP_ROW,
+    END_ROW,
+};
 
 static const rp_command commands[] = {
     {.name = "plan",
@@ -200,8 +239,20 @@ static const rp_command commands[] = {
      .is_local = true,
      .options = status_options,
      .run = rp_cmd_status,
-     .description = "Reads the files of the folder OUT alone: works while the job runs, from any "
-                    "machine that sees the folder."},
+     .description =
+         "Reads the files of the folder OUT alone: works while the job runs, from any "
+         "machine that sees the folder. Says stage, layer, rate and time left, how often "
+         "the job was stopped, its numbers in Slurm and its last message."},
+    {.name = "submit",
+     .summary = "give a job to Slurm, which goes on with it until it is done",
+     .operands = "JOB.yaml [KEY=VALUE]...",
+     .min_args = 1,
+     .max_args = 1 << 20,
+     .options = submit_options,
+     .run = rp_cmd_submit,
+     .description = "Checks the job as plan does, writes it and the batch script into its output "
+                    "folder, submits the script and prints the id of the job, last. The script "
+                    "requeues itself until the job is done; cluster.slurm says what it asks for."},
     {.name = "eval",
      .summary = "perplexity of a model, and how near it is to another",
      .operands = "MODEL",

@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "formats/container.h"
 #include "jobs/options.h"
+#include "jobs/slurm_keys.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -181,6 +182,7 @@ typedef struct rp_job_cluster {
     double peer_deadline_seconds; /* 0: off */
     rp_job_checkpoint checkpoint;
     int64_t log_level; /* rp_log_level */
+    rp_job_slurm slurm;
 } rp_job_cluster;
 
 typedef struct rp_job {

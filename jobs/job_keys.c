@@ -32,8 +32,8 @@ static const rp_option_word dtype_words[] = {
 /* A name below output.dir that cannot leave it, hide in it or be one of the program's own. */
 static rp_status check_output_name(const char *text)
 {
-    static const char *const own[] = {"job.yaml",  "report.json", "report.html",
-                                      "README.md", "checkpoint",  "log"};
+    static const char *const own[] = {"job.yaml",   "report.json", "report.html", "README.md",
+                                      "checkpoint", "log",         "slurm",       "job.sbatch"};
 
     if (*text == '\0' || *text == '.' || strchr(text, '/') != NULL) {
         return RP_FAIL(RP_ERR_USAGE, "want a plain file name, got \"%s\"", text);
@@ -646,6 +646,12 @@ static const rp_option cluster_rows[] = {
      .words = log_words,
      .is_local = true,
      .help = "what the ranks' logs hold"},
+    {.name = "slurm",
+     .type = RP_OPTION_SECTION,
+     AT(slurm),
+     .rows = rp_slurm_keys,
+     .is_local = true,
+     .help = "what rankpress submit asks Slurm for"},
     END_ROW,
 };
 #undef STRUCT

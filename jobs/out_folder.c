@@ -46,7 +46,7 @@ static bool is_empty(const char *dir)
 }
 
 /* The folder's job must be this one. */
-static rp_status check_same_job(const rp_session *s, const char *job_path)
+static rp_status check_same_job(const rp_job *job, const char *job_path)
 {
     rp_status st = RP_OK;
     rp_job *before = NULL;
@@ -56,18 +56,35 @@ static rp_status check_same_job(const rp_session *s, const char *job_path)
 
     RP_TRY(rp_job_load(&before, job_path, NULL, 0));
     RP_TRY(rp_job_lines(&old_lines, before));
-    RP_TRY(rp_job_lines(&new_lines, s->job));
+    RP_TRY(rp_job_lines(&new_lines, job));
     RP_TRY(rp_manifest_job_differences(&differences, old_lines, new_lines));
     if (differences[0] != '\0') {
         st = RP_FAIL(RP_ERR_CONFIG,
                      "%s was started with another job (%s): use another output.dir, or that job",
-                     s->job->output.dir, differences);
+                     job->output.dir, differences);
     }
 out:
     free(differences);
     free(new_lines);
     free(old_lines);
     rp_job_destroy(&before);
+    return st;
+}
+
+rp_status rp_out_folder_check(const rp_job *job)
+{
+    rp_status st = RP_OK;
+    char *job_path = NULL;
+
+    RP_TRY(rp_fs_join(&job_path, job->output.dir, RP_JOB_FILE));
+    if (rp_fs_exists(job_path)) {
+        RP_TRY(check_same_job(job, job_path));
+    } else if (!is_empty(job->output.dir)) {
+        st = RP_FAIL(RP_ERR_CONFIG, "%s: output folder is not empty and holds no job to go on with",
+                     job->output.dir);
+    }
+out:
+    free(job_path);
     return st;
 }
 
@@ -109,13 +126,7 @@ static rp_status claim(const rp_session *s, size_t needed_bytes)
 
     RP_TRY(rp_fs_join(&job_path, s->job->output.dir, RP_JOB_FILE));
     RP_TRY(rp_fs_join(&log_dir, s->job->output.dir, RP_LOG_DIR));
-    if (rp_fs_exists(job_path)) {
-        RP_TRY(check_same_job(s, job_path));
-    } else if (!is_empty(s->job->output.dir)) {
-        st = RP_FAIL(RP_ERR_CONFIG, "%s: output folder is not empty and holds no job to go on with",
-                     s->job->output.dir);
-        goto out;
-    }
+    RP_TRY(rp_out_folder_check(s->job));
     RP_TRY(check_space(s, needed_bytes));
     RP_TRY(write_job(s, job_path));
     RP_TRY(rp_fs_make_dirs(log_dir));

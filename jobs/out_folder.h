@@ -14,6 +14,8 @@ extern "C" {
  * differ. needed_bytes: what the job will write; less free space is RP_ERR_IO. Opens the rank's log
  * and, when the recipe needs it, the checkpoint. */
 RP_CHECKED rp_status rp_out_folder_open(rp_session *session, size_t needed_bytes);
+/* Local. Whether the job may use its folder: RP_ERR_CONFIG as above. */
+RP_CHECKED rp_status rp_out_folder_check(const rp_job *job);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
@@ -297,6 +298,8 @@ static rp_status run_stages(run *r)
     if (is_done) {
         return rp_agree(s->comm, rp_report_judge_again(s));
     }
+    RP_LOG(RP_LOG_INFO, "start", rp_log_i64("epoch", (int64_t)time(NULL)),
+           rp_log_i64("ranks", rp_comm_nranks(s->comm)));
     rp_session_does(s, "while types were chosen");
     RP_TRY(rp_size_target_choose(s));
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
@@ -332,8 +335,8 @@ out:
         st = name_stop(&r.s);
     }
     if (st != RP_OK) {
-        RP_LOG(RP_LOG_ERROR, "end", rp_log_str("message", rp_error_message()),
-               rp_log_str("place", rp_error_place()));
+        RP_LOG(RP_LOG_ERROR, "end", rp_log_i64("code", rp_status_exit_code(st)),
+               rp_log_str("message", rp_error_message()), rp_log_str("place", rp_error_place()));
     }
     json_decref(r.facts);
     free(r.ids);
