@@ -166,15 +166,12 @@ static rp_status verify_pending(const rp_checkpoint *c)
     RP_TRY(rp_piece_file_open(&file, c->part_path));
     for (size_t p = 0; p < c->fragment.n_pieces; p++) {
         const rp_manifest_piece *piece = &c->fragment.pieces[p];
-        st = rp_piece_file_check(file, piece->unit, piece->row0, piece->hash, piece->nbytes);
-        if (st == RP_ERR_FORMAT) { /* our own bytes of a moment ago: the disk's fault */
-            st = rp_error_prefix(RP_ERR_IO, "verify");
-        }
-        RP_TRY(st);
+        RP_TRY(rp_piece_file_check(file, piece->unit, piece->row0, piece->hash, piece->nbytes));
     }
 out:
     rp_piece_file_close(&file);
-    return st;
+    /* Our own bytes of a moment ago: the disk's fault. */
+    return st == RP_ERR_FORMAT ? rp_error_prefix(RP_ERR_IO, "verify") : st;
 }
 
 static rp_status sync_and_rename(rp_checkpoint *c)

@@ -95,7 +95,7 @@ static double seconds_of(struct timespec t)
 /* The line and age of a lock file; false when it is not there (any more) or not to be read. */
 static bool read_lock(char line[LINE_BYTES], double *touched_seconds, const char *path)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = RP_FAULT("open") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     struct stat info;
     ssize_t n = -1;
 
@@ -104,7 +104,7 @@ static bool read_lock(char line[LINE_BYTES], double *touched_seconds, const char
     }
     if (fstat(fd, &info) == 0) {
         *touched_seconds = seconds_of(info.st_mtim);
-        n = read(fd, line, LINE_BYTES - 1);
+        n = RP_FAULT("read") ? -1 : read(fd, line, LINE_BYTES - 1);
     }
     (void)close(fd);
     line[n < 0 ? 0 : n] = '\0';
@@ -116,7 +116,8 @@ static bool server_now(double *out, const char *own_path)
 {
     struct stat info;
 
-    if (utimensat(AT_FDCWD, own_path, NULL, 0) != 0 || stat(own_path, &info) != 0) {
+    if (RP_FAULT("utime") || utimensat(AT_FDCWD, own_path, NULL, 0) != 0 ||
+        stat(own_path, &info) != 0) {
         return false;
     }
     *out = seconds_of(info.st_mtim);
@@ -159,7 +160,8 @@ static rp_status write_own(rp_lock *lock)
                    (long long)getpid(), process_start(getpid()), random);
     RP_TRY(rp_strprintf(&lock->own_path, "%s.%016" PRIx64, lock->path, random));
     RP_TRY(rp_strprintf(&lock->aside_path, "%s.stale", lock->own_path));
-    fd = open(lock->own_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    fd =
+        RP_FAULT("open") ? -1 : open(lock->own_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) {
         st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot create: %s", lock->own_path,
                      strerror(errno));
@@ -192,7 +194,7 @@ static void move_aside(const rp_lock *lock, const char *stale_line)
     char line[LINE_BYTES];
     double touched = 0;
 
-    if (rename(lock->path, lock->aside_path) != 0) {
+    if (RP_FAULT("rename") || rename(lock->path, lock->aside_path) != 0) {
         return; /* gone already */
     }
     if (read_lock(line, &touched, lock->aside_path) && strcmp(line, stale_line) != 0) {

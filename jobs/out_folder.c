@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -30,7 +31,7 @@ static void warn(void *ctx, const char *text)
 /* Nothing in it but a lock, which a job that was killed at its very start leaves. */
 static bool is_empty(const char *dir)
 {
-    DIR *stream = opendir(dir);
+    DIR *stream = RP_FAULT("opendir") ? NULL : opendir(dir);
     const struct dirent *entry = NULL;
     bool found = false;
 
@@ -88,7 +89,7 @@ static rp_status check_space(const rp_session *s, size_t needed_bytes)
     struct statvfs info;
     size_t free_bytes = 0;
 
-    if (statvfs(s->job->output.dir, &info) != 0) {
+    if (RP_FAULT("statvfs") || statvfs(s->job->output.dir, &info) != 0) {
         return RP_FAIL(rp_status_from_errno(errno), "%s: cannot ask for free space: %s",
                        s->job->output.dir, strerror(errno));
     }

@@ -56,11 +56,11 @@ rp_status rp_report_collect(json_t **facts, rp_results *results, rp_session *ses
         json_t *layer = NULL;
         (void)snprintf(unit, sizeof(unit), "layer/%lld/facts", (long long)l);
         RP_TRY(rp_checkpoint_get_text(session->checkpoint, unit, &text));
-        layer = json_loads(text, 0, NULL);
+        RP_TRY(rp_json_parse(&layer, text, strlen(text), unit));
         free(text);
         text = NULL;
-        if (layer == NULL || json_array_append_new(*facts, layer) != 0) {
-            st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s is not JSON", unit);
+        if (json_array_append_new(*facts, layer) != 0) {
+            st = RP_FAIL(RP_ERR_MEMORY, "no memory for the facts of a layer");
             goto out;
         }
         RP_TRY(count_layer(results, layer));
