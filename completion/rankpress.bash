@@ -8,8 +8,8 @@ _rankpress()
     else
         case ${COMP_WORDS[1]} in
             plan) words='--ranks --json --help model= allow_requantize= output.dir= output.imatrix= calibration.text= calibration.num_calibration_samples= calibration.max_seq_length= calibration.seed= calibration.block_tokens= calibration.add_bos= evaluate.text= evaluate.context= evaluate.metrics= evaluate.max_windows= evaluate.add_bos= evaluate.variant= cluster.mode= cluster.threads= cluster.memory_per_rank= cluster.products= cluster.walltime= cluster.checkpoint.every_layers= cluster.checkpoint.keep= cluster.checkpoint.remove_when_done= cluster.log=' ;;
-            run) words='--quiet --help model= allow_requantize= output.dir= output.imatrix= calibration.text= calibration.num_calibration_samples= calibration.max_seq_length= calibration.seed= calibration.block_tokens= calibration.add_bos= evaluate.text= evaluate.context= evaluate.metrics= evaluate.max_windows= evaluate.add_bos= evaluate.variant= cluster.mode= cluster.threads= cluster.memory_per_rank= cluster.products= cluster.walltime= cluster.checkpoint.every_layers= cluster.checkpoint.keep= cluster.checkpoint.remove_when_done= cluster.log=' ;;
-            resume) words='--quiet --help' ;;
+            run) words='--force-unlock --quiet --help model= allow_requantize= output.dir= output.imatrix= calibration.text= calibration.num_calibration_samples= calibration.max_seq_length= calibration.seed= calibration.block_tokens= calibration.add_bos= evaluate.text= evaluate.context= evaluate.metrics= evaluate.max_windows= evaluate.add_bos= evaluate.variant= cluster.mode= cluster.threads= cluster.memory_per_rank= cluster.products= cluster.walltime= cluster.checkpoint.every_layers= cluster.checkpoint.keep= cluster.checkpoint.remove_when_done= cluster.log=' ;;
+            resume) words='--force-unlock --quiet --help' ;;
             status) words='--json --help' ;;
             eval) words='--text --base --context --max-windows --variant --add-bos --tokenizer --threads --quiet --json --help' ;;
             verify) words='--json --help' ;;

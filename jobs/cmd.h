@@ -30,6 +30,7 @@ typedef struct rp_cli {
     int64_t m, n, k;              /* 0: a range of shapes */
     int64_t products;             /* rp_products or RP_PRODUCTS_AUTO */
     bool add_bos, is_decode, is_special;
+    bool is_forced; /* the output folder's lock is taken whoever has it */
 } rp_cli;
 
 /* Logically collective on cli->comm: every rank calls it with the same command line. Only rank 0

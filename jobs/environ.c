@@ -89,6 +89,15 @@ double rp_environ_job_end_epoch(void)
     return seconds > 0 ? seconds : 0;
 }
 
+const char *rp_environ_job_id(int64_t *restarts)
+{
+    const char *count = getenv("SLURM_RESTART_COUNT");
+    const char *id = getenv("SLURM_JOB_ID");
+
+    *restarts = count != NULL ? strtoll(count, NULL, 10) : 0;
+    return id != NULL && *id != '\0' && strpbrk(id, " \t\n") == NULL ? id : NULL;
+}
+
 /* jansson's allocations have no call site of ours. */
 static void *json_alloc(size_t nbytes)
 {

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "jobs/environ.h"
 #include "jobs/manifest.h"
 #include "jobs/run.h"
 #include "kernels/cpu/cpu_features.h"
@@ -28,7 +29,8 @@ static void warn(void *ctx, const char *text)
     }
 }
 
-/* Nothing in it but a lock, which a job that was killed at its very start leaves. */
+/* Nothing in it but what a job that was killed at its very start leaves: locks, and the job's file
+ * in the making. */
 static bool is_empty(const char *dir)
 {
     DIR *stream = RP_FAULT("opendir") ? NULL : opendir(dir);
@@ -40,7 +42,8 @@ static bool is_empty(const char *dir)
     }
     while ((entry = readdir(stream)) != NULL && !found) {
         found = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-                strcmp(entry->d_name, ".lock") != 0;
+                strncmp(entry->d_name, ".lock", 5) != 0 &&
+                strcmp(entry->d_name, RP_JOB_FILE ".tmp") != 0;
     }
     (void)closedir(stream);
     return !found;
@@ -159,6 +162,13 @@ out:
     return st;
 }
 
+static rp_status holds_lock(void *ctx)
+{
+    const rp_session *s = ctx;
+
+    return rp_lock_check(s->lock);
+}
+
 static rp_status open_checkpoint(rp_session *s)
 {
     rp_status st = RP_OK;
@@ -170,6 +180,8 @@ static rp_status open_checkpoint(rp_session *s)
     opts.keep = (int)s->job->cluster.checkpoint.keep;
     opts.warn = warn;
     opts.warn_ctx = s;
+    opts.may_write = holds_lock;
+    opts.may_write_ctx = s;
     st = identify(s, &hash, &text);
     if (st == RP_OK) {
         st = rp_fs_join(&dir, s->job->output.dir, RP_CHECKPOINT_DIR);
@@ -190,6 +202,8 @@ rp_status rp_out_folder_open(rp_session *session, size_t needed_bytes)
 
     opts.warn = warn;
     opts.warn_ctx = session;
+    opts.is_forced = session->cli->is_forced;
+    opts.job_id = rp_environ_job_id(&opts.restarts);
     RP_TRY(rp_agree(session->comm, is_first ? rp_fs_make_dirs(session->job->output.dir) : RP_OK));
     RP_TRY(rp_lock_take(&session->lock, session->comm, session->job->output.dir, &opts));
     RP_TRY(rp_agree(session->comm, is_first ? claim(session, needed_bytes) : RP_OK));

@@ -216,7 +216,7 @@ static rp_status open_file(rp_piece_file **out, const char *path, bool is_new)
     RP_TRY(rp_strdup(&file->path, path));
     list = access_list();
     if (list >= 0) {
-        file->id = is_new ? H5(H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, list))
+        file->id = is_new ? H5(H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, list))
                           : H5(H5Fopen(path, H5F_ACC_RDONLY, list));
     }
     if (file->id < 0) {
