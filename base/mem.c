@@ -25,12 +25,12 @@ rp_status rp_add_size(size_t *out, size_t a, size_t b)
     return RP_OK;
 }
 
-rp_status rp_alloc(void *out, size_t nbytes)
+rp_status rp_alloc_at(const char *site, void *out, size_t nbytes)
 {
     const size_t rounded = nbytes > SIZE_MAX - 64 ? 0 : (RP_MAX(nbytes, 1) + 63) / 64 * 64;
     void *p = NULL;
 
-    if (rounded != 0 && !RP_FAULT("alloc")) {
+    if (rounded != 0 && !RP_FAULT_AT("alloc", site)) {
         p = aligned_alloc(64, rounded);
     }
     memcpy(out, &p, sizeof(p));
@@ -40,30 +40,30 @@ rp_status rp_alloc(void *out, size_t nbytes)
     return RP_OK;
 }
 
-rp_status rp_alloc_array(void *out, size_t count, size_t elem_bytes)
+rp_status rp_alloc_array_at(const char *site, void *out, size_t count, size_t elem_bytes)
 {
     rp_status st = RP_OK;
     size_t nbytes = 0;
 
     RP_TRY(rp_mul_size(&nbytes, count, elem_bytes));
-    RP_TRY(rp_alloc(out, nbytes));
+    RP_TRY(rp_alloc_at(site, out, nbytes));
 out:
     return st;
 }
 
-rp_status rp_calloc(void *out, size_t count, size_t elem_bytes)
+rp_status rp_calloc_at(const char *site, void *out, size_t count, size_t elem_bytes)
 {
     rp_status st = RP_OK;
     void *p = NULL;
 
-    RP_TRY(rp_alloc_array(out, count, elem_bytes));
+    RP_TRY(rp_alloc_array_at(site, out, count, elem_bytes));
     memcpy(&p, out, sizeof(p));
     memset(p, 0, count * elem_bytes);
 out:
     return st;
 }
 
-rp_status rp_grow(void *ptr, size_t *capacity, size_t need, size_t elem_bytes)
+rp_status rp_grow_at(const char *site, void *ptr, size_t *capacity, size_t need, size_t elem_bytes)
 {
     rp_status st = RP_OK;
     size_t want = RP_MAX(*capacity, 8);
@@ -76,7 +76,7 @@ rp_status rp_grow(void *ptr, size_t *capacity, size_t need, size_t elem_bytes)
     while (want < need) {
         RP_TRY(rp_mul_size(&want, want, 2));
     }
-    RP_TRY(rp_alloc_array(&grown, want, elem_bytes));
+    RP_TRY(rp_alloc_array_at(site, &grown, want, elem_bytes));
     memcpy(&old, ptr, sizeof(old));
     if (old != NULL) {
         memcpy(grown, old, *capacity * elem_bytes);
@@ -88,18 +88,18 @@ out:
     return st;
 }
 
-rp_status rp_strdup(char **out, const char *text)
+rp_status rp_strdup_at(const char *site, char **out, const char *text)
 {
     rp_status st = RP_OK;
     const size_t nbytes = strlen(text) + 1;
 
-    RP_TRY(rp_alloc(out, nbytes));
+    RP_TRY(rp_alloc_at(site, out, nbytes));
     memcpy(*out, text, nbytes);
 out:
     return st;
 }
 
-rp_status rp_strprintf(char **out, const char *fmt, ...)
+rp_status rp_strprintf_at(const char *site, char **out, const char *fmt, ...)
 {
     rp_status st = RP_OK;
     va_list args;
@@ -114,7 +114,7 @@ rp_status rp_strprintf(char **out, const char *fmt, ...)
         st = RP_FAIL(RP_ERR_INTERNAL, "cannot format \"%s\"", fmt);
         goto out;
     }
-    RP_TRY(rp_alloc(out, (size_t)length + 1));
+    RP_TRY(rp_alloc_at(site, out, (size_t)length + 1));
     (void)vsnprintf(*out, (size_t)length + 1, fmt, again);
 out:
     va_end(again);

@@ -6,11 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-rp_status rp_owner_take(rp_owner *owner, void *memory)
+rp_status rp_owner_take_at(const char *site, rp_owner *owner, void *memory)
 {
     rp_status st = RP_OK;
 
-    RP_TRY(rp_grow(&owner->items, &owner->capacity, owner->n + 1, sizeof(owner->items[0])));
+    RP_TRY(
+        rp_grow_at(site, &owner->items, &owner->capacity, owner->n + 1, sizeof(owner->items[0])));
     owner->items[owner->n++] = memory;
     memory = NULL;
 out:
@@ -18,23 +19,25 @@ out:
     return st;
 }
 
-rp_status rp_owner_calloc(rp_owner *owner, void *out, size_t count, size_t elem_bytes)
+rp_status rp_owner_calloc_at(const char *site, rp_owner *owner, void *out, size_t count,
+                             size_t elem_bytes)
 {
     rp_status st = RP_OK;
     void *p = NULL;
 
-    RP_TRY(rp_calloc(&p, count, elem_bytes));
-    RP_TRY(rp_owner_take(owner, p));
+    RP_TRY(rp_calloc_at(site, &p, count, elem_bytes));
+    RP_TRY(rp_owner_take_at(site, owner, p));
     memcpy(out, &p, sizeof(p));
 out:
     return st;
 }
 
-rp_status rp_owner_strndup(rp_owner *owner, char **out, const char *text, size_t n)
+rp_status rp_owner_strndup_at(const char *site, rp_owner *owner, char **out, const char *text,
+                              size_t n)
 {
     rp_status st = RP_OK;
 
-    RP_TRY(rp_owner_calloc(owner, out, n + 1, 1));
+    RP_TRY(rp_owner_calloc_at(site, owner, out, n + 1, 1));
     memcpy(*out, text, n);
 out:
     return st;

@@ -3,6 +3,7 @@
 #ifndef RP_BASE_OWNER_H
 #define RP_BASE_OWNER_H
 
+#include "base/fault.h"
 #include "base/status.h"
 
 #ifdef __cplusplus
@@ -16,13 +17,22 @@ typedef struct rp_owner {
 } rp_owner;
 
 /* Local. Cleared memory that lives as long as the owner. `out`: address of a pointer. */
-RP_CHECKED rp_status rp_owner_calloc(rp_owner *owner, void *out, size_t count, size_t elem_bytes);
+#define rp_owner_calloc(owner, out, count, elem_bytes)                                             \
+    rp_owner_calloc_at(RP_SITE, (owner), (out), (count), (elem_bytes))
 /* Local. A copy of n bytes of text and a NUL. */
-RP_CHECKED rp_status rp_owner_strndup(rp_owner *owner, char **out, const char *text, size_t n);
+#define rp_owner_strndup(owner, out, text, n)                                                      \
+    rp_owner_strndup_at(RP_SITE, (owner), (out), (text), (n))
 /* Local. The owner takes memory made by rp_alloc or its kin; on failure it is freed. */
-RP_CHECKED rp_status rp_owner_take(rp_owner *owner, void *memory);
+#define rp_owner_take(owner, memory) rp_owner_take_at(RP_SITE, (owner), (memory))
 /* Local. Releases everything; the owner is empty and may be used again. */
 void rp_owner_destroy(rp_owner *owner);
+
+/* Local. What these stand for; `site` is the fault point's. */
+RP_CHECKED rp_status rp_owner_calloc_at(const char *site, rp_owner *owner, void *out, size_t count,
+                                        size_t elem_bytes);
+RP_CHECKED rp_status rp_owner_strndup_at(const char *site, rp_owner *owner, char **out,
+                                         const char *text, size_t n);
+RP_CHECKED rp_status rp_owner_take_at(const char *site, rp_owner *owner, void *memory);
 
 #ifdef __cplusplus
 }

@@ -2,6 +2,7 @@
  * a run. */
 #include "base/pool.h"
 
+#include "base/fault.h"
 #include "base/mem.h"
 
 #include <pthread.h>
@@ -80,7 +81,8 @@ rp_status rp_pool_create(rp_pool **out, int nthreads)
     for (int i = 0; i + 1 < nthreads; i++) {
         pool->workers[i].pool = pool;
         pool->workers[i].thread = i + 1;
-        if (pthread_create(&pool->workers[i].id, NULL, worker_main, &pool->workers[i]) != 0) {
+        if (RP_FAULT("thread") ||
+            pthread_create(&pool->workers[i].id, NULL, worker_main, &pool->workers[i]) != 0) {
             st = RP_FAIL(RP_ERR_MEMORY, "cannot start thread %d of %d", i + 2, nthreads);
             goto out;
         }

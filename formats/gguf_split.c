@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "formats/gguf_private.h"
@@ -60,7 +61,7 @@ rp_status rp_gguf_find_written(char **out, const char *path)
     }
     RP_TRY(rp_strprintf(&prefix, "%.*s-00001-of-", (int)(strlen(name) - sizeof(end) + 1), name));
     RP_TRY(rp_strprintf(&dir, "%.*s", (int)(name - path), path));
-    stream = opendir(*dir == '\0' ? "." : dir);
+    stream = RP_FAULT("opendir") ? NULL : opendir(*dir == '\0' ? "." : dir);
     while (stream != NULL && *out == NULL && (entry = readdir(stream)) != NULL) {
         if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0 &&
             strlen(entry->d_name) == strlen(prefix) + 5 + sizeof(end) - 1) {

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "formats/gguf.h"
@@ -364,7 +365,8 @@ rp_status rp_imatrix_open(rp_imatrix **out, const char *path)
 
     *out = NULL;
     RP_TRY(rp_fs_open_read(&fd, path));
-    if (read(fd, magic, sizeof(magic)) == (ssize_t)sizeof(magic) && is_gguf(magic, sizeof(magic))) {
+    if (!RP_FAULT("read") && read(fd, magic, sizeof(magic)) == (ssize_t)sizeof(magic) &&
+        is_gguf(magic, sizeof(magic))) {
         RP_TRY(rp_gguf_open(&gguf, path));
     } else {
         RP_TRY(rp_fs_read_file(&data, &nbytes, path, SIZE_MAX - 1));

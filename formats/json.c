@@ -11,9 +11,11 @@ rp_status rp_json_parse(json_t **out, const char *text, size_t nbytes, const cha
 
     *out = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
     if (*out == NULL) {
-        const bool is_memory = json_error_code(&error) == json_error_out_of_memory;
-        return RP_FAIL(is_memory ? RP_ERR_MEMORY : RP_ERR_FORMAT, "%s:%d:%d: %s", origin,
-                       error.line, error.column, error.text);
+        /* Without a text no rule was broken: jansson found no memory. */
+        return error.text[0] == '\0' || json_error_code(&error) == json_error_out_of_memory
+                   ? RP_FAIL(RP_ERR_MEMORY, "%s: no memory for its JSON", origin)
+                   : RP_FAIL(RP_ERR_FORMAT, "%s:%d:%d: %s", origin, error.line, error.column,
+                             error.text);
     }
     return RP_OK;
 }

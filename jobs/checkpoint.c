@@ -52,7 +52,7 @@ void rp_checkpoint_warn(const rp_checkpoint *checkpoint, const char *fmt, ...)
 static void discard_pending(rp_checkpoint *c, bool removes_file)
 {
     rp_piece_file_close(&c->file);
-    if (removes_file && c->part_path != NULL) {
+    if (removes_file && !c->is_anothers && c->part_path != NULL) {
         (void)unlink(c->part_path);
         (void)unlink(c->final_path);
     }
@@ -72,6 +72,11 @@ rp_status rp_checkpoint_begin(rp_checkpoint *checkpoint)
     return RP_OK;
 }
 
+static rp_status may_write(const rp_checkpoint *c)
+{
+    return c->opts.may_write == NULL ? RP_OK : c->opts.may_write(c->opts.may_write_ctx);
+}
+
 /* This rank's new file, made at its first piece. */
 static rp_status open_pending(rp_checkpoint *c)
 {
@@ -80,6 +85,7 @@ static rp_status open_pending(rp_checkpoint *c)
     if (c->file != NULL) {
         return RP_OK;
     }
+    RP_TRY(may_write(c));
     RP_TRY(rp_strprintf(&c->name, "g%06lld-r%04d.h5", (long long)c->next_generation,
                         rp_comm_rank(c->comm)));
     RP_TRY(rp_fs_join(&c->final_path, c->dir, c->name));
@@ -192,15 +198,12 @@ static rp_status verify_pending(const rp_checkpoint *c)
     RP_TRY(rp_piece_file_open(&file, c->part_path));
     for (size_t p = 0; p < c->fragment.n_pieces; p++) {
         const rp_manifest_piece *piece = &c->fragment.pieces[p];
-        st = rp_piece_file_check(file, piece->unit, piece->row0, piece->hash, piece->nbytes);
-        if (st == RP_ERR_FORMAT) { /* our own bytes of a moment ago: the disk's fault */
-            st = rp_error_prefix(RP_ERR_IO, "verify");
-        }
-        RP_TRY(st);
+        RP_TRY(rp_piece_file_check(file, piece->unit, piece->row0, piece->hash, piece->nbytes));
     }
 out:
     rp_piece_file_close(&file);
-    return st;
+    /* Our own bytes of a moment ago: the disk's fault. */
+    return st == RP_ERR_FORMAT ? rp_error_prefix(RP_ERR_IO, "verify") : st;
 }
 
 static rp_status sync_and_rename(rp_checkpoint *c)
@@ -380,6 +383,20 @@ out:
     return st;
 }
 
+/* Collective. Whether the folder is still this job's, and all ranks went well so far. */
+static rp_status agree_to_write(rp_checkpoint *c, rp_status local)
+{
+    rp_status st = RP_OK;
+
+    if (local == RP_OK && rp_comm_rank(c->comm) == 0) {
+        local = may_write(c);
+    }
+    st = rp_agree(c->comm, local);
+    c->is_anothers =
+        st == RP_ERR_LOCKED || (st == RP_ERR_PEER && rp_error_peer_status() == RP_ERR_LOCKED);
+    return st;
+}
+
 rp_status rp_checkpoint_commit(rp_checkpoint *checkpoint, rp_status local)
 {
     rp_status st = RP_OK;
@@ -387,10 +404,8 @@ rp_status rp_checkpoint_commit(rp_checkpoint *checkpoint, rp_status local)
     const double start = rp_clock_seconds();
     bool may_be_named = false;
 
-    if (local == RP_OK) {
-        local = finish_pending(c);
-    }
-    RP_TRY(rp_agree(c->comm, local));
+    RP_TRY(agree_to_write(c, local));
+    RP_TRY(rp_agree(c->comm, finish_pending(c)));
     RP_TRY(commit_manifest(c, &may_be_named));
     if (c->fragment.n_files > 0) {
         c->counts.written_bytes += (int64_t)c->fragment.files[0].nbytes;

@@ -26,6 +26,10 @@ typedef struct rp_checkpoint_opts {
     int keep;        /* manifests kept, the newest counted: 1 to 16 */
     rp_warn_fn warn; /* NULL: silent */
     void *warn_ctx;
+    /* Asked before a file is made and, on rank 0, before each commit. RP_ERR_LOCKED: the folder is
+     * another job's by now, and no file in it is touched any more. NULL: always. */
+    rp_status (*may_write)(void *ctx);
+    void *may_write_ctx;
 } rp_checkpoint_opts;
 rp_checkpoint_opts rp_checkpoint_opts_default(void);
 

@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "jobs/checkpoint_private.h"
@@ -56,7 +57,7 @@ rp_status rp_checkpoint_prove_shared(rp_checkpoint *checkpoint)
     }
     RP_TRY(rp_agree(checkpoint->comm, local));
     local = read_token(path, hex);
-    if (local != RP_OK) {
+    if (local == RP_ERR_FORMAT) {
         local =
             rp_error_prefix(RP_ERR_IO, "%s is not the same folder on all ranks", checkpoint->dir);
     }
@@ -212,7 +213,7 @@ static bool is_kept(const rp_checkpoint *checkpoint, const name_list *kept, cons
 /* Unlinks our files in the folder, those that are kept apart (NULL: none is). */
 static void unlink_ours(const rp_checkpoint *checkpoint, const name_list *kept)
 {
-    DIR *dir = opendir(checkpoint->dir);
+    DIR *dir = RP_FAULT("opendir") ? NULL : opendir(checkpoint->dir);
     const struct dirent *entry = NULL;
 
     if (dir == NULL) {
@@ -220,7 +221,7 @@ static void unlink_ours(const rp_checkpoint *checkpoint, const name_list *kept)
     }
     while ((entry = readdir(dir)) != NULL) {
         if (is_ours(entry->d_name) && (kept == NULL || !is_kept(checkpoint, kept, entry->d_name))) {
-            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+            (void)!(RP_FAULT("unlink") || unlinkat(dirfd(dir), entry->d_name, 0) != 0);
         }
     }
     (void)closedir(dir);
@@ -247,7 +248,7 @@ rp_status rp_checkpoint_remove_files(rp_checkpoint *checkpoint)
         char name[RP_MANIFEST_NAME_BYTES];
         rp_manifest_name(name, age);
         RP_TRY(rp_fs_join(&path, checkpoint->dir, name));
-        if (unlink(path) != 0 && errno != ENOENT) {
+        if ((RP_FAULT("unlink") || unlink(path) != 0) && errno != ENOENT) {
             st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot remove: %s", path,
                          strerror(errno));
             goto out;
@@ -256,7 +257,8 @@ rp_status rp_checkpoint_remove_files(rp_checkpoint *checkpoint)
         path = NULL;
     }
     unlink_ours(checkpoint, NULL);
-    if (rmdir(checkpoint->dir) != 0 && errno != ENOTEMPTY && errno != EEXIST) {
+    if ((RP_FAULT("rmdir") || rmdir(checkpoint->dir) != 0) && errno != ENOTEMPTY &&
+        errno != EEXIST) {
         st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot remove: %s", checkpoint->dir,
                      strerror(errno));
     }

@@ -32,6 +32,7 @@ struct rp_checkpoint {
     char *part_path, *final_path, *name;
     rp_manifest fragment; /* one file, the pieces put so far */
     rp_manifest drops;    /* units alone */
+    bool is_anothers;     /* the folder: another job has taken it over */
 
     rp_checkpoint_reader readers[RP_CHECKPOINT_READERS];
     int64_t reader_clock;

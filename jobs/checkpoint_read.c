@@ -62,6 +62,13 @@ bool rp_checkpoint_has(const rp_checkpoint *checkpoint, const char *unit)
     return rp_manifest_is_complete(checkpoint->manifest.pieces + first, n);
 }
 
+/* What was whole when it was opened or committed is no bad input: the disk failed, or the next
+ * opening will find the damage and drop the unit. */
+static rp_status of_committed(rp_status st)
+{
+    return st == RP_ERR_FORMAT ? rp_error_prefix(RP_ERR_IO, "checkpoint") : st;
+}
+
 /* The pieces of a complete unit. */
 static rp_status find_unit(const rp_manifest_piece **out, size_t *n,
                            const rp_checkpoint *checkpoint, const char *unit)
@@ -176,7 +183,7 @@ rp_status rp_checkpoint_get_form(rp_checkpoint *checkpoint, const char *unit, in
 out:
     rp_form_destroy(&form);
     checkpoint->counts.read_seconds += rp_clock_seconds() - start;
-    return st;
+    return of_committed(st);
 }
 
 /* The data of a unit of one piece, with a NUL behind them. */
@@ -196,7 +203,7 @@ static rp_status get_data(rp_checkpoint *checkpoint, const char *unit, rp_piece_
     RP_TRY(find_unit(&pieces, &n_pieces, checkpoint, unit));
     RP_TRY(open_piece(&file, &piece, checkpoint, &pieces[0]));
     if (n_pieces != 1 || piece.kind != kind || piece.dtype != dtype) {
-        st = RP_FAIL(RP_ERR_FORMAT, "unit \"%s\" is %s of %s, not %s of %s", unit,
+        st = RP_FAIL(RP_ERR_INTERNAL, "unit \"%s\" is %s of %s, not %s of %s", unit,
                      rp_piece_kind_name(piece.kind), rp_dtype_name(piece.dtype),
                      rp_piece_kind_name(kind), rp_dtype_name(dtype));
         goto out;
@@ -212,7 +219,7 @@ static rp_status get_data(rp_checkpoint *checkpoint, const char *unit, rp_piece_
 out:
     free(data);
     checkpoint->counts.read_seconds += rp_clock_seconds() - start;
-    return st;
+    return of_committed(st);
 }
 
 rp_status rp_checkpoint_get_array(rp_checkpoint *checkpoint, const char *unit, rp_dtype dtype,

@@ -34,6 +34,7 @@ typedef struct rp_cli {
     char *sweep;      /* a file of variants */
     char *dependency; /* for sbatch */
     double watch_seconds;
+    bool is_forced; /* the output folder's lock is taken whoever has it */
 } rp_cli;
 
 /* Logically collective on cli->comm: every rank calls it with the same command line. Only rank 0

@@ -1,6 +1,7 @@
 /* rankpress tokenize: the ids that calibration and evaluation see. */
 #include "jobs/cmd.h"
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "jobs/print.h"
@@ -40,7 +41,7 @@ out:
 static rp_status join_operands(char **out, size_t *nbytes, const rp_cli *cli)
 {
     rp_status st = RP_OK;
-    FILE *f = open_memstream(out, nbytes);
+    FILE *f = RP_FAULT("alloc") ? NULL : open_memstream(out, nbytes);
 
     if (f == NULL) {
         return RP_FAIL(RP_ERR_MEMORY, "no memory for the text");

@@ -147,7 +147,15 @@ static const rp_option bench_gemm_options[] = {
     END_ROW,
 };
 
-static const rp_option run_options[] = {QUIET_ROW, HELP_ROW, END_ROW};
+static const rp_option run_options[] = {
+    {.name = "force_unlock",
+     .type = RP_OPTION_FLAG,
+     AT(is_forced),
+     .help = "take the output folder even if another job seems to work there"},
+    QUIET_ROW,
+    HELP_ROW,
+    END_ROW,
+};
 static const rp_option plan_options[] = {
     {.name = "ranks",
      .type = RP_OPTION_INT,

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "kernels/cpu/cpu_features.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,17 +62,30 @@ void rp_environ_prepare(char **argv)
     }
 }
 
+/* Open MPI; PMIx; PMI 1 and 2 (MPICH, Slurm). */
+static const char *const rank_variables[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
+                                             "PMI_FD"};
+
 bool rp_environ_has_launcher(void)
 {
-    /* Open MPI; PMIx; PMI 1 and 2 (MPICH, Slurm). */
-    static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_FD"};
-
-    for (size_t i = 0; i < RP_COUNT(marks); i++) {
-        if (getenv(marks[i]) != NULL) {
+    for (size_t i = 0; i < RP_COUNT(rank_variables); i++) {
+        if (getenv(rank_variables[i]) != NULL) {
             return true;
         }
     }
     return false;
+}
+
+/* Before MPI knows it; 0 without a launcher. */
+static long launch_rank(void)
+{
+    for (size_t i = 0; i < RP_COUNT(rank_variables); i++) {
+        const char *text = getenv(rank_variables[i]);
+        if (text != NULL) {
+            return strtol(text, NULL, 10);
+        }
+    }
+    return 0;
 }
 
 const char *rp_environ_core_type(void)
@@ -87,20 +101,46 @@ double rp_environ_job_end_epoch(void)
     return seconds > 0 ? seconds : 0;
 }
 
-rp_status rp_environ_arm_fault(void)
+const char *rp_environ_job_id(int64_t *restarts)
+{
+    const char *count = getenv("SLURM_RESTART_COUNT");
+    const char *id = getenv("SLURM_JOB_ID");
+
+    *restarts = count != NULL ? strtoll(count, NULL, 10) : 0;
+    return id != NULL && *id != '\0' && strpbrk(id, " \t\n") == NULL ? id : NULL;
+}
+
+/* jansson's allocations have no call site of ours. */
+static void *json_alloc(size_t nbytes)
+{
+    return RP_FAULT("json") ? NULL : malloc(nbytes);
+}
+
+rp_status rp_environ_arm_faults(void)
 {
     const char *text = getenv("RP_FAULT");
-    char site[32];
-    char every[8] = "";
-    long long first = 0;
+    const char *rank = getenv("RP_FAULT_RANK");
 
-    if (text == NULL) {
+    if (getenv("RP_FAULT_TRACE") != NULL) {
+        rp_fault_trace();
+    }
+    if (text != NULL || rp_fault_is_on) {
+        json_set_alloc_funcs(json_alloc, free);
+    }
+    if (text == NULL || (rank != NULL && strtol(rank, NULL, 10) != launch_rank())) {
         return RP_OK;
     }
-    if (sscanf(text, "%31[a-z0-9_.]:%lld:%7s", site, &first, every) < 2 || first < 1 ||
-        (*every != '\0' && strcmp(every, "every") != 0)) {
-        return RP_FAIL(RP_ERR_USAGE, "RP_FAULT: want site:first[:every], got \"%s\"", text);
+    return rp_fault_arm_text(text);
+}
+
+rp_status rp_environ_write_trace(void)
+{
+    const char *name = getenv("RP_FAULT_TRACE");
+    char path[4096];
+
+    if (name == NULL) {
+        return RP_OK;
     }
-    rp_fault_arm(site, first, *every != '\0');
-    return RP_OK;
+    (void)snprintf(path, sizeof(path), "%s.%ld", name, launch_rank());
+    return rp_fault_write_trace(path);
 }

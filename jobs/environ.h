@@ -19,9 +19,15 @@ const char *rp_environ_core_type(void);
 /* Local. When the batch system ends the job, seconds since 1970 (SLURM_JOB_END_TIME); 0: not known.
  */
 double rp_environ_job_end_epoch(void);
-/* Local. Arms the fault point that RP_FAULT=site:first[:every] names, for tests. RP_ERR_USAGE when
- * it is malformed. */
-RP_CHECKED rp_status rp_environ_arm_fault(void);
+/* Local. The batch system's number of this job (SLURM_JOB_ID), NULL: none; and how often it was
+ * started again (SLURM_RESTART_COUNT). */
+const char *rp_environ_job_id(int64_t *restarts);
+/* Local, for tests. Arms the fault point that RP_FAULT names (base/fault.h), on the launcher's rank
+ * RP_FAULT_RANK alone where that is set; counts fault points where RP_FAULT_TRACE names a file.
+ * RP_ERR_USAGE when it is malformed. */
+RP_CHECKED rp_status rp_environ_arm_faults(void);
+/* Local. Writes the counts to $RP_FAULT_TRACE.<rank>. */
+RP_CHECKED rp_status rp_environ_write_trace(void);
 
 #ifdef __cplusplus
 }

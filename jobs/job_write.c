@@ -1,6 +1,7 @@
 /* From a job back to a tree: the resolved job as YAML, and the keys that make its hash. */
 #include "jobs/job.h"
 
+#include "base/fault.h"
 #include "base/mem.h"
 #include "jobs/yaml.h"
 
@@ -202,7 +203,7 @@ rp_status rp_job_lines(char **out, const rp_job *job)
 
     *out = NULL;
     RP_TRY(make_tree(&root, &owner, job, true));
-    f = open_memstream(out, &nbytes);
+    f = RP_FAULT("alloc") ? NULL : open_memstream(out, &nbytes);
     if (f == NULL) {
         st = RP_FAIL(RP_ERR_MEMORY, "no memory to list the keys of a job");
         goto out;

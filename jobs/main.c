@@ -123,7 +123,6 @@ static rp_status dispatch(rp_comm *comm, int argc, char **argv)
     rp_status st = RP_OK;
     const bool is_first = rp_comm_rank(comm) == 0;
 
-    RP_TRY(rp_agree(comm, rp_environ_arm_fault()));
     if (argc < 2) {
         st = RP_FAIL(RP_ERR_USAGE, "want a command; see rankpress --help");
         goto out;
@@ -173,14 +172,22 @@ int main(int argc, char **argv)
 {
     rp_comm *comm = NULL;
     rp_status status = RP_OK;
+    rp_status armed = RP_OK;
 
     rp_environ_prepare(argv);
+    armed = rp_environ_arm_faults();
     status = rp_environ_has_launcher() ? rp_comm_create_world(&comm) : rp_comm_create_serial(&comm);
     if (status != RP_OK) {
         (void)fprintf(stderr, "rankpress: %s\n", rp_error_message());
         return rp_status_exit_code(status);
     }
-    status = dispatch(comm, argc, argv);
+    status = rp_agree(comm, armed);
+    if (status == RP_OK) {
+        status = dispatch(comm, argc, argv);
+    }
+    if (status == RP_OK) {
+        status = rp_agree(comm, rp_environ_write_trace());
+    }
     report(comm, status);
     rp_comm_destroy(&comm);
     return rp_status_exit_code(status);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "formats/json.h"
 #include "jobs/manifest.h"
 
 #define HEAD_FORMAT "{\"format\": \"rankpress checkpoint\", \"xxh3\": \"%s\", \"body\": "
@@ -300,15 +301,10 @@ rp_status rp_manifest_parse(rp_manifest *out, const char *text, size_t nbytes, c
     const char *body = NULL;
     size_t body_bytes = 0;
     json_t *json = NULL;
-    json_error_t error;
 
     memset(out, 0, sizeof(*out));
     RP_TRY(find_body(&body, &body_bytes, text, nbytes, origin));
-    json = json_loadb(body, body_bytes, JSON_REJECT_DUPLICATES, &error);
-    if (json == NULL) {
-        st = RP_FAIL(RP_ERR_FORMAT, "%s:%d:%d: %s", origin, error.line, error.column, error.text);
-        goto out;
-    }
+    RP_TRY(rp_json_parse(&json, body, body_bytes, origin));
     RP_TRY(body_from_json(out, json, origin));
 out:
     if (st != RP_OK) {

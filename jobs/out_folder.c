@@ -8,9 +8,11 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "jobs/environ.h"
 #include "jobs/manifest.h"
 #include "jobs/run.h"
 #include "kernels/cpu/cpu_features.h"
@@ -27,10 +29,11 @@ static void warn(void *ctx, const char *text)
     }
 }
 
-/* Nothing in it but a lock, which a job that was killed at its very start leaves. */
+/* Nothing in it but what a job that was killed at its very start leaves: locks, and the job's file
+ * in the making. */
 static bool is_empty(const char *dir)
 {
-    DIR *stream = opendir(dir);
+    DIR *stream = RP_FAULT("opendir") ? NULL : opendir(dir);
     const struct dirent *entry = NULL;
     bool found = false;
 
@@ -39,7 +42,8 @@ static bool is_empty(const char *dir)
     }
     while ((entry = readdir(stream)) != NULL && !found) {
         found = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-                strcmp(entry->d_name, ".lock") != 0;
+                strncmp(entry->d_name, ".lock", 5) != 0 &&
+                strcmp(entry->d_name, RP_JOB_FILE ".tmp") != 0;
     }
     (void)closedir(stream);
     return !found;
@@ -105,7 +109,7 @@ static rp_status check_space(const rp_session *s, size_t needed_bytes)
     struct statvfs info;
     size_t free_bytes = 0;
 
-    if (statvfs(s->job->output.dir, &info) != 0) {
+    if (RP_FAULT("statvfs") || statvfs(s->job->output.dir, &info) != 0) {
         return RP_FAIL(rp_status_from_errno(errno), "%s: cannot ask for free space: %s",
                        s->job->output.dir, strerror(errno));
     }
@@ -169,6 +173,13 @@ out:
     return st;
 }
 
+static rp_status holds_lock(void *ctx)
+{
+    const rp_session *s = ctx;
+
+    return rp_lock_check(s->lock);
+}
+
 static rp_status open_checkpoint(rp_session *s)
 {
     rp_status st = RP_OK;
@@ -180,6 +191,8 @@ static rp_status open_checkpoint(rp_session *s)
     opts.keep = (int)s->job->cluster.checkpoint.keep;
     opts.warn = warn;
     opts.warn_ctx = s;
+    opts.may_write = holds_lock;
+    opts.may_write_ctx = s;
     st = identify(s, &hash, &text);
     if (st == RP_OK) {
         st = rp_fs_join(&dir, s->job->output.dir, RP_CHECKPOINT_DIR);
@@ -209,6 +222,8 @@ rp_status rp_out_folder_open(rp_session *session, size_t needed_bytes)
 
     opts.warn = warn;
     opts.warn_ctx = session;
+    opts.is_forced = session->cli->is_forced;
+    opts.job_id = rp_environ_job_id(&opts.restarts);
     RP_TRY(rp_agree(session->comm, is_first ? rp_fs_make_dirs(session->job->output.dir) : RP_OK));
     RP_TRY(rp_lock_take(&session->lock, session->comm, session->job->output.dir, &opts));
     RP_TRY(rp_agree(session->comm, is_first ? claim(session, needed_bytes) : RP_OK));

@@ -400,6 +400,9 @@ static rp_status write_files(rp_store *store, writer *w, rp_file **files)
     if (local == RP_OK) {
         local = write_units(w, files);
     }
+    if (local == RP_OK) {
+        local = rp_lock_check(s->lock);
+    }
     rp_session_lap(s, RP_PHASE_WRITE, &start);
     local = rp_files_finish(files, store->n_files, s->comm, local, &fsync_seconds);
     s->seconds[RP_PHASE_FSYNC] += fsync_seconds;
@@ -412,7 +415,10 @@ rp_status rp_store_write(rp_store *store, rp_session *session)
     writer w = {.store = store, .s = session};
     rp_file **files = NULL;
 
-    st = deal_units(&w);
+    st = rp_lock_check(session->lock);
+    if (st == RP_OK) {
+        st = deal_units(&w);
+    }
     if (st == RP_OK) {
         st = rp_calloc(&files, (size_t)store->n_files, sizeof(*files));
     }

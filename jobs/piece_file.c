@@ -7,8 +7,8 @@
  * write still is a failure and no more: HDF5 is told not to visit its tables at exit.
  *
  * A file is data to judge: extents and attribute shapes are checked before anything is read, and
- * stored sizes before anything is allocated. Fault points: "h5_open", "h5_reserve",
- * "h5_write", "h5_flush", "h5_read". */
+ * stored sizes before anything is allocated. Fault points: "h5" at every call of HDF5
+ * that can fail, "open", "fallocate", "ftruncate". */
 #include "jobs/piece_file.h"
 
 #include <errno.h>
@@ -31,6 +31,9 @@
 /* What HDF5 may need beside the data of a piece: headers, and the index of the chunks. */
 #define RESERVE_PIECE_BYTES ((size_t)64 << 10)
 #define RESERVE_CHUNK_BYTES ((size_t)64)
+
+/* What HDF5 gives back, an id or a status: negative on failure. */
+#define H5(call) (RP_FAULT("h5") ? -1 : (call))
 
 struct rp_piece_file {
     hid_t id;
@@ -187,11 +190,11 @@ static rp_status fail(const rp_piece_file *file, rp_status status, const char *w
 /* HDF5's access properties; H5I_INVALID_HID on failure. */
 static hid_t access_list(void)
 {
-    const hid_t list = H5Pcreate(H5P_FILE_ACCESS);
+    const hid_t list = H5(H5Pcreate(H5P_FILE_ACCESS));
 
-    if (list >= 0 && (H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0 ||
-                      H5Pset_file_locking(list, false, true) < 0 ||
-                      H5Pset_fclose_degree(list, H5F_CLOSE_STRONG) < 0)) {
+    if (list >= 0 && (H5(H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_V110)) < 0 ||
+                      H5(H5Pset_file_locking(list, false, true)) < 0 ||
+                      H5(H5Pset_fclose_degree(list, H5F_CLOSE_STRONG)) < 0)) {
         (void)H5Pclose(list);
         return H5I_INVALID_HID;
     }
@@ -212,16 +215,17 @@ static rp_status open_file(rp_piece_file **out, const char *path, bool is_new)
     file->fd = -1;
     RP_TRY(rp_strdup(&file->path, path));
     list = access_list();
-    if (list >= 0 && !RP_FAULT("h5_open")) {
-        file->id = is_new ? H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, list)
-                          : H5Fopen(path, H5F_ACC_RDONLY, list);
+    if (list >= 0) {
+        file->id = is_new ? H5(H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, list))
+                          : H5(H5Fopen(path, H5F_ACC_RDONLY, list));
     }
     if (file->id < 0) {
         st = fail(file, is_new ? RP_ERR_IO : RP_ERR_FORMAT, is_new ? "create" : "open", "the file");
         goto out;
     }
     if (is_new) {
-        file->fd = open(path, O_WRONLY | O_CLOEXEC); /* -1: no reservation */
+        file->fd =
+            RP_FAULT("open") ? -1 : open(path, O_WRONLY | O_CLOEXEC); /* -1: no reservation */
     }
     *out = file;
     file = NULL;
@@ -273,11 +277,11 @@ rp_status rp_piece_file_finish(rp_piece_file **file)
 {
     rp_status st = RP_OK;
 
-    if (H5Fflush((*file)->id, H5F_SCOPE_GLOBAL) < 0 || RP_FAULT("h5_flush")) {
+    if (H5(H5Fflush((*file)->id, H5F_SCOPE_GLOBAL)) < 0) {
         st = fail(*file, RP_ERR_IO, "flush", "the file");
         goto out;
     }
-    if (H5Fclose((*file)->id) < 0) {
+    if (H5Fclose((*file)->id) < 0 || RP_FAULT("h5")) {
         st = fail(*file, RP_ERR_IO, "close", "the file");
     }
     (*file)->id = H5I_INVALID_HID;
@@ -312,9 +316,9 @@ static hid_t h5_type(rp_dtype dtype)
 
 static hid_t text_type(void)
 {
-    const hid_t type = H5Tcopy(H5T_C_S1);
+    const hid_t type = H5(H5Tcopy(H5T_C_S1));
 
-    if (type >= 0 && H5Tset_size(type, TEXT_BYTES) < 0) {
+    if (type >= 0 && H5(H5Tset_size(type, TEXT_BYTES)) < 0) {
         (void)H5Tclose(type);
         return H5I_INVALID_HID;
     }
@@ -323,9 +327,9 @@ static hid_t text_type(void)
 
 static bool write_attr(hid_t group, const char *name, hid_t type, const void *value)
 {
-    const hid_t space = H5Screate(H5S_SCALAR);
-    const hid_t attr = H5Acreate2(group, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    const bool is_good = attr >= 0 && H5Awrite(attr, type, value) >= 0;
+    const hid_t space = H5(H5Screate(H5S_SCALAR));
+    const hid_t attr = H5(H5Acreate2(group, name, type, space, H5P_DEFAULT, H5P_DEFAULT));
+    const bool is_good = attr >= 0 && H5(H5Awrite(attr, type, value)) >= 0;
 
     if (attr >= 0) {
         (void)H5Aclose(attr);
@@ -337,12 +341,13 @@ static bool write_attr(hid_t group, const char *name, hid_t type, const void *va
 /* Only a scalar of the wanted class is read: an array would not fit behind `value`. */
 static bool read_attr(hid_t group, const char *name, hid_t type, void *value)
 {
-    const hid_t attr = H5Aopen(group, name, H5P_DEFAULT);
-    const hid_t space = attr >= 0 ? H5Aget_space(attr) : H5I_INVALID_HID;
-    const hid_t stored = attr >= 0 ? H5Aget_type(attr) : H5I_INVALID_HID;
-    const bool is_good = space >= 0 && stored >= 0 && H5Sget_simple_extent_npoints(space) == 1 &&
+    const hid_t attr = H5(H5Aopen(group, name, H5P_DEFAULT));
+    const hid_t space = attr >= 0 ? H5(H5Aget_space(attr)) : H5I_INVALID_HID;
+    const hid_t stored = attr >= 0 ? H5(H5Aget_type(attr)) : H5I_INVALID_HID;
+    const bool is_good = space >= 0 && stored >= 0 &&
+                         H5(H5Sget_simple_extent_npoints(space)) == 1 &&
                          H5Tget_class(stored) == H5Tget_class(type) &&
-                         H5Tis_variable_str(stored) <= 0 && H5Aread(attr, type, value) >= 0;
+                         H5Tis_variable_str(stored) <= 0 && H5(H5Aread(attr, type, value)) >= 0;
 
     if (stored >= 0) {
         (void)H5Tclose(stored);
@@ -433,11 +438,11 @@ static rp_status reserve(const rp_piece_file *file, const rp_piece *piece,
             (size_t)(chunk[0] * (ndim == 2 ? chunk[1] : 1)) * rp_dtype_bytes(parts[i].dtype);
         need_bytes += n_chunks * (chunk_bytes + RESERVE_CHUNK_BYTES);
     }
-    if (file->fd < 0 || H5Fget_filesize(file->id, &end) < 0) {
+    if (file->fd < 0 || H5(H5Fget_filesize(file->id, &end)) < 0) {
         return RP_OK;
     }
     errno = EIO;
-    if (!RP_FAULT("h5_reserve") &&
+    if (!RP_FAULT("fallocate") &&
         (fallocate(file->fd, FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)need_bytes) == 0 ||
          errno == EOPNOTSUPP || errno == ENOSYS)) {
         return RP_OK;
@@ -458,20 +463,20 @@ static bool write_part(hid_t group, const rp_piece_part *part, int64_t nrows, co
     hsize_t chunk[2];
     const int ndim = part_extents(part, nrows, dims, chunk);
     const hid_t type = h5_type(part->dtype);
-    const hid_t space = H5Screate_simple(ndim, dims, NULL);
-    const hid_t list = H5Pcreate(H5P_DATASET_CREATE);
+    const hid_t space = H5(H5Screate_simple(ndim, dims, NULL));
+    const hid_t list = H5(H5Pcreate(H5P_DATASET_CREATE));
     hid_t set = H5I_INVALID_HID;
-    bool is_good = space >= 0 && list >= 0 && H5Pset_chunk(list, ndim, chunk) >= 0 &&
-                   H5Pset_fletcher32(list) >= 0 &&
-                   H5Pset_fill_time(list, H5D_FILL_TIME_NEVER) >= 0 && !RP_FAULT("h5_write");
+    bool is_good = space >= 0 && list >= 0 && H5(H5Pset_chunk(list, ndim, chunk)) >= 0 &&
+                   H5(H5Pset_fletcher32(list)) >= 0 &&
+                   H5(H5Pset_fill_time(list, H5D_FILL_TIME_NEVER)) >= 0;
 
     if (is_good) {
-        set = H5Dcreate2(group, part->name, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
-        is_good = set >= 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+        set = H5(H5Dcreate2(group, part->name, type, space, H5P_DEFAULT, list, H5P_DEFAULT));
+        is_good = set >= 0 && H5(H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data)) >= 0;
     }
     /* Closing writes what the chunk cache still holds. */
     if (set >= 0) {
-        is_good = H5Dclose(set) >= 0 && is_good;
+        is_good = H5Dclose(set) >= 0 && !RP_FAULT("h5") && is_good;
     }
     if (list >= 0) {
         (void)H5Pclose(list);
@@ -485,13 +490,13 @@ static bool write_part(hid_t group, const rp_piece_part *part, int64_t nrows, co
 /* The group of a new piece: parents made on the way, attributes kept in its header. */
 static hid_t create_group(hid_t file, const char *name)
 {
-    const hid_t links = H5Pcreate(H5P_LINK_CREATE);
-    const hid_t list = H5Pcreate(H5P_GROUP_CREATE);
+    const hid_t links = H5(H5Pcreate(H5P_LINK_CREATE));
+    const hid_t list = H5(H5Pcreate(H5P_GROUP_CREATE));
     hid_t group = H5I_INVALID_HID;
 
-    if (links >= 0 && list >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0 &&
-        H5Pset_attr_phase_change(list, N_NUMBERS + N_TEXTS + 1, 0) >= 0) {
-        group = H5Gcreate2(file, name, links, list, H5P_DEFAULT);
+    if (links >= 0 && list >= 0 && H5(H5Pset_create_intermediate_group(links, 1)) >= 0 &&
+        H5(H5Pset_attr_phase_change(list, N_NUMBERS + N_TEXTS + 1, 0)) >= 0) {
+        group = H5(H5Gcreate2(file, name, links, list, H5P_DEFAULT));
     }
     if (list >= 0) {
         (void)H5Pclose(list);
@@ -557,11 +562,11 @@ out:
 static hid_t open_part(hid_t group, const rp_piece_part *part, int64_t nrows)
 {
     hsize_t dims[2] = {0, 0};
-    const hid_t set = H5Dopen2(group, part->name, H5P_DEFAULT);
-    const hid_t space = set >= 0 ? H5Dget_space(set) : H5I_INVALID_HID;
+    const hid_t set = H5(H5Dopen2(group, part->name, H5P_DEFAULT));
+    const hid_t space = set >= 0 ? H5(H5Dget_space(set)) : H5I_INVALID_HID;
     const bool is_good =
         space >= 0 && H5Sget_simple_extent_ndims(space) == (part->is_matrix ? 2 : 1) &&
-        H5Sget_simple_extent_dims(space, dims, NULL) >= 0 && dims[0] == (hsize_t)nrows &&
+        H5(H5Sget_simple_extent_dims(space, dims, NULL)) >= 0 && dims[0] == (hsize_t)nrows &&
         (!part->is_matrix || dims[1] == (hsize_t)part->cols) &&
         H5Dget_storage_size(set) / part_row_bytes(part) >= (hsize_t)nrows;
 
@@ -579,12 +584,12 @@ static bool read_rows(hid_t set, const rp_piece_part *part, int64_t first, int64
     const int ndim = part->is_matrix ? 2 : 1;
     const hsize_t start[2] = {(hsize_t)first, 0};
     const hsize_t count[2] = {(hsize_t)nrows, (hsize_t)part->cols};
-    const hid_t memory = H5Screate_simple(ndim, count, NULL);
-    const hid_t space = H5Dget_space(set);
+    const hid_t memory = H5(H5Screate_simple(ndim, count, NULL));
+    const hid_t space = H5(H5Dget_space(set));
     const bool is_good =
-        memory >= 0 && space >= 0 && !RP_FAULT("h5_read") &&
-        H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
-        H5Dread(set, h5_type(part->dtype), memory, space, H5P_DEFAULT, dst) >= 0;
+        memory >= 0 && space >= 0 &&
+        H5(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL)) >= 0 &&
+        H5(H5Dread(set, h5_type(part->dtype), memory, space, H5P_DEFAULT, dst)) >= 0;
 
     if (space >= 0) {
         (void)H5Sclose(space);
@@ -606,7 +611,7 @@ rp_status rp_piece_file_stat(rp_piece_file *file, const char *unit, int64_t row0
     hid_t group = H5I_INVALID_HID;
 
     RP_TRY(group_name(&name, unit, row0));
-    group = H5Gopen2(file->id, name, H5P_DEFAULT);
+    group = H5(H5Gopen2(file->id, name, H5P_DEFAULT));
     if (group < 0 || !read_attrs(group, &attrs, &stored)) {
         st = fail(file, RP_ERR_FORMAT, "read the attributes of", name);
         goto out;
@@ -645,7 +650,7 @@ static rp_status open_part_at(hid_t *set, const rp_piece_file *file, const char 
 
     *set = H5I_INVALID_HID;
     RP_TRY(group_name(&name, unit, piece->row0));
-    group = H5Gopen2(file->id, name, H5P_DEFAULT);
+    group = H5(H5Gopen2(file->id, name, H5P_DEFAULT));
     if (group >= 0) {
         *set = open_part(group, part, piece->rows);
         (void)H5Gclose(group);
@@ -769,7 +774,8 @@ rp_status rp_piece_file_visit(rp_piece_file *file, rp_piece_visit_fn fn, void *c
 {
     visit_context visit = {fn, ctx, RP_OK};
 
-    if (H5Ovisit2(file->id, H5_INDEX_NAME, H5_ITER_INC, visit_object, &visit, H5O_INFO_BASIC) < 0 &&
+    if (H5(H5Ovisit2(file->id, H5_INDEX_NAME, H5_ITER_INC, visit_object, &visit, H5O_INFO_BASIC)) <
+            0 &&
         visit.st == RP_OK) {
         return fail(file, RP_ERR_FORMAT, "walk through", "the file");
     }

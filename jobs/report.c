@@ -54,9 +54,9 @@ static rp_status add_site_facts(json_t *layer, rp_session *session, int64_t l, i
 
     rp_calibrate_facts_unit(unit, sizeof(unit), l, site);
     RP_TRY(rp_checkpoint_get_text(session->checkpoint, unit, &text));
-    facts = json_loads(text, 0, NULL);
-    if (facts == NULL || json_array_extend(layer, facts) != 0) {
-        st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s is not JSON", unit);
+    RP_TRY(rp_json_parse(&facts, text, strlen(text), unit));
+    if (json_array_extend(layer, facts) != 0) {
+        st = RP_FAIL(RP_ERR_MEMORY, "no memory for the facts of a layer");
     }
 out:
     json_decref(facts);

@@ -247,7 +247,11 @@ static rp_status finish(run *r)
     rp_session *s = &r->s;
     rp_status verdict = RP_OK;
 
-    RP_TRY(rp_agree(s->comm, rp_report_collect(&r->facts, &r->results, s)));
+    st = rp_lock_check(s->lock);
+    if (st == RP_OK) {
+        st = rp_report_collect(&r->facts, &r->results, s);
+    }
+    RP_TRY(rp_agree(s->comm, st));
     r->results.seconds = rp_clock_seconds() - r->start;
     RP_TRY(rp_report_write(s, &r->results, r->facts));
     if (s->checkpoint != NULL && s->job->cluster.checkpoint.remove_when_done) {

@@ -4,10 +4,12 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#include "base/fault.h"
+
 rp_status rp_text_open(rp_text *text)
 {
     *text = (rp_text){0};
-    text->file = open_memstream(&text->chars, &text->nbytes);
+    text->file = RP_FAULT("alloc") ? NULL : open_memstream(&text->chars, &text->nbytes);
     return text->file != NULL ? RP_OK : RP_FAIL(RP_ERR_MEMORY, "no memory for a text");
 }
 

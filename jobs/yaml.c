@@ -2,6 +2,7 @@
  * loader, because that one resolves aliases and drops doubled keys without a word. */
 #include "jobs/yaml.h"
 
+#include "base/fault.h"
 #include "base/mem.h"
 
 #include <stdarg.h>
@@ -460,7 +461,7 @@ static void write_children(FILE *f, const rp_yaml *node, int indent, bool is_aft
 rp_status rp_yaml_write(char **out, const rp_yaml *root)
 {
     size_t nbytes = 0;
-    FILE *f = open_memstream(out, &nbytes);
+    FILE *f = RP_FAULT("alloc") ? NULL : open_memstream(out, &nbytes);
 
     if (f == NULL) {
         return RP_FAIL(RP_ERR_MEMORY, "no memory to write YAML");

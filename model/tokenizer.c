@@ -3,30 +3,12 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "formats/json.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_FILE_BYTES ((size_t)256 << 20)
-
 /* ---- opening ---- */
-
-static rp_status parse_file(json_t **out, const char *path)
-{
-    rp_status st = RP_OK;
-    char *text = NULL;
-    size_t nbytes = 0;
-    json_error_t error;
-
-    RP_TRY(rp_fs_read_file(&text, &nbytes, path, MAX_FILE_BYTES));
-    *out = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
-    if (*out == NULL) {
-        st = RP_FAIL(RP_ERR_FORMAT, "%s:%d:%d: %s", path, error.line, error.column, error.text);
-    }
-out:
-    free(text);
-    return st;
-}
 
 rp_status rp_tokenizer_from_json(rp_tokenizer **out, const json_t *root, const char *origin)
 {
@@ -98,7 +80,7 @@ static rp_status check_gpt2_class(const char *dir)
     if (!rp_fs_exists(path)) {
         goto out;
     }
-    RP_TRY(parse_file(&config, path));
+    RP_TRY(rp_json_load(&config, path));
     class_name = json_string_value(json_object_get(config, "tokenizer_class"));
     if (class_name != NULL && strncmp(class_name, "GPT2Tokenizer", 13) != 0) {
         st = RP_FAIL(RP_ERR_FORMAT,
@@ -124,8 +106,8 @@ static rp_status open_gpt2(rp_tokenizer **out, const char *dir, const char *voca
 
     RP_TRY(check_gpt2_class(dir));
     RP_TRY(rp_fs_join(&merges_path, dir, "merges.txt"));
-    RP_TRY(parse_file(&vocab, vocab_path));
-    RP_TRY(rp_fs_read_file(&text, &nbytes, merges_path, MAX_FILE_BYTES));
+    RP_TRY(rp_json_load(&vocab, vocab_path));
+    RP_TRY(rp_fs_read_file(&text, &nbytes, merges_path, RP_JSON_MAX_FILE_BYTES));
     RP_TRY(parse_merges(&merges, text));
     RP_TRY(pack_gpt2(&root, vocab, merges));
     RP_TRY(rp_tokenizer_from_json(out, root, vocab_path));
@@ -149,7 +131,7 @@ rp_status rp_tokenizer_open(rp_tokenizer **out, const char *dir)
     RP_TRY(rp_fs_join(&path, dir, "tokenizer.json"));
     RP_TRY(rp_fs_join(&vocab_path, dir, "vocab.json"));
     if (rp_fs_exists(path)) {
-        RP_TRY(parse_file(&root, path));
+        RP_TRY(rp_json_load(&root, path));
         RP_TRY(rp_tokenizer_from_json(out, root, path));
     } else if (rp_fs_exists(vocab_path)) {
         RP_TRY(open_gpt2(out, dir, vocab_path));

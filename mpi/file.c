@@ -4,8 +4,9 @@
  * several ranks each opens it through MPI-IO on its own (MPI_COMM_SELF): what a rank writes is its
  * own ranges, and an open, sync or close that fails on one rank stays a local failure that
  * rp_agree can carry, where a collective MPI-IO call would leave the other ranks waiting. One rank
- * uses plain pwrite and needs no MPI. Fault points: "mpi_open", "reserve", "mpi_write", "mpi_sync",
- * "mpi_close", "rename", and those of base/fs.c. */
+ * uses plain pwrite and needs no MPI. Fault points: "mpi_open", "mpi_write", "mpi_sync",
+ * "mpi_close" (plain calls too), "unlink", "open", "statvfs", "fallocate", "ftruncate", "rename",
+ * and those of base/fs.c. */
 #include "mpi/file.h"
 
 #include <errno.h>
@@ -177,7 +178,7 @@ static rp_status reserve_space(const rp_file *file, int fd)
     struct statvfs info;
     size_t free_bytes = SIZE_MAX;
 
-    if (fstatvfs(fd, &info) == 0) {
+    if (!RP_FAULT("statvfs") && fstatvfs(fd, &info) == 0) {
         free_bytes = (size_t)info.f_bavail * (size_t)info.f_frsize;
     }
     if (file->total_bytes > free_bytes) {
@@ -187,14 +188,14 @@ static rp_status reserve_space(const rp_file *file, int fd)
         return RP_OK;
     }
     /* Not posix_fallocate: without support it would write every block. */
-    if (RP_FAULT("reserve") || (fallocate(fd, 0, 0, (off_t)file->total_bytes) != 0 &&
-                                errno != EOPNOTSUPP && errno != ENOSYS)) {
+    if (RP_FAULT("fallocate") || (fallocate(fd, 0, 0, (off_t)file->total_bytes) != 0 &&
+                                  errno != EOPNOTSUPP && errno != ENOSYS)) {
         return errno == ENOSPC || errno == EDQUOT
                    ? fail_no_space(file, free_bytes)
                    : RP_FAIL(rp_status_from_errno(errno), "%s: cannot reserve %zu bytes: %s",
                              file->part_path, file->total_bytes, strerror(errno));
     }
-    if (ftruncate(fd, (off_t)file->total_bytes) != 0) {
+    if (RP_FAULT("ftruncate") || ftruncate(fd, (off_t)file->total_bytes) != 0) {
         return RP_FAIL(rp_status_from_errno(errno), "%s: cannot set the size to %zu bytes: %s",
                        file->part_path, file->total_bytes, strerror(errno));
     }
@@ -207,12 +208,13 @@ static rp_status make_part(const rp_file *file)
     rp_status st = RP_OK;
     int fd = -1;
 
-    if (unlink(file->part_path) != 0 && errno != ENOENT) {
+    if ((RP_FAULT("unlink") || unlink(file->part_path) != 0) && errno != ENOENT) {
         st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot remove: %s", file->part_path,
                      strerror(errno));
         goto out;
     }
-    fd = open(file->part_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    fd = RP_FAULT("open") ? -1
+                          : open(file->part_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) {
         st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot create: %s", file->part_path,
                      strerror(errno));

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/mem.h"
 
 typedef struct piece {
@@ -229,7 +230,8 @@ void rp_layer_loader_prefetch(rp_layer_loader *loader, int64_t layer)
 {
     stop_reading(loader);
     loader->reading = layer;
-    loader->is_reading = pthread_create(&loader->thread, NULL, read_main, loader) == 0;
+    loader->is_reading =
+        !RP_FAULT("thread") && pthread_create(&loader->thread, NULL, read_main, loader) == 0;
     if (!loader->is_reading) {
         (void)read_main(loader);
     }

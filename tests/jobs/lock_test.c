@@ -71,13 +71,18 @@ static void test_take_and_release(rp_comm *comm)
     CHECK(second == NULL && rp_status_exit_code(rank == 0 ? RP_ERR_LOCKED : RP_ERR_PEER) == 73);
     CHECK(strstr(rp_error_message(), "in use by process") != NULL);
     sleep_seconds(0.2);
-    CHECK(!rp_lock_is_lost(lock));
+    CHECK(!rp_lock_is_lost(lock) && rp_lock_check(lock) == RP_OK);
     rp_comm_barrier(comm);
     if (rank == 0) { /* somebody takes it over: noticed, and theirs is left alone */
-        write_lock("rankpress elsewhere 1 1 0\n", 0);
+        write_lock("rankpress elsewhere 1 1 1 - 0 0\n", 0);
         sleep_seconds(0.5);
-        CHECK(rp_lock_is_lost(lock));
+        CHECK(rp_lock_is_lost(lock) && rp_lock_check(lock) == RP_ERR_LOCKED);
+        CHECK(strstr(rp_error_message(), "lost: process 1 on elsewhere") != NULL);
+        CHECK(unlink(lock_path) == 0 && rp_lock_check(lock) == RP_ERR_LOCKED);
+        write_lock("rankpress elsewhere 1 1 1 - 0 0\n", 0);
     }
+    rp_comm_barrier(comm);
+    CHECK(rp_lock_check(lock) == RP_ERR_LOCKED);
     rp_comm_barrier(comm);
     rp_lock_release(&lock);
     CHECK(lock == NULL && rp_fs_exists(lock_path));
@@ -100,14 +105,14 @@ static void test_other_host(rp_comm *comm)
     const int rank = rp_comm_rank(comm);
 
     if (rank == 0) {
-        write_lock("rankpress elsewhere 4711 99 0\n", 10);
+        write_lock("rankpress elsewhere 4711 99 1 77 1 0\n", 10);
     }
     rp_comm_barrier(comm);
     CHECK(rp_lock_take(&lock, comm, dir, &opts) != RP_OK);
     CHECK(strstr(rp_error_message(), "process 4711 on elsewhere") != NULL);
     rp_comm_barrier(comm);
     if (rank == 0) {
-        write_lock("rankpress elsewhere 4711 99 0\n", 100);
+        write_lock("rankpress elsewhere 4711 99 1 77 1 0\n", 100);
     }
     rp_comm_barrier(comm);
     CHECK(rp_lock_take(&lock, comm, dir, &opts) == RP_OK);
@@ -119,9 +124,43 @@ static void test_other_host(rp_comm *comm)
     rp_comm_barrier(comm);
 }
 
+/* A batch job that was started again takes its own lock at once; others, and the same start of it,
+ * do not. Force takes any. */
+static void test_batch_job(rp_comm *comm)
+{
+    static const struct {
+        const char *job_id;
+        int64_t restarts;
+        bool is_forced, is_taken;
+    } tries[] = {{"77", 1, false, false}, {"77", 0, false, false}, {"78", 9, false, false},
+                 {NULL, 9, false, false}, {"77", 2, false, true},  {NULL, 0, true, true}};
+
+    for (size_t i = 0; i < RP_COUNT(tries); i++) {
+        rp_lock *lock = NULL;
+        rp_lock_opts own = opts;
+        rp_status st = RP_OK;
+        own.job_id = tries[i].job_id;
+        own.restarts = tries[i].restarts;
+        own.is_forced = tries[i].is_forced;
+        if (rp_comm_rank(comm) == 0) {
+            write_lock("rankpress elsewhere 4711 99 1 77 1 0\n", 10);
+        }
+        rp_comm_barrier(comm);
+        st = rp_lock_take(&lock, comm, dir, &own);
+        CHECK((st == RP_OK) == tries[i].is_taken);
+        CHECK(st == RP_OK || strstr(rp_error_message(), "on elsewhere, job 77, last") != NULL);
+        rp_comm_barrier(comm);
+        rp_lock_release(&lock);
+        if (rp_comm_rank(comm) == 0) {
+            (void)unlink(lock_path);
+        }
+        rp_comm_barrier(comm);
+    }
+}
+
 static void test_faults(rp_comm *comm)
 {
-    static const char *const sites[] = {"alloc", "write", "link", "thread"};
+    static const char *const sites[] = {"alloc", "open", "write", "link", "thread"};
 
     for (size_t s = 0; s < RP_COUNT(sites); s++) {
         bool was_hit = true;
@@ -139,6 +178,20 @@ static void test_faults(rp_comm *comm)
             rp_comm_barrier(comm);
         }
     }
+}
+
+/* A process of the same number in another pid namespace of this host says nothing: age decides. */
+static void test_other_namespace(rp_comm *comm)
+{
+    rp_lock *lock = NULL;
+    char host[64] = "";
+    char line[128];
+
+    CHECK(gethostname(host, sizeof(host) - 1) == 0);
+    (void)snprintf(line, sizeof(line), "rankpress %s 4194303 99 1 - 0 0\n", host);
+    write_lock(line, 10);
+    CHECK(rp_lock_take(&lock, comm, dir, &opts) == RP_ERR_LOCKED);
+    CHECK(unlink(lock_path) == 0);
 }
 
 /* A child that takes the lock and holds it until it is killed. */
@@ -184,7 +237,7 @@ static void test_race(rp_comm *comm)
     for (int round = 0; round < 5; round++) {
         pid_t pids[N];
         int n_locked = 0;
-        write_lock("rankpress elsewhere 4711 99 0\n", 100);
+        write_lock("rankpress elsewhere 4711 99 1 77 1 0\n", 100);
         for (int i = 0; i < N; i++) {
             pids[i] = fork_holder(comm);
         }
@@ -225,8 +278,10 @@ int main(int argc, char **argv)
     rp_comm_barrier(comm);
     test_take_and_release(comm);
     test_other_host(comm);
+    test_batch_job(comm);
     test_faults(comm);
     if (is_serial) {
+        test_other_namespace(comm);
         test_killed_holder(comm);
         test_race(comm);
     }

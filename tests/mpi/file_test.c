@@ -139,8 +139,9 @@ static void check_missing_folder(rp_comm *comm)
 /* Fails the n-th occurrence of each site on each rank until it is no longer reached. */
 static void check_faults(rp_comm *comm)
 {
-    static const char *const sites[] = {"alloc",    "reserve",   "mpi_open", "mpi_write",
-                                        "mpi_sync", "mpi_close", "rename",   "fsync"};
+    static const char *const sites[] = {"alloc",     "unlink",   "open",      "fallocate",
+                                        "ftruncate", "mpi_open", "mpi_write", "mpi_sync",
+                                        "mpi_close", "rename",   "fsync"};
     int64_t n_failed = 0;
 
     for (size_t s = 0; s < sizeof(sites) / sizeof(sites[0]); s++) {
