@@ -123,13 +123,11 @@ static int n_neighbours(const rp_comm *comm)
 
 static void mpi_notify(rp_comm *comm)
 {
-    for (int step = 1; step < comm->nranks; step *= 2) {
-        MPI_Request request = MPI_REQUEST_NULL;
+    for (int i = 0; i < n_neighbours(comm); i++) {
         check(comm,
-              MPI_Isend(NULL, 0, MPI_BYTE, (comm->rank + step) % comm->nranks, 0, comm->notices,
-                        &request),
+              MPI_Isend(NULL, 0, MPI_BYTE, (comm->rank + (1 << i)) % comm->nranks, 0, comm->notices,
+                        &comm->sent[i]),
               "MPI_Isend");
-        (void)MPI_Request_free(&request);
     }
 }
 
@@ -158,6 +156,8 @@ static void drain_notices(rp_comm *comm)
         while (comm->n_notices < n_neighbours(comm)) {
             (void)mpi_receive_notice(comm, true);
         }
+        check(comm, MPI_Waitall(n_neighbours(comm), comm->sent, MPI_STATUSES_IGNORE),
+              "MPI_Waitall");
     }
 }
 

@@ -22,13 +22,17 @@ typedef struct rp_comm_ops {
     void (*destroy)(rp_comm *comm);
 } rp_comm_ops;
 
+/* Of 2^n ranks at most. */
+#define RP_MAX_NOTICE_STEPS 31
+
 struct rp_comm {
     const rp_comm_ops *ops;
     int rank, nranks;
     int node_rank, node_nranks;
     MPI_Comm mpi; /* MPI_COMM_NULL in the serial case */
     MPI_Comm notices;
-    int n_notices; /* received */
+    int n_notices;                         /* received */
+    MPI_Request sent[RP_MAX_NOTICE_STEPS]; /* notices on their way */
     bool is_notified;
     rp_comm_counts counts;
     char host[64];
