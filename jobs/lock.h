@@ -33,8 +33,8 @@ RP_CHECKED rp_status rp_lock_take(rp_lock **out, rp_comm *comm, const char *dir,
 /* Local. True when the heartbeat found the file gone or another's: somebody took it over while this
  * process slept. Always false on ranks other than 0. */
 bool rp_lock_is_lost(const rp_lock *lock);
-/* Local, any rank. Looks at the file now: RP_ERR_LOCKED when it is another job's or gone, RP_OK when
- * it is this job's or cannot be read. Accepts NULL. */
+/* Local, any rank. Looks at the file now: RP_ERR_LOCKED when it is another job's or gone, RP_OK
+ * when it is this job's or cannot be read. Accepts NULL. */
 RP_CHECKED rp_status rp_lock_check(const rp_lock *lock);
 /* Local. Stops the heartbeat and removes the file if it is still ours. Accepts NULL. */
 void rp_lock_release(rp_lock **lock);
