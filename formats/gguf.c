@@ -643,24 +643,17 @@ const rp_gguf_kv *rp_gguf_kv_at(const rp_gguf *gguf, int64_t index)
     return &gguf->kvs[index];
 }
 
+static int compare_key(const void *key, const void *item)
+{
+    return strcmp(key, (*(const rp_gguf_kv *const *)item)->key);
+}
+
 const rp_gguf_kv *rp_gguf_kv_find(const rp_gguf *gguf, const char *key)
 {
-    int64_t low = 0;
-    int64_t high = gguf->n_kvs;
+    const rp_gguf_kv *const *found =
+        bsearch(key, gguf->by_key, (size_t)gguf->n_kvs, sizeof(const rp_gguf_kv *), compare_key);
 
-    while (low < high) {
-        const int64_t mid = low + (high - low) / 2;
-        const int order = strcmp(gguf->by_key[mid]->key, key);
-        if (order == 0) {
-            return gguf->by_key[mid];
-        }
-        if (order < 0) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return NULL;
+    return found == NULL ? NULL : *found;
 }
 
 int64_t rp_gguf_tensor_count(const rp_gguf *gguf)
@@ -673,24 +666,17 @@ const rp_gguf_tensor *rp_gguf_tensor_at(const rp_gguf *gguf, int64_t index)
     return &gguf->tensors[index];
 }
 
+static int compare_name(const void *name, const void *item)
+{
+    return strcmp(name, (*(const rp_gguf_tensor *const *)item)->name);
+}
+
 const rp_gguf_tensor *rp_gguf_tensor_find(const rp_gguf *gguf, const char *name)
 {
-    int64_t low = 0;
-    int64_t high = gguf->n_tensors;
+    const rp_gguf_tensor *const *found = bsearch(name, gguf->by_name, (size_t)gguf->n_tensors,
+                                                 sizeof(const rp_gguf_tensor *), compare_name);
 
-    while (low < high) {
-        const int64_t mid = low + (high - low) / 2;
-        const int order = strcmp(gguf->by_name[mid]->name, name);
-        if (order == 0) {
-            return gguf->by_name[mid];
-        }
-        if (order < 0) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return NULL;
+    return found == NULL ? NULL : *found;
 }
 
 rp_status rp_gguf_read(const rp_gguf *gguf, const rp_gguf_tensor *tensor, size_t offset,

@@ -127,28 +127,32 @@ RP_INLINE void put_bits(int shift, const run *r, uint8_t *restrict dst,
     }
 }
 
-/* Every shape has a loop of its own. */
+/* Every shape has a loop of its own; these are read and written alike. `step` is get_plane or
+ * put_plane. */
+#define PLANE_CASES(step, r, bytes, codes)                                                         \
+    case SHAPE(4, 16):                                                                             \
+        if ((r)->elems == MIN_BLOCK) {                                                             \
+            step(MIN_BLOCK, 4, 16, 0, r, bytes, codes);                                            \
+        } else {                                                                                   \
+            step(MAX_BLOCK, 4, 16, 0, r, bytes, codes);                                            \
+        }                                                                                          \
+        break;                                                                                     \
+    case SHAPE(4, 32):                                                                             \
+        step(MAX_BLOCK, 4, 32, 0, r, bytes, codes);                                                \
+        break;                                                                                     \
+    case SHAPE(4, 64):                                                                             \
+        step(MAX_BLOCK, 4, 64, 0, r, bytes, codes);                                                \
+        break;                                                                                     \
+    case SHAPE(2, 32):                                                                             \
+        step(MAX_BLOCK, 2, 32, 0, r, bytes, codes);                                                \
+        break
+
 RP_CLONES static void get_low(const rp_gguf_plane *plane, const run *r, const uint8_t *src,
                               uint8_t *codes)
 {
     src += plane->at;
     switch (SHAPE(plane->bits, plane->span)) {
-    case SHAPE(4, 16):
-        if (r->elems == MIN_BLOCK) {
-            get_plane(MIN_BLOCK, 4, 16, 0, r, src, codes);
-        } else {
-            get_plane(MAX_BLOCK, 4, 16, 0, r, src, codes);
-        }
-        break;
-    case SHAPE(4, 32):
-        get_plane(MAX_BLOCK, 4, 32, 0, r, src, codes);
-        break;
-    case SHAPE(4, 64):
-        get_plane(MAX_BLOCK, 4, 64, 0, r, src, codes);
-        break;
-    case SHAPE(2, 32):
-        get_plane(MAX_BLOCK, 2, 32, 0, r, src, codes);
-        break;
+        PLANE_CASES(get_plane, r, src, codes);
     case SHAPE(8, 32):
         get_bytes(r, src, codes);
         break;
@@ -173,22 +177,7 @@ RP_CLONES static void put_low(const rp_gguf_plane *plane, const run *r, uint8_t 
 {
     dst += plane->at;
     switch (SHAPE(plane->bits, plane->span)) {
-    case SHAPE(4, 16):
-        if (r->elems == MIN_BLOCK) {
-            put_plane(MIN_BLOCK, 4, 16, 0, r, dst, codes);
-        } else {
-            put_plane(MAX_BLOCK, 4, 16, 0, r, dst, codes);
-        }
-        break;
-    case SHAPE(4, 32):
-        put_plane(MAX_BLOCK, 4, 32, 0, r, dst, codes);
-        break;
-    case SHAPE(4, 64):
-        put_plane(MAX_BLOCK, 4, 64, 0, r, dst, codes);
-        break;
-    case SHAPE(2, 32):
-        put_plane(MAX_BLOCK, 2, 32, 0, r, dst, codes);
-        break;
+        PLANE_CASES(put_plane, r, dst, codes);
     case SHAPE(8, 32):
         put_bytes(r, dst, codes);
         break;
