@@ -3,7 +3,7 @@
 
 usage: bench.py [--build DIR] [--data DIR] [--work DIR] [--ranks N] [WHAT]...
 
-WHAT: kl, gptq, rtn, memory; gguf (quality) and gguf-speed, beside llama.cpp's tools: RP_LLAMA_CPP is
+WHAT: kl, gptq, stop, rtn, memory; gguf (quality) and gguf-speed, beside llama.cpp's tools: RP_LLAMA_CPP is
 the folder of llama-imatrix, llama-quantize and libggml-base.so; without it they say "skipped".
 Standard library only; the split of the story text needs the `tokenizers` package and is left out
 without it. Models, outputs and logs go below --work (default build/bench).
@@ -15,6 +15,7 @@ import pathlib
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -210,6 +211,61 @@ def bench_gptq(bench):
     wall = sum(phases[name] for name in WORK_PHASES)
     table(["seconds at the rates above", "seconds taken", "ratio", "goal", "peak MB a rank"],
           [[ideal, wall, ideal / wall, 0.5, report["peak_bytes_per_rank"] / 1e6]])
+
+
+def children(pid):
+    return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def run_and_stop(bench, job_path, out, layers):
+    """Stops the job by SIGTERM to its ranks when so many layers are solved; seconds until then, and
+    from the signal to the end."""
+    shutil.rmtree(out, ignore_errors=True)
+    begin = time.monotonic()
+    job = subprocess.Popen([str(ROOT / "scripts/mpirun"), "-n", "2", str(bench.rankpress), "run",
+                            str(job_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    manifest = out / "checkpoint/manifest.json"
+    ends_layer = f'"layer/{layers - 1}/site/3/facts"'
+    while not (manifest.exists() and ends_layer in manifest.read_text()):
+        time.sleep(0.05)
+    asked = time.monotonic()
+    for rank in children(job.pid):
+        os.kill(rank, signal.SIGTERM)
+    if job.wait() != 75:
+        sys.exit(f"bench: a stopped job ended with {job.returncode}")
+    return asked - begin, time.monotonic() - asked
+
+
+def bench_stop(bench):
+    model = bench.model("smollm2-135m", "--like", "smollm2-135m")
+    job = {"model": str(model), "output": {"formats": [{"gptq": {}}]},
+           "calibration": {"text": str(BOOKLM / "calibration.txt"),
+                           "num_calibration_samples": 32, "max_seq_length": 512},
+           "recipe": [{"gptq": {"targets": ["Linear"], "ignore": ["lm_head"], "scheme": "W4A16",
+                                "group_size": 64}}]}
+    rows, whole = [], []
+    for every in (1, 1000, 1, 1000):
+        job["cluster"] = {"checkpoint": {"every_layers": every}}
+        _, report, seconds = bench.run_job("stop", job, ranks=2)
+        saving = report["phases"]["checkpoint"]["seconds"]
+        rows.append([every, seconds, saving, saving / seconds])
+        whole += [seconds] if every == 1 else []
+    table(["layers from one checkpoint to the next", "seconds", "of them checkpoint",
+           "share (goal 0.05)"], rows)
+    job["cluster"] = {}
+    layers = json.loads((model / "config.json").read_text())["num_hidden_layers"]
+    path, out, rows = bench.work / "stop.yaml", bench.work / "stop", []
+    for solved in (layers // 3, layers // 2, 2 * layers // 3):
+        path.write_text(json.dumps({**job, "output": {**job["output"], "dir": str(out)}}))
+        before, stopping = run_and_stop(bench, path, out, solved)
+        begin = time.monotonic()
+        bench.call("resume", out, ranks=2)
+        after = time.monotonic() - begin
+        undisturbed = min(whole)
+        rows.append([solved, stopping, before + stopping + after - undisturbed,
+                     undisturbed / layers + 2])
+    table(["stopped after layer", "seconds to stop", "seconds lost in all",
+           "goal: a layer and 2 seconds"], rows)
 
 
 def copy_rate(bench, model):
@@ -423,8 +479,8 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, default=ROOT / "../shared/data")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build/bench")
     parser.add_argument("--ranks", type=int, default=2)
-    benches = {"kl": bench_kl, "gptq": bench_gptq, "rtn": bench_rtn, "memory": bench_memory,
-               "gguf": bench_gguf, "gguf-speed": bench_gguf_speed}
+    benches = {"kl": bench_kl, "gptq": bench_gptq, "stop": bench_stop, "rtn": bench_rtn,
+               "memory": bench_memory, "gguf": bench_gguf, "gguf-speed": bench_gguf_speed}
     parser.add_argument("what", nargs="*", choices=[*benches, []], default=[])
     args = parser.parse_args()
     print(machine() + "\n")
