@@ -21,7 +21,8 @@ setup() {
     load slurm
     export REFERENCE=$DIR/reference
     # Nodes that a test before broke.
-    "$lab_scripts/start.sh" --dir "$LAB" >/dev/null 3>&-
+    "$lab_scripts/node.sh" --dir "$LAB" wake vn2
+    "$lab_scripts/start.sh" --dir "$LAB" 3>&-
 }
 
 # write_long_job: one of some minutes, and the digests of what it writes undisturbed
