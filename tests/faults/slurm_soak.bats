@@ -90,9 +90,12 @@ node_hangs() {
 
 # rank_dies LAUNCHER: one rank of four gets a kill -9
 rank_dies() {
+    local pid rank=
     begin rank "$1"
-    # shellcheck disable=SC2009
-    kill -9 "$(ps -eo pid,args | grep "[r]ankpress run $out/job.yaml" | grep -v -e srun -e mpirun | awk 'END {print $1}')"
+    for pid in $(pgrep -f "rankpress run $out/job.yaml"); do
+        [ "$(readlink "/proc/$pid/exe")" != "$(readlink -f "$rankpress")" ] || rank=$pid
+    done
+    kill -9 "$rank"
     completed "$out" 120
     [ "$(events "$out" requeued)" -ge 1 ]
 }
