@@ -44,7 +44,7 @@ too_short() {
     write_long_job
     submit "$DIR/long.yaml" "output.dir=$out" "cluster.slurm.launcher=$1" cluster.slurm.time=1m cluster.slurm.signal_lead=10s
     completed "$out" 1500
-    echo "requeued $(events "$out" requeued) times in $SECONDS s" >&3
+    echo "# requeued $(events "$out" requeued) times in $SECONDS s" >&3
     [ "$(events "$out" requeued)" -ge 3 ]
 }
 
