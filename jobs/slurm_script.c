@@ -32,6 +32,14 @@ static rp_status derive_job_name(char **out, const rp_job *job)
     return rp_strdup(out, given != NULL ? given : base_name(job->output.dir));
 }
 
+static rp_status derive_mincpus(char **out, const rp_job *job)
+{
+    const rp_job_slurm *slurm = &job->cluster.slurm;
+
+    return rp_strprintf(out, "%lld",
+                        (long long)(slurm->tasks_per_node * RP_MAX(slurm->cpus_per_task, 1)));
+}
+
 /* Slurm replaces what follows a "%" in the name of a log. */
 static rp_status derive_log(char **out, const rp_job *job)
 {
@@ -125,6 +133,7 @@ static const struct {
     derive_fn make;
 } derived[] = {
     {"job_name", derive_job_name},
+    {"mincpus", derive_mincpus},
     {"log", derive_log},
     {"time", derive_time},
     {"mem", derive_mem},

@@ -19,7 +19,7 @@ setup() {
     slurm=$BATS_TEST_TMPDIR/slurm
     mkdir "$slurm"
     export PATH=$slurm:$PATH CALLS=$BATS_TEST_TMPDIR/calls SLURM_JOB_ID=7
-    unset SLURM_RESTART_COUNT SLURM_JOB_END_TIME
+    unset SLURM_RESTART_COUNT SLURM_JOB_END_TIME SLURM_JOB_NUM_NODES
     : >"$CALLS"
     stub sbatch 'echo "sbatch $*" >>"$CALLS"; echo 41'
     stub squeue 'case $* in *%T*) echo RUNNING ;; *) echo N/A ;; esac'
@@ -74,8 +74,8 @@ never_requeued() {
         cluster.slurm.launcher_options='[--mpi=pmix_v4]' cluster.slurm.max_stops_without_progress=5 >"$out.sbatch"
     [ ! -e "$out" ]
     for line in '#SBATCH --job-name=night' "#SBATCH --output=$out/slurm/job-%j.log" '#SBATCH --requeue' \
-        '#SBATCH --open-mode=append' '#SBATCH --signal=B:USR1@2700' '#SBATCH --nodes=2-4' '#SBATCH --ntasks-per-node=8' \
-        '#SBATCH --cpus-per-task=12' '#SBATCH --gpus-per-node=a100:4' '#SBATCH --time=0-01:30:00' \
+        '#SBATCH --open-mode=append' '#SBATCH --signal=B:USR1@2700' '#SBATCH --nodes=2-4' '#SBATCH --mincpus=96' \
+        tasks_per_node=8 cpus_per_task=12 '#SBATCH --gpus-per-node=a100:4' '#SBATCH --time=0-01:30:00' \
         '#SBATCH --partition=long' '#SBATCH --account=abc' '#SBATCH --qos=low' '#SBATCH --mem=65536M' \
         '#SBATCH --exclusive' '#SBATCH --exclude=n1,n2' 'export A="b c"' 'program=/opt/rankpress' 'max_stops=5' \
         'options+=(--mpi=pmix_v4)'; do
@@ -106,7 +106,8 @@ never_requeued() {
     grep -q '^  memory_per_rank: 8GiB$' "$out/job.yaml"
     "$RANKPRESS" status "$out" | grep -q 'Slurm jobs *41 submitted, RUNNING\|: queued'
     ranks_do 'exit 0'
-    go 0 "^srun --mpi=pmix --kill-on-bad-exit=1 .*rankpress run $out/job.yaml$"
+    export SLURM_JOB_NUM_NODES=3
+    go 0 "^srun --mpi=pmix --kill-on-bad-exit=1 --ntasks=3 --ntasks-per-node=1 --cpus-per-task=3 .*rankpress run $out/job.yaml$"
     "$RANKPRESS" status "$out" | grep -q '7 ended with exit code 0'
 }
 
@@ -262,7 +263,7 @@ SWEEP
     submit cluster.slurm.container_image=docker://site/rankpress:1 \
         "cluster.slurm.container_mounts=[$DIR:$DIR, /scratch:/scratch]"
     ranks_do 'exit 0'
-    go 0 "^srun --mpi=pmix --kill-on-bad-exit=1 --container-image=docker://site/rankpress:1 \
+    go 0 "^srun .* --container-image=docker://site/rankpress:1 \
 --container-mounts=$DIR:$DIR,/scratch:/scratch rankpress run $out/job.yaml$"
 }
 

@@ -21,19 +21,21 @@ setup() {
     load slurm
     export REFERENCE=$DIR/reference
     # Nodes that a test before broke.
-    "$lab_scripts/start.sh" --dir "$LAB" >/dev/null 3>&-
+    "$lab_scripts/node.sh" --dir "$LAB" wake vn2
+    "$lab_scripts/start.sh" --dir "$LAB" 3>&-
 }
 
-# write_long_job: one of some minutes, and the digests of what it writes undisturbed
+# write_long_job: one of some minutes, a deep model, and the digests of what it writes undisturbed
 write_long_job() {
     local limit_seconds=1800
     export REFERENCE=$DIR/reference-long
     [ ! -e "$REFERENCE" ] || return 0
-    cat "$booklm"/{calibration,calibration,calibration}.txt >"$DIR/text"
-    write_slurm_job "$DIR/long.yaml" "$DIR/undisturbed-long" 400
-    sed -i "s:^calibration.*text[^,]*,:calibration\: {text\: $DIR/text,:" "$DIR/long.yaml"
+    make_model "$DIR/deep" --set num_hidden_layers=200
+    write_slurm_job "$DIR/long.yaml" "$DIR/undisturbed-long" 150
+    sed -i "s:^model.*:model\: $DIR/deep:" "$DIR/long.yaml"
     alone run "$DIR/long.yaml" --quiet
     digests "$DIR/undisturbed-long" >"$REFERENCE"
+    rm -r "$DIR/undisturbed-long"
 }
 
 # too_short LAUNCHER: a limit of a minute for a job of several
@@ -41,8 +43,8 @@ too_short() {
     out=$DIR/short-$1
     write_long_job
     submit "$DIR/long.yaml" "output.dir=$out" "cluster.slurm.launcher=$1" cluster.slurm.time=1m cluster.slurm.signal_lead=10s
-    completed "$out" 900
-    echo "requeued $(events "$out" requeued) times"
+    completed "$out" 1500
+    echo "# requeued $(events "$out" requeued) times in $SECONDS s" >&3
     [ "$(events "$out" requeued)" -ge 3 ]
 }
 
@@ -89,11 +91,18 @@ node_hangs() {
 
 # rank_dies LAUNCHER: one rank of four gets a kill -9
 rank_dies() {
+    local pid rank=
     begin rank "$1"
-    # shellcheck disable=SC2009
-    kill -9 "$(ps -eo pid,args | grep "[r]ankpress run $out/job.yaml" | grep -v -e srun -e mpirun | awk 'END {print $1}')"
+    for pid in $(pgrep -f "rankpress run $out/job.yaml"); do
+        [ "$(readlink "/proc/$pid/exe")" != "$(readlink -f "$rankpress")" ] || rank=$pid
+    done
+    kill -9 "$rank"
     completed "$out" 120
     [ "$(events "$out" requeued)" -ge 1 ]
+}
+
+teardown() {
+    rm -rf "${out:-/nonexistent}"
 }
 
 @test "srun: a time limit too short for the job, requeued three times or more" { too_short srun; }
