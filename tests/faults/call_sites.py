@@ -58,7 +58,12 @@ class Loop:
         fresh = {point[1:4] for point in points if point[0] == "run"}
         points = [p for p in points if self.args.only in f"{p[2]} {p[3]}"
                   and (p[0] == "run" or p[1:4] not in fresh)]
-        random.Random(self.args.seed).shuffle(points)
+        draw = random.Random(self.args.seed)
+        draw.shuffle(points)
+        for stage, rank, kind, site, count in points:
+            if kind == "json":  # of one site, but many callers
+                for _ in range(40 if self.args.soak else 4):
+                    yield Case(stage, rank, kind, site, count - draw.randrange(min(count, 8000)), 0)
         if self.args.soak:
             for stage, rank, kind, site, count in points:
                 for n in sorted({1, min(2, count), count}):

@@ -91,8 +91,11 @@ class SmallJob:
             command = [ROOT / "scripts/mpirun", "-n", str(nranks)] + command
         with self.lock:
             self.n_runs += 1
-        # What a killed rank leaves of Open MPI's shared memory goes with the scratch folder.
-        env["OMPI_MCA_btl_vader_backing_directory"] = str(self.scratch)
+            shared = self.scratch / "shared" / str(self.n_runs)
+        # What a killed rank leaves of Open MPI's shared memory must not meet a later run of the
+        # same number, and goes with the scratch folder.
+        shared.mkdir(parents=True)
+        env["OMPI_MCA_btl_vader_backing_directory"] = str(shared)
         return subprocess.Popen([*launcher, *command], env=os.environ | env, text=True,
                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                 start_new_session=True)
@@ -105,8 +108,8 @@ class SmallJob:
             return process.returncode, log
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
-            process.communicate()
-            raise Failure(f"hangs: not over after {LIMIT_SECONDS} s") from None
+            log = process.communicate()[1]
+            raise Failure(f"hangs: not over after {LIMIT_SECONDS} s: {log}") from None
 
     def start(self, out, nranks, **env):
         return self.wait(self.popen(out, nranks, **env))

@@ -124,6 +124,7 @@ static int load_good(good_file files[8])
         n++;
     }
     (void)closedir(stream);
+    CHECK(n > 0);
     return n;
 }
 
