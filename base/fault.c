@@ -20,9 +20,9 @@ typedef struct fault_action {
 } fault_action;
 
 static const fault_action actions[] = {
-    {"EIO", EIO, 0},       {"ENOSPC", ENOSPC, 0}, {"EDQUOT", EDQUOT, 0},
-    {"EACCES", EACCES, 0}, {"EROFS", EROFS, 0},   {"ENOMEM", ENOMEM, 0},
-    {"slow", 0, 0},        {"kill", 0, SIGKILL},  {"term", 0, SIGTERM},
+    {"EIO", EIO, 0},      {"ENOSPC", ENOSPC, 0}, {"EDQUOT", EDQUOT, 0}, {"EACCES", EACCES, 0},
+    {"EROFS", EROFS, 0},  {"ENOMEM", ENOMEM, 0}, {"slow", 0, 0},        {"kill", 0, SIGKILL},
+    {"term", 0, SIGTERM}, {"stop", 0, SIGSTOP},
 };
 
 typedef struct fault_point {

@@ -24,7 +24,8 @@ extern bool rp_fault_is_on;
 void rp_fault_arm(const char *kind, int64_t first, bool for_ever);
 /* Local. The same from "kind[@site]:first[:every][:what]"; kind "any" is each of them. what: an
  * error's name (EIO when there is none; ENOSPC, EDQUOT, EACCES, EROFS, ENOMEM), "slow" (a moment's
- * sleep, no failure), or "kill", "term" (the signal to itself). RP_ERR_USAGE when malformed. */
+ * sleep, no failure), or "kill", "term",
+ * "stop" (the signal to itself). RP_ERR_USAGE when malformed. */
 RP_CHECKED rp_status rp_fault_arm_text(const char *text);
 /* Local. Counts an occurrence; true when it is to fail. Thread-safe. Prefer RP_FAULT. */
 bool rp_fault_hit(const char *kind, const char *site);

@@ -6,6 +6,7 @@
 #include "formats/safetensors.h"
 
 #include "base/mem.h"
+#include "formats/json.h"
 #include "formats/safetensors_dtypes.h"
 
 #include <stdio.h>
@@ -97,10 +98,14 @@ static rp_status make_entry(json_t *header, const rp_part *part, size_t begin_by
 static rp_status make_header(rp_safetensors_file_plan *file, const json_t *header)
 {
     rp_status st = RP_OK;
-    const size_t json_bytes = json_dumpb(header, NULL, 0, JSON_COMPACT);
-    const size_t padded_bytes = RP_DIV_UP(json_bytes, 8) * 8;
+    char *text = NULL;
+    size_t json_bytes = 0;
+    size_t padded_bytes = 0;
 
-    if (json_bytes == 0 || padded_bytes > RP_SAFETENSORS_MAX_HEADER_BYTES) {
+    RP_TRY(rp_json_dump(&text, header, JSON_COMPACT));
+    json_bytes = strlen(text);
+    padded_bytes = RP_DIV_UP(json_bytes, 8) * 8;
+    if (padded_bytes > RP_SAFETENSORS_MAX_HEADER_BYTES) {
         st = RP_FAIL(RP_ERR_CONFIG,
                      "%s: header of %zu bytes, more than the %d that readers allow: use smaller "
                      "shards",
@@ -113,8 +118,9 @@ static rp_status make_header(rp_safetensors_file_plan *file, const json_t *heade
     for (int i = 0; i < PREFIX_BYTES; i++) {
         file->header[i] = (char)(padded_bytes >> (8 * i) & 0xff);
     }
-    (void)json_dumpb(header, file->header + PREFIX_BYTES, json_bytes, JSON_COMPACT);
+    memcpy(file->header + PREFIX_BYTES, text, json_bytes);
 out:
+    free(text);
     return st;
 }
 
@@ -175,11 +181,7 @@ static rp_status make_index(rp_safetensors_layout *layout, const rp_part *parts)
     }
     index = json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)total_bytes,
                       "weight_map", map);
-    text = json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
-    if (text == NULL) {
-        st = RP_FAIL(RP_ERR_MEMORY, "no memory for the shard index");
-        goto out;
-    }
+    RP_TRY(rp_json_dump(&text, index, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_ENSURE_ASCII));
     RP_TRY(rp_strprintf(&layout->index, "%s\n", text));
 out:
     free(text);

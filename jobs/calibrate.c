@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "formats/json.h"
 #include "jobs/calibration_text.h"
 #include "jobs/importance.h"
 #include "jobs/pass.h"
@@ -150,11 +151,9 @@ static rp_status put_facts(pass *p, int64_t layer, int site, const json_t *facts
         return RP_OK;
     }
     rp_calibrate_facts_unit(unit, sizeof(unit), layer, site);
-    text = json_dumps(facts, JSON_COMPACT);
-    if (text == NULL) {
-        return RP_FAIL(RP_ERR_MEMORY, "no memory for the facts of layer %lld", (long long)layer);
-    }
-    st = rp_checkpoint_put_text(p->s->checkpoint, unit, text);
+    RP_TRY(rp_json_dump(&text, facts, JSON_COMPACT));
+    RP_TRY(rp_checkpoint_put_text(p->s->checkpoint, unit, text));
+out:
     free(text);
     return st;
 }

@@ -124,6 +124,7 @@ out:
 typedef struct name_list {
     char **items;
     size_t n, capacity;
+    bool is_all; /* false: a manifest that is there could not be read */
 } name_list;
 
 static void clear_names(name_list *list)
@@ -153,19 +154,25 @@ out:
     return st;
 }
 
-/* Manifests that cannot be read keep nothing: nobody could use their files. */
+/* Those of the manifest in memory, too: it may be the only one that can be read. */
 static rp_status list_kept(name_list *out, const rp_checkpoint *checkpoint)
 {
     rp_status st = RP_OK;
 
+    out->is_all = true;
+    RP_TRY(add_names(out, &checkpoint->manifest));
     for (int age = 0; age < checkpoint->opts.keep; age++) {
         rp_manifest manifest = {0};
-        const rp_status read = rp_manifest_read(&manifest, checkpoint->dir, age);
-        if (read == RP_OK) {
+        char name[RP_MANIFEST_NAME_BYTES];
+        char *path = NULL;
+        rp_manifest_name(name, age);
+        RP_TRY(rp_fs_join(&path, checkpoint->dir, name));
+        if (rp_manifest_read(&manifest, checkpoint->dir, age) == RP_OK) {
             st = add_names(out, &manifest);
-        } else if (read != RP_ERR_FORMAT) {
-            st = read;
+        } else {
+            out->is_all &= !rp_fs_exists(path);
         }
+        free(path);
         rp_manifest_clear(&manifest);
         RP_TRY(st);
     }
@@ -203,7 +210,7 @@ static bool is_kept(const rp_checkpoint *checkpoint, const name_list *kept, cons
             return true;
         }
     }
-    if (is_in_the_making(checkpoint, name)) {
+    if (is_in_the_making(checkpoint, name) || (!kept->is_all && ends_with(name, ".h5"))) {
         return true;
     }
     return kept->n > 0 &&

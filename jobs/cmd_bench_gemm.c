@@ -2,6 +2,7 @@
 #include "jobs/cmd.h"
 
 #include "base/mem.h"
+#include "formats/json.h"
 #include "jobs/environ.h"
 #include "jobs/print.h"
 #include "jobs/job.h"

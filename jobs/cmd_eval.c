@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "formats/json.h"
 #include "jobs/evaluate.h"
 #include "jobs/job.h"
 #include "jobs/print.h"

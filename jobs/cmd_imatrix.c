@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "formats/imatrix_stats.h"
+#include "formats/json.h"
 #include "jobs/print.h"
 
 #include <stdio.h>

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "formats/gguf.h"
 #include "formats/hf_folder.h"
+#include "formats/json.h"
 #include "jobs/checkpoint_inspect.h"
 #include "jobs/print.h"
 

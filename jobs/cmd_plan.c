@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "formats/json.h"
 #include "jobs/plan.h"
 #include "jobs/print.h"
 #include "jobs/size_target.h"

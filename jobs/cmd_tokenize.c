@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "formats/json.h"
 #include "jobs/print.h"
 #include "jobs/tokenizer_of.h"
 

@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "formats/gguf.h"
+#include "formats/json.h"
 #include "jobs/job.h"
 #include "jobs/print.h"
 #include "jobs/run.h"

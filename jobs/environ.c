@@ -6,7 +6,6 @@
 #include "base/mem.h"
 #include "kernels/cpu/cpu_features.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,12 +109,6 @@ const char *rp_environ_job_id(int64_t *restarts)
     return id != NULL && *id != '\0' && strpbrk(id, " \t\n") == NULL ? id : NULL;
 }
 
-/* jansson's allocations have no call site of ours. */
-static void *json_alloc(size_t nbytes)
-{
-    return RP_FAULT("json") ? NULL : malloc(nbytes);
-}
-
 rp_status rp_environ_arm_faults(void)
 {
     const char *text = getenv("RP_FAULT");
@@ -123,9 +116,6 @@ rp_status rp_environ_arm_faults(void)
 
     if (getenv("RP_FAULT_TRACE") != NULL) {
         rp_fault_trace();
-    }
-    if (text != NULL || rp_fault_is_on) {
-        json_set_alloc_funcs(json_alloc, free);
     }
     if (text == NULL || (rank != NULL && strtol(rank, NULL, 10) != launch_rank())) {
         return RP_OK;

@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "formats/json.h"
 #include "jobs/environ.h"
 #include "jobs/help.h"
 
@@ -175,6 +176,7 @@ int main(int argc, char **argv)
     rp_status armed = RP_OK;
 
     rp_environ_prepare(argv);
+    rp_json_init();
     armed = rp_environ_arm_faults();
     status = rp_environ_has_launcher() ? rp_comm_create_world(&comm) : rp_comm_create_serial(&comm);
     if (status != RP_OK) {

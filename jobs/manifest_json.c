@@ -19,7 +19,7 @@ enum { TAIL_BYTES = sizeof(tail) - 1, VERSION = 1 };
 
 static rp_status need(const void *made)
 {
-    return made != NULL ? RP_OK : RP_FAIL(RP_ERR_MEMORY, "no memory for a manifest");
+    return made != NULL ? RP_OK : rp_json_made(NULL);
 }
 
 /* Appends to, or sets in, a container; takes the reference to value. */
@@ -112,8 +112,7 @@ rp_status rp_manifest_format(char **out, size_t *nbytes, const rp_manifest *mani
 
     *out = NULL;
     RP_TRY(body_to_json(&body, manifest));
-    text = json_dumps(body, JSON_INDENT(1));
-    RP_TRY(need(text));
+    RP_TRY(rp_json_dump(&text, body, JSON_INDENT(1)));
     rp_hash_hex(hex, rp_hash_bytes(text, strlen(text)));
     RP_TRY(rp_strprintf(out, HEAD_FORMAT "%s%s", hex, text, tail));
     *nbytes = strlen(*out);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "formats/json.h"
 #include "jobs/print.h"
 #include "jobs/text_buffer.h"
 

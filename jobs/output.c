@@ -415,10 +415,8 @@ rp_status rp_store_write(rp_store *store, rp_session *session)
     writer w = {.store = store, .s = session};
     rp_file **files = NULL;
 
-    st = rp_lock_check(session->lock);
-    if (st == RP_OK) {
-        st = deal_units(&w);
-    }
+    RP_TRY(rp_agree(session->comm, rp_lock_check(session->lock)));
+    st = deal_units(&w);
     if (st == RP_OK) {
         st = rp_calloc(&files, (size_t)store->n_files, sizeof(*files));
     }

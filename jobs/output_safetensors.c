@@ -144,12 +144,9 @@ static rp_status write_json(const char *dir, const char *name, const json_t *val
 {
     rp_status st = RP_OK;
     char *path = NULL;
-    char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(16));
+    char *text = NULL;
 
-    if (text == NULL) {
-        st = RP_FAIL(RP_ERR_MEMORY, "no memory for %s", name);
-        goto out;
-    }
+    RP_TRY(rp_json_dump(&text, value, JSON_INDENT(2) | JSON_REAL_PRECISION(16)));
     RP_TRY(rp_fs_join(&path, dir, name));
     RP_TRY(rp_fs_write_file(path, text, strlen(text)));
 out:

@@ -44,8 +44,3 @@ const char *rp_json_text(const json_t *object, const char *key)
 
     return text != NULL ? text : "";
 }
-
-rp_status rp_json_made(const json_t *value)
-{
-    return value != NULL ? RP_OK : RP_FAIL(RP_ERR_MEMORY, "no memory for a JSON value");
-}

@@ -21,9 +21,6 @@ const char *rp_print_size(char *out, double nbytes);
 const char *rp_print_number(char *out, const json_t *value, int decimals);
 /* Local. The text under a key; "" where there is none. Borrowed. */
 const char *rp_json_text(const json_t *object, const char *key);
-/* Local. A new JSON value from json_pack and its kin: RP_ERR_MEMORY when it is NULL, which is the
- * only way that these fail. */
-RP_CHECKED rp_status rp_json_made(const json_t *value);
 
 #ifdef __cplusplus
 }

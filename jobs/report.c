@@ -378,12 +378,9 @@ static rp_status write_files(const rp_session *s, const json_t *report)
 {
     rp_status st = RP_OK;
     char *page = NULL;
-    char *text = json_dumps(report, JSON_INDENT(2));
+    char *text = NULL;
 
-    if (text == NULL) {
-        st = RP_FAIL(RP_ERR_MEMORY, "no memory for the report");
-        goto out;
-    }
+    RP_TRY(rp_json_dump(&text, report, JSON_INDENT(2)));
     RP_TRY(rp_report_html(&page, report));
     RP_TRY(write_text(s, NULL, RP_REPORT_PAGE, page));
     RP_TRY(write_cards(s, report));

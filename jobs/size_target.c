@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "formats/json.h"
 #include "jobs/calibration_text.h"
 #include "jobs/evaluate.h"
 #include "jobs/importance.h"

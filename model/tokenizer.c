@@ -15,6 +15,7 @@ rp_status rp_tokenizer_from_json(rp_tokenizer **out, const json_t *root, const c
     rp_status st = RP_OK;
 
     *out = NULL;
+    RP_TRY(rp_json_made(root));
     RP_TRY(rp_calloc(out, 1, sizeof(**out)));
     RP_TRY(rp_strdup(&(*out)->origin, origin));
     st = rp_tok_load(*out, root);

@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "formats/json.h"
 #include "tests/jobs/checkpoint_units.h"
 #include "tests/jobs/rank_check.h"
 
@@ -203,8 +204,8 @@ static bool fail_once(rp_comm *comm, const char *dir, const char *site, int at, 
 /* The first occurrences, then fewer and fewer: each costs many waits for the disk. */
 static void test_faults(rp_comm *comm, const char *dir)
 {
-    static const char *const sites[] = {"alloc", "h5",    "fallocate", "open",  "stat",
-                                        "read",  "write", "close",     "fsync", "rename"};
+    static const char *const sites[] = {"alloc", "h5",    "fallocate", "open",   "stat", "read",
+                                        "write", "close", "fsync",     "rename", "json"};
     const int nranks = rp_comm_nranks(comm);
     int64_t n_hits = 0;
 
@@ -244,6 +245,7 @@ int main(int argc, char **argv)
     const char *mode = argc > 2 ? argv[2] : "all";
     char dir[512];
 
+    rp_json_init();
     CHECK(argc > 1);
     CHECK((strcmp(mode, "serial") == 0 ? rp_comm_create_serial(&comm)
                                        : rp_comm_create_world(&comm)) == RP_OK);

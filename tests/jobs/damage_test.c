@@ -1,5 +1,6 @@
 /* Damaged checkpoints: flipped bytes, cut and missing files, a full disk. A unit is dropped or the
- * checkpoint falls back, with a warning; what is read is right. Argument: a scratch folder. */
+ * checkpoint falls back, with a warning; what is read is right. Arguments: a scratch folder, how
+ * many places are damaged. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -95,6 +96,99 @@ static void test_flipped_pieces(void)
         n_dropping += n_units < UNITS_COUNT - 1;
     }
     CHECK(n_dropping > 20);
+}
+
+/* The files of good_dir in memory, so that a damaged folder is made quickly. */
+typedef struct good_file {
+    char name[64];
+    char *bytes;
+    size_t nbytes;
+} good_file;
+
+static int load_good(good_file files[8])
+{
+    DIR *stream = opendir(good_dir);
+    const struct dirent *entry = NULL;
+    int n = 0;
+
+    CHECK(stream != NULL);
+    while ((entry = readdir(stream)) != NULL) {
+        char path[900];
+        if (entry->d_name[0] == '.') {
+            continue;
+        }
+        CHECK(n < 8);
+        (void)snprintf(files[n].name, sizeof(files[n].name), "%.63s", entry->d_name);
+        (void)snprintf(path, sizeof(path), "%s/%s", good_dir, files[n].name);
+        CHECK(rp_fs_read_file(&files[n].bytes, &files[n].nbytes, path, 1 << 20) == RP_OK);
+        n++;
+    }
+    (void)closedir(stream);
+    CHECK(n > 0);
+    return n;
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13, *state ^= *state >> 7, *state ^= *state << 17;
+    return *state >> 16;
+}
+
+/* Writes all files into dir, one of them damaged: one byte, a few in a row, or its end. */
+static void make_damaged(const good_file *files, int n, uint64_t *state)
+{
+    const int damaged = (int)(next_random(state) % (uint64_t)n);
+
+    for (int i = 0; i < n; i++) {
+        char path[700];
+        char bytes[1 << 17];
+        size_t nbytes = files[i].nbytes;
+        const size_t at = next_random(state) % nbytes;
+        const uint64_t kind = next_random(state) % 8;
+        int fd = -1;
+        CHECK(nbytes <= sizeof(bytes));
+        memcpy(bytes, files[i].bytes, nbytes);
+        if (i == damaged && kind == 0) {
+            nbytes = at;
+        } else if (i == damaged) {
+            for (size_t k = at; k < RP_MIN(nbytes, at + (kind == 1 ? 32 : 1)); k++) {
+                bytes[k] = (char)(bytes[k] ^ (char)(1 + next_random(state) % 255));
+            }
+        }
+        (void)snprintf(path, sizeof(path), "%s/%s", dir, files[i].name);
+        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+        CHECK(fd >= 0 && write(fd, bytes, nbytes) == (ssize_t)nbytes && close(fd) == 0);
+    }
+}
+
+/* Every unit reads right, or it is gone and a warning said so. */
+static void test_many_places(int n_places)
+{
+    good_file files[8];
+    const int n = load_good(files);
+    uint64_t state = 88172645463325252u;
+    int n_kept = 0;
+    int n_older = 0;
+
+    make_copy();
+    for (int i = 0; i < n_places; i++) {
+        rp_checkpoint *c = NULL;
+        int n_warnings = 0;
+        int n_units = 0;
+        int version = 0;
+        make_damaged(files, n, &state);
+        CHECK(units_open(&c, comm, dir, job, &n_warnings) == RP_OK);
+        version = units_check(c, &n_units);
+        rp_checkpoint_close(&c);
+        CHECK(version <= 2 && n_units <= UNITS_COUNT - 1);
+        CHECK(n_warnings > 0 || (version == 2 && n_units == UNITS_COUNT - 1));
+        n_kept += n_units == UNITS_COUNT - 1;
+        n_older += version == 1;
+    }
+    CHECK(n_kept > n_places / 8 && n_kept < n_places && n_older > n_places / 8);
+    for (int i = 0; i < n; i++) {
+        free(files[i].bytes);
+    }
 }
 
 static void test_cut_pieces(void)
@@ -232,7 +326,7 @@ int main(int argc, char **argv)
 {
     rp_checkpoint *c = NULL;
 
-    CHECK(argc == 2 && rp_comm_create_serial(&comm) == RP_OK);
+    CHECK(argc >= 2 && rp_comm_create_serial(&comm) == RP_OK);
     (void)snprintf(good_dir, sizeof(good_dir), "%s/good", argv[1]);
     (void)snprintf(dir, sizeof(dir), "%s/copy", argv[1]);
     run("rm -rf '%s'", good_dir, "");
@@ -240,6 +334,7 @@ int main(int argc, char **argv)
     CHECK(units_commit(c, comm, 1) == RP_OK && units_commit(c, comm, 2) == RP_OK);
     rp_checkpoint_close(&c);
     test_flipped_pieces();
+    test_many_places(argc > 2 ? atoi(argv[2]) : 200);
     test_cut_pieces();
     test_manifests();
     test_later_version();
