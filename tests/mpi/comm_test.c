@@ -37,14 +37,14 @@ static void check_gather(rp_comm *comm)
     char recv[64 * 64];
     char *at = recv;
 
-    memset(send, 'a' + rank, sizeof(send));
+    memset(send, (char)('a' + rank), sizeof(send));
     for (int r = 0; r < nranks; r++) {
         nbytes[r] = (size_t)r; /* rank 0 sends nothing */
     }
     rp_comm_allgatherv(comm, send, recv, nbytes);
     for (int r = 0; r < nranks; r++) {
         for (int i = 0; i < r; i++) {
-            CHECK(*at++ == 'a' + r);
+            CHECK(*at++ == (char)('a' + r));
         }
     }
 }
