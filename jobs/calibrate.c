@@ -258,6 +258,33 @@ out:
     return st;
 }
 
+static void step_traffic(rp_traffic *t, const rp_session *s, int64_t layer, rp_site site)
+{
+    rp_importance_collect_traffic(t, s, layer, site);
+    rp_traffic_agree(t); /* on what the site left, */
+    rp_traffic_agree(t); /* on having stepped over it */
+}
+
+rp_status rp_calibrate_traffic(rp_traffic *of, const rp_session *session, int64_t layer)
+{
+    rp_status st = RP_OK;
+
+    for (int r = 0; r < of[0].nranks; r++) {
+        rp_layer_loader_traffic(&of[r], session->weights, layer);
+        rp_traffic_agree(&of[r]); /* on having entered the layer */
+        for (int site = 0; site < RP_SITE_COUNT; site++) {
+            step_traffic(&of[r], session, layer, (rp_site)site);
+        }
+    }
+    for (int site = 0; site < RP_SITE_COUNT; site++) {
+        if (rp_site_is_active(session, layer, (rp_site)site)) {
+            RP_TRY(rp_site_solve_traffic(of, session, layer, (rp_site)site));
+        }
+    }
+out:
+    return st;
+}
+
 static double forward_seconds(const pass *p)
 {
     return p->s->seconds[RP_PHASE_READ] + p->s->seconds[RP_PHASE_FORWARD];
@@ -341,12 +368,17 @@ static rp_status run_layers(pass *p)
     for (int64_t layer = p->at.layer; layer < n_layers; layer++) {
         const double start = rp_clock_seconds();
         const bool was_done = is_site_done(s, layer, RP_SITE_COUNT - 1);
+        const rp_traffic before = rp_comm_counts_get(s->comm).traffic;
+        rp_traffic moved;
         RP_TRY(run_layer(p, layer));
+        moved = rp_traffic_since(before, rp_comm_counts_get(s->comm).traffic);
         if (!was_done && ((layer + 1) % every == 0 || layer + 1 == n_layers)) {
             RP_TRY(commit_layers(p, layer + 1));
         }
         RP_LOG(RP_LOG_INFO, "layer", rp_log_i64("layer", layer),
-               rp_log_f64("seconds", rp_clock_seconds() - start), rp_log_i64("solved", !was_done));
+               rp_log_f64("seconds", rp_clock_seconds() - start), rp_log_i64("solved", !was_done),
+               rp_log_i64("calls", moved.calls), rp_log_i64("sent_bytes", moved.sent_bytes),
+               rp_log_i64("received_bytes", moved.received_bytes));
     }
 out:
     if (st == RP_ERR_STOPPED) {

@@ -20,6 +20,9 @@ typedef struct rp_calibrate_memory {
     size_t activations, layer, executor, solver;
 } rp_calibrate_memory;
 rp_calibrate_memory rp_calibrate_memory_of(const rp_session *session, int nranks, int nthreads);
+/* Local. Adds what a layer does on each rank between the commits, undisturbed, where no factor
+ * falls back and streams that may drift do. of [nranks]: every rank's. */
+RP_CHECKED rp_status rp_calibrate_traffic(rp_traffic *of, const rp_session *session, int64_t layer);
 /* Local. The unit that ends a site's work: "layer/3/site/0/facts", one object a linear and form. */
 void rp_calibrate_facts_unit(char *out, size_t out_bytes, int64_t layer, int site);
 

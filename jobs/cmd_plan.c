@@ -8,6 +8,7 @@
 #include "jobs/plan.h"
 #include "jobs/print.h"
 #include "jobs/size_target.h"
+#include "jobs/traffic_plan.h"
 #include "kernels/cpu/gemm_bench.h"
 
 #define BENCH_SECONDS 0.2
@@ -67,15 +68,13 @@ static json_t *outputs_json(const rp_plan *plan, const rp_session *s, rp_store *
     return outputs;
 }
 
-static rp_status print_as_json(const rp_plan *plan, const rp_session *s, rp_store *const *stores,
-                               double seconds)
+static rp_status print_as_json(const rp_plan *plan, const rp_traffic_plan *traffic,
+                               const rp_session *s, rp_store *const *stores, double seconds)
 {
     rp_status st = RP_OK;
     json_t *root = json_pack(
-        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o, s:I, s:I, s:I, s:{s:f, "
-        "s:f, "
-        "s:f, "
-        "s:f, s:f}, s:I, s:f}",
+        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o, s:I, s:I, s:o, "
+        "s:{s:f, s:f, s:f, s:f, s:f}, s:I, s:f}",
         "ranks", plan->nranks, "threads", plan->nthreads, "memory_per_rank_bytes", "total",
         (json_int_t)plan->memory_bytes, "base", (json_int_t)plan->base_bytes, "activations",
         (json_int_t)plan->calibrate.activations, "layer", (json_int_t)plan->calibrate.layer,
@@ -84,9 +83,9 @@ static rp_status print_as_json(const rp_plan *plan, const rp_session *s, rp_stor
         "write", (json_int_t)plan->write_bytes_memory, "evaluate",
         (json_int_t)plan->evaluate_bytes_memory, "outputs", outputs_json(plan, s, stores),
         "checkpoint_bytes", (json_int_t)plan->checkpoint_bytes, "disk_bytes",
-        (json_int_t)plan->disk_bytes, "moved_bytes_per_rank", (json_int_t)plan->sent_bytes, "flop",
-        "forward", plan->forward_flop, "gram", plan->gram_flop, "factor", plan->factor_flop,
-        "solve", plan->solve_flop, "measure", plan->measure_flop, "blocks",
+        (json_int_t)plan->disk_bytes, "traffic", rp_traffic_plan_json(traffic), "flop", "forward",
+        plan->forward_flop, "gram", plan->gram_flop, "factor", plan->factor_flop, "solve",
+        plan->solve_flop, "measure", plan->measure_flop, "blocks",
         (json_int_t)plan->blocks.n_blocks, "seconds_estimate", seconds);
 
     RP_TRY(rp_json_made(root));
@@ -128,8 +127,25 @@ static void print_types(const rp_gguf_types *types)
     }
 }
 
-static void print_for_people(const rp_plan *plan, const rp_session *s, rp_store *const *stores,
-                             double seconds)
+static void print_traffic(const rp_traffic_plan *traffic)
+{
+    const rp_traffic layer = rp_traffic_plan_layer(traffic);
+    const rp_traffic total = rp_traffic_plan_total(traffic);
+    char of_layer[RP_SIZE_TEXT_BYTES];
+    char of_all[RP_SIZE_TEXT_BYTES];
+
+    (void)printf("moved by the rank that moves most%*s%12s\n", 15, "a layer", "in all");
+    (void)printf("  %-34s %12lld%12lld\n", "collective calls", (long long)layer.calls,
+                 (long long)total.calls);
+    (void)printf("  %-34s %12s%12s\n", "sent", rp_print_size(of_layer, (double)layer.sent_bytes),
+                 rp_print_size(of_all, (double)total.sent_bytes));
+    (void)printf("  %-34s %12s%12s\n", "received",
+                 rp_print_size(of_layer, (double)layer.received_bytes),
+                 rp_print_size(of_all, (double)total.received_bytes));
+}
+
+static void print_for_people(const rp_plan *plan, const rp_traffic_plan *traffic,
+                             const rp_session *s, rp_store *const *stores, double seconds)
 {
     (void)printf("%s: %s, %lld layers, %lld wide\n", s->job->model, s->config->arch->model_type,
                  (long long)s->config->n_layers, (long long)s->config->hidden_size);
@@ -173,9 +189,9 @@ static void print_for_people(const rp_plan *plan, const rp_session *s, rp_store 
         (void)printf("  %-34s %9.3f TFLOP\n", "Gram matrices", plan->gram_flop / 1e12);
         (void)printf("  %-34s %9.3f TFLOP\n", "factors and solving",
                      (plan->factor_flop + plan->solve_flop) / 1e12);
-        line("moved by a rank", (double)plan->sent_bytes);
         (void)printf("  %-34s %9.0f s at this machine's rate\n", "calibrate and solve, at least",
                      seconds);
+        print_traffic(traffic);
     }
 }
 
@@ -186,6 +202,7 @@ rp_status rp_cmd_plan(const rp_cli *cli)
     rp_session s = {0};
     rp_store *stores[RP_MAX_OUTPUTS] = {NULL};
     rp_plan plan;
+    rp_traffic_plan traffic = {0};
     double seconds = 0;
     const int nranks = cli->ranks > 0 ? (int)cli->ranks : rp_comm_nranks(cli->comm);
 
@@ -197,12 +214,13 @@ rp_status rp_cmd_plan(const rp_cli *cli)
     }
     RP_TRY(rp_agree(cli->comm, st));
     RP_TRY(rp_agree(cli->comm, rp_plan_make(&plan, &s, stores, nranks)));
+    RP_TRY(rp_agree(cli->comm, rp_traffic_plan_create(&traffic, &s, nranks)));
     RP_TRY(rp_agree(cli->comm, estimate(&seconds, &plan, &s)));
     if (rp_comm_rank(cli->comm) == 0) {
         if (cli->is_json) {
-            st = print_as_json(&plan, &s, stores, seconds);
+            st = print_as_json(&plan, &traffic, &s, stores, seconds);
         } else {
-            print_for_people(&plan, &s, stores, seconds);
+            print_for_people(&plan, &traffic, &s, stores, seconds);
         }
     }
     RP_TRY(rp_agree(cli->comm, st));
@@ -211,6 +229,7 @@ out:
     for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
         rp_store_destroy(&stores[k]);
     }
+    rp_traffic_plan_destroy(&traffic);
     rp_session_close(&s);
     return st;
 }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "jobs/calibration_text.h"
+#include "jobs/site_linears.h"
 #include "methods/solver.h"
 #include "sharding/cross.h"
 
@@ -22,7 +23,7 @@ struct rp_drift {
     float *output_drift; /* [block tokens, widest rows] a */
     rp_range *rows_of;   /* [nranks] */
     size_t *nbytes;      /* [nranks] */
-    double *kept[2];     /* [n_blocks] squared errors with W and with W* */
+    double *kept;        /* [2, n_blocks] squared errors with W and with W* */
     rp_site_input input; /* of the site in hand */
     int64_t cols;
     /* Of the linear in hand. */
@@ -33,11 +34,6 @@ struct rp_drift {
 typedef struct sizes {
     int64_t rows, cols, elems, block_tokens;
 } sizes;
-
-static bool has_drift(const rp_linear *linear)
-{
-    return linear->n_forms > 0 && linear->choice.drift != RP_DRIFT_NONE;
-}
 
 /* Does the drift of the residual stream count as this linear's to repair. */
 static bool corrects_stream(const rp_linear *linear)
@@ -54,7 +50,7 @@ static sizes sizes_of(const rp_session *s)
 
     for (int64_t i = 0; i < s->linears.n; i++) {
         const rp_linear *linear = &s->linears.items[i];
-        if (has_drift(linear)) {
+        if (rp_linear_corrects_drift(linear)) {
             most.rows = RP_MAX(most.rows, RP_MAX(linear->rows, s->config->hidden_size));
             most.cols = RP_MAX(most.cols, linear->cols);
             most.elems = RP_MAX(most.elems, linear->rows * linear->cols);
@@ -88,8 +84,7 @@ static rp_status allocate(rp_drift *d, const sizes *n)
     RP_TRY(rp_alloc_array(&d->output_drift, tokens * (size_t)n->rows, sizeof(float)));
     RP_TRY(rp_alloc_array(&d->rows_of, nranks, sizeof(*d->rows_of)));
     RP_TRY(rp_alloc_array(&d->nbytes, nranks, sizeof(*d->nbytes)));
-    RP_TRY(rp_alloc_array(&d->kept[0], n_blocks, sizeof(double)));
-    RP_TRY(rp_alloc_array(&d->kept[1], n_blocks, sizeof(double)));
+    RP_TRY(rp_alloc_array(&d->kept, 2 * n_blocks, sizeof(*d->kept)));
 out:
     return st;
 }
@@ -129,8 +124,7 @@ void rp_drift_destroy(rp_drift **drift)
     free(d->output_drift);
     free(d->rows_of);
     free(d->nbytes);
-    free(d->kept[0]);
-    free(d->kept[1]);
+    free(d->kept);
     free(d);
     *drift = NULL;
 }
@@ -250,18 +244,21 @@ static void solve_tile(void *ctx, int64_t index, int thread)
 }
 
 /* Whole tiles to ranks, so that a tile's shape does not depend on them. */
-static void deal_rows(rp_drift *d, int64_t rows)
+static void deal_rows(rp_range *rows_of, int64_t rows, int nranks)
 {
     const int64_t step = rp_solver_tile_rows(rows);
-    const int nranks = rp_comm_nranks(d->session->comm);
 
     for (int r = 0; r < nranks; r++) {
         const rp_range tiles = rp_partition(RP_DIV_UP(rows, step), nranks, r);
-        d->rows_of[r].first = RP_MIN(tiles.first * step, rows);
-        d->rows_of[r].count =
-            RP_MIN((tiles.first + tiles.count) * step, rows) - d->rows_of[r].first;
-        d->nbytes[r] = (size_t)(d->rows_of[r].count * d->cols) * sizeof(float);
+        rows_of[r].first = RP_MIN(tiles.first * step, rows);
+        rows_of[r].count = RP_MIN((tiles.first + tiles.count) * step, rows) - rows_of[r].first;
     }
+}
+
+/* Of a rank's rows of the target. */
+static size_t target_bytes(rp_range rows, int64_t cols)
+{
+    return (size_t)(rows.count * cols) * sizeof(float);
 }
 
 /* Collective. target := W* - W on every rank. */
@@ -271,7 +268,10 @@ static void solve_rows(rp_drift *d, int64_t rows)
     const int rank = rp_comm_rank(s->comm);
     double start = rp_clock_seconds();
 
-    deal_rows(d, rows);
+    deal_rows(d->rows_of, rows, rp_comm_nranks(s->comm));
+    for (int r = 0; r < rp_comm_nranks(s->comm); r++) {
+        d->nbytes[r] = target_bytes(d->rows_of[r], d->cols);
+    }
     rp_cross_scatter(&d->cross, s->comm, d->rows_of);
     rp_session_lap(s, RP_PHASE_REDUCE, &start);
     rp_pool_run(s->exec->pool, RP_DIV_UP(d->rows_of[rank].count, rp_solver_tile_rows(rows)),
@@ -306,28 +306,26 @@ static void judge(rp_drift *d, const rp_linear *linear, const float *w, rp_drift
     const rp_site_input *in = &d->input;
     const int64_t n_blocks = in->blocks.n_blocks;
     const int64_t n_kept = in->blocks.n_seqs - rp_blocks_fitted_seqs(&in->blocks);
+    double *before = d->kept;
+    double *after = d->kept + n_blocks;
 
-    for (int k = 0; k < 2; k++) {
-        memset(d->kept[k], 0, (size_t)n_blocks * sizeof(double));
-    }
+    memset(d->kept, 0, (size_t)(2 * n_blocks) * sizeof(*d->kept));
     for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count; b++) {
         if (rp_blocks_is_kept_aside(&in->blocks, b)) {
             const rp_cmat a = output_drift(d, linear, w, b);
             const rp_mat corrected = rp_mat_of(d->output_drift, a.rows, a.cols, a.ld);
-            d->kept[0][b] = sum_squares(a);
+            before[b] = sum_squares(a);
             s->ops->linear(s->exec, corrected, rp_site_block(in, in->rows, b, d->cols, in->ld),
                            rp_cmat_of(d->target, linear->rows, linear->cols, linear->cols), NULL,
                            true);
-            d->kept[1][b] = sum_squares(a);
+            after[b] = sum_squares(a);
         }
     }
-    for (int k = 0; k < 2; k++) {
-        rp_comm_allreduce_max_f64(s->comm, d->kept[k], n_blocks);
-    }
+    rp_comm_allreduce_max_f64(s->comm, d->kept, 2 * n_blocks);
     for (int64_t b = 0; b < n_blocks && n_kept > 0; b++) {
         const double share = 1.0 / (double)(n_kept * in->blocks.seq_len);
-        result->before += d->kept[0][b] * share;
-        result->after += d->kept[1][b] * share;
+        result->before += before[b] * share;
+        result->after += after[b] * share;
     }
     result->is_measured = n_kept > 0;
     result->is_taken = n_kept > 0 && result->after < result->before;
@@ -360,5 +358,49 @@ rp_status rp_drift_target(rp_drift *d, const rp_linear *linear, const float *w, 
         target[i] += w[i];
     }
 out:
+    return st;
+}
+
+/* ---- Traffic ---- */
+
+void rp_drift_begin_traffic(rp_traffic *traffic, int64_t cols, int64_t hidden)
+{
+    rp_traffic_allreduce(traffic, (size_t)cols * sizeof(float));
+    rp_traffic_allreduce(traffic, (size_t)hidden * sizeof(float));
+}
+
+bool rp_drift_is_expected(const rp_linears *linears, int64_t layer, rp_site site)
+{
+    for (int64_t i = 0; i < linears->n; i++) {
+        const rp_linear *linear = &linears->items[i];
+        const rp_site at = rp_slot_info_of(linear->slot)->site;
+        if (linear->n_forms > 0 &&
+            (linear->layer < layer || (linear->layer == layer && at < site))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+rp_status rp_drift_target_traffic(rp_traffic *of, const rp_linear *linear, int64_t n_blocks)
+{
+    rp_status st = RP_OK;
+    const int nranks = of[0].nranks;
+    const rp_range all = {0, linear->rows};
+    rp_range *rows_of = NULL;
+
+    RP_TRY(rp_alloc_array(&rows_of, (size_t)nranks, sizeof(*rows_of)));
+    deal_rows(rows_of, linear->rows, nranks);
+    for (int r = 0; r < nranks; r++) {
+        rp_traffic_agree(&of[r]);
+        rp_cross_scatter_traffic(&of[r], linear->cols, rows_of);
+        if (nranks > 1) {
+            rp_traffic_allgatherv(&of[r], target_bytes(all, linear->cols),
+                                  target_bytes(rows_of[r], linear->cols));
+        }
+        rp_traffic_allreduce(&of[r], (size_t)(2 * n_blocks) * sizeof(double));
+    }
+out:
+    free(rows_of);
     return st;
 }

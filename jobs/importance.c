@@ -289,6 +289,15 @@ out:
     return st;
 }
 
+void rp_importance_collect_traffic(rp_traffic *traffic, const rp_session *session, int64_t layer,
+                                   rp_site site)
+{
+    if (is_wanted(session, layer, site)) {
+        rp_traffic_agree(traffic);
+        rp_column_sums_traffic(traffic, rp_model_site_width(session->config, site));
+    }
+}
+
 static void unit_of(char *out, size_t out_bytes, int64_t layer, rp_site site)
 {
     (void)snprintf(out, out_bytes, "layer/%lld/site/%d/imatrix", (long long)layer, (int)site);

@@ -40,6 +40,9 @@ json_t *rp_importance_report(const rp_importance *importance);
 /* Collective. Sums over all ranks of a site's input, if anything wants them. */
 RP_CHECKED rp_status rp_importance_collect(rp_importance *importance, rp_session *session,
                                            int64_t layer, rp_site site, const rp_site_input *input);
+/* Local. Adds what it does. */
+void rp_importance_collect_traffic(rp_traffic *traffic, const rp_session *session, int64_t layer,
+                                   rp_site site);
 /* Local. On rank 0 the site's sums into the open checkpoint generation, if they are to be written.
  */
 RP_CHECKED rp_status rp_importance_put(const rp_importance *importance, rp_session *session,

@@ -18,21 +18,19 @@
 #define WRITE_BYTES_A_VALUE 13
 
 /* What a linear's drift-corrected target costs: the output's drift and its product with the input,
- * token by token; a solve with the factor; sums to their solvers, the target to everybody. */
+ * token by token; a solve with the factor. */
 static void count_drift(rp_plan *plan, const rp_linear *linear, double tokens)
 {
     const double n = (double)linear->rows * (double)linear->cols;
 
     plan->gram_flop += 4 * tokens * n;
     plan->solve_flop += 2 * n * (double)linear->cols;
-    plan->sent_bytes += (int64_t)(n * (sizeof(int64_t) + sizeof(float) / (double)plan->nranks));
 }
 
 static void count_site(rp_plan *plan, const rp_session *s, int64_t layer, rp_site site)
 {
     const int64_t n_tokens = plan->blocks.n_seqs * plan->blocks.seq_len;
     const double tokens = (double)n_tokens;
-    const double triangle_bytes = 4.0; /* c^2 / 2 integers of 8 bytes */
     const double c = (double)rp_model_site_width(s->config, site);
     bool has_gram = false;
 
@@ -46,7 +44,6 @@ static void count_site(rp_plan *plan, const rp_session *s, int64_t layer, rp_sit
         }
         has_gram = has_gram || has_drift || linear->choice.method == RP_METHOD_GPTQ;
         plan->solve_flop += linear->n_forms * (double)linear->rows * c * c;
-        plan->sent_bytes += linear->rows * linear->cols / plan->nranks;
         if (has_drift) {
             count_drift(plan, linear, tokens);
         }
@@ -54,7 +51,6 @@ static void count_site(rp_plan *plan, const rp_session *s, int64_t layer, rp_sit
     if (has_gram) {
         plan->gram_flop += tokens * c * c;
         plan->factor_flop += c * c * c / 3;
-        plan->sent_bytes += (int64_t)(triangle_bytes * c * c + 4 * c * c / plan->nranks);
     }
 }
 

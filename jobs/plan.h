@@ -23,7 +23,6 @@ typedef struct rp_plan {
     size_t output_bytes[RP_MAX_OUTPUTS];
     size_t checkpoint_bytes; /* forms of all layers, activations, all ranks */
     size_t disk_bytes;       /* all outputs and the checkpoint */
-    int64_t sent_bytes;      /* a rank, reductions and exchanges of the whole pass */
     double forward_flop, gram_flop, factor_flop, solve_flop; /* all ranks */
     double measure_flop;                                     /* for size targets, all ranks */
 } rp_plan;

@@ -260,3 +260,13 @@ out:
     free(m.done);
     return st;
 }
+
+void rp_site_gram_traffic(rp_traffic *traffic, int64_t cols, int owner)
+{
+    rp_traffic_agree(traffic); /* on memory, */
+    rp_traffic_agree(traffic); /* on what was observed, */
+    rp_gram_fix_exponents_traffic(traffic, cols);
+    rp_traffic_agree(traffic); /* on what had been saved, */
+    rp_traffic_agree(traffic); /* on what was added */
+    rp_gram_reduce_traffic(traffic, cols, owner);
+}

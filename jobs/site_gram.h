@@ -23,6 +23,8 @@ typedef struct rp_site_gram_opts {
  * between two blocks: the sum of those that are done is saved if that is worth it. */
 RP_CHECKED rp_status rp_site_gram_sum(rp_gram *gram, rp_session *session,
                                       const rp_site_input *input, const rp_site_gram_opts *opts);
+/* Local. Adds what it does, undisturbed. */
+void rp_site_gram_traffic(rp_traffic *traffic, int64_t cols, int owner);
 
 #ifdef __cplusplus
 }

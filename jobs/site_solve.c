@@ -12,18 +12,9 @@
 #include "jobs/drift.h"
 #include "jobs/importance.h"
 #include "jobs/site_gram.h"
+#include "jobs/site_linears.h"
 #include "jobs/site_part.h"
 #include "methods/solver.h"
-
-#define MAX_SITE_LINEARS 3
-
-typedef struct site_tile {
-    int linear, form; /* index in `active`, form number */
-    int owner;
-    int64_t row0, nrows;
-    double loss;
-    bool is_solved; /* by its owner, in this run or before a stop */
-} site_tile;
 
 typedef struct active_linear {
     const rp_linear *linear;
@@ -44,9 +35,9 @@ struct rp_site_solver {
     size_t scratch_each;
     /* The site in hand. */
     rp_site_part part;
-    active_linear active[MAX_SITE_LINEARS];
+    active_linear active[RP_SITE_LINEARS];
     int n_active;
-    site_tile *tiles;
+    rp_site_tile *tiles;
     int64_t n_tiles;
     rp_site_factor factor;
     float *const *slots;
@@ -61,25 +52,11 @@ static const rp_solver *solver_of(const rp_linear *linear)
     return rp_solver_find(rp_method_name(linear->choice.method));
 }
 
-static bool has_drift(const rp_linear *linear)
-{
-    return linear->n_forms > 0 && linear->choice.drift != RP_DRIFT_NONE;
-}
-
-static bool needs_factor(const rp_linear *linear)
-{
-    return linear->n_forms > 0 && (solver_of(linear)->needs_gram || has_drift(linear));
-}
-
 bool rp_site_is_active(const rp_session *session, int64_t layer, rp_site site)
 {
-    for (int s = 0; s < RP_SLOT_LINEARS; s++) {
-        if (rp_slot_info_of((rp_slot)s)->site == site &&
-            rp_linears_at(&session->linears, layer, (rp_slot)s)->n_forms > 0) {
-            return true;
-        }
-    }
-    return false;
+    const rp_linear *linears[RP_SITE_LINEARS];
+
+    return rp_site_linears(linears, &session->linears, layer, site) > 0;
 }
 
 static size_t scratch_each_of(const rp_session *session)
@@ -105,7 +82,7 @@ static int64_t widest_gram(const rp_session *session)
 
     for (int64_t i = 0; i < session->linears.n; i++) {
         const rp_linear *linear = &session->linears.items[i];
-        if (needs_factor(linear)) {
+        if (rp_linear_needs_factor(linear)) {
             most = RP_MAX(most, linear->cols);
         }
     }
@@ -124,7 +101,9 @@ size_t rp_site_solver_bytes(const rp_session *session, int nranks, int nthreads)
             if (rp_slot_info_of((rp_slot)s)->site != (rp_site)site) {
                 continue;
             }
-            here += has_drift(linear) ? (size_t)(linear->rows * linear->cols) * sizeof(float) : 0;
+            here += rp_linear_corrects_drift(linear)
+                        ? (size_t)(linear->rows * linear->cols) * sizeof(float)
+                        : 0;
             for (int f = 0; f < linear->n_forms; f++) {
                 const size_t n = (size_t)(linear->rows * linear->cols);
                 const size_t params =
@@ -170,7 +149,7 @@ out:
 
 static void clear_site(rp_site_solver *solver)
 {
-    for (int i = 0; i < MAX_SITE_LINEARS; i++) {
+    for (int i = 0; i < RP_SITE_LINEARS; i++) {
         for (int f = 0; f < RP_MAX_OUTPUTS; f++) {
             rp_form_destroy(&solver->active[i].forms[f]);
         }
@@ -207,40 +186,25 @@ void rp_site_solver_destroy(rp_site_solver **solver)
 static rp_status set_up(rp_site_solver *solver, int64_t layer, rp_site site)
 {
     rp_status st = RP_OK;
-    const int nranks = rp_comm_nranks(solver->session->comm);
-    size_t capacity = 0;
+    const rp_linear *linears[RP_SITE_LINEARS];
 
-    for (int s = 0; s < RP_SLOT_LINEARS; s++) {
-        const rp_linear *linear = rp_linears_at(&solver->session->linears, layer, (rp_slot)s);
-        active_linear *a = &solver->active[solver->n_active];
-        if (rp_slot_info_of((rp_slot)s)->site != site || linear->n_forms == 0) {
-            continue;
-        }
+    solver->n_active = rp_site_linears(linears, &solver->session->linears, layer, site);
+    for (int i = 0; i < solver->n_active; i++) {
+        active_linear *a = &solver->active[i];
+        const rp_linear *linear = linears[i];
         a->linear = linear;
         a->solver = solver_of(linear);
-        if (has_drift(linear)) {
+        if (rp_linear_corrects_drift(linear)) {
             RP_TRY(rp_alloc_array(&a->target, (size_t)(linear->rows * linear->cols),
                                   sizeof(*a->target)));
         }
         for (int f = 0; f < linear->n_forms; f++) {
-            const int64_t step = rp_solver_tile_rows(linear->rows);
             RP_TRY(
                 rp_form_create_codes(&a->forms[f], &linear->grid[f], linear->rows, linear->cols));
-            for (int64_t row0 = 0; row0 < linear->rows; row0 += step) {
-                RP_TRY(rp_grow(&solver->tiles, &capacity, (size_t)solver->n_tiles + 1,
-                               sizeof(*solver->tiles)));
-                solver->tiles[solver->n_tiles] = (site_tile){
-                    .linear = solver->n_active,
-                    .form = f,
-                    .owner = (int)(solver->n_tiles % nranks),
-                    .row0 = row0,
-                    .nrows = RP_MIN(step, linear->rows - row0),
-                };
-                solver->n_tiles++;
-            }
         }
-        solver->n_active++;
     }
+    RP_TRY(rp_site_tiles_list(&solver->tiles, &solver->n_tiles, linears, solver->n_active,
+                              rp_comm_nranks(solver->session->comm)));
     RP_TRY(rp_alloc_array(&solver->queue, (size_t)solver->n_tiles, sizeof(*solver->queue)));
 out:
     return st;
@@ -290,6 +254,7 @@ static rp_status share_factor(rp_site_solver *solver, const active_linear *lead,
     const size_t cols = (size_t)gram->cols;
     const bool is_owner = rp_comm_rank(s->comm) == owner;
     rp_site_factor *f = &solver->factor;
+    rp_site_factor_part parts[RP_SITE_FACTOR_PARTS];
     int64_t *copy = NULL;
     double start = rp_clock_seconds();
 
@@ -317,13 +282,10 @@ static rp_status share_factor(rp_site_solver *solver, const active_linear *lead,
     rp_comm_bcast(s->comm, log, sizeof(*log), owner);
     if (!log->is_fallback) {
         f->is_actorder = lead->linear->choice.actorder == RP_ACTORDER_STATIC;
-        rp_comm_bcast(s->comm, f->l, cols * cols * sizeof(*f->l), owner);
-        rp_comm_bcast(s->comm, f->d, cols * sizeof(*f->d), owner);
-        rp_comm_bcast(s->comm, f->diagonal, cols * sizeof(*f->diagonal), owner);
-        rp_comm_bcast(s->comm, &f->damping, sizeof(f->damping), owner);
-        rp_comm_bcast(s->comm, f->order, cols * sizeof(*f->order), owner);
-        rp_comm_bcast(s->comm, f->importance, cols * sizeof(*f->importance), owner);
-        rp_comm_bcast(s->comm, f->is_dead, cols * sizeof(*f->is_dead), owner);
+        rp_site_factor_list_parts(parts, f, (int64_t)cols);
+        for (int i = 0; i < RP_SITE_FACTOR_PARTS; i++) {
+            rp_comm_bcast(s->comm, parts[i].data, parts[i].nbytes, owner);
+        }
     }
     rp_session_lap(s, RP_PHASE_EXCHANGE, &start);
 out:
@@ -334,7 +296,7 @@ out:
 static void solve_queued(void *ctx, int64_t index, int thread)
 {
     rp_site_solver *solver = ctx;
-    site_tile *tile = &solver->tiles[solver->queue[index]];
+    rp_site_tile *tile = &solver->tiles[solver->queue[index]];
     active_linear *a = &solver->active[tile->linear];
     rp_form rows = rp_form_view_rows(&a->forms[tile->form], tile->row0, tile->nrows);
     rp_solver_task task = {
@@ -358,7 +320,7 @@ static void solve_queued(void *ctx, int64_t index, int thread)
 
 /* Collective. Solves this rank's tiles of the linears in `is_wanted`, but for those that are solved
  * already. RP_ERR_STOPPED between two tiles. */
-static rp_status solve_tiles(rp_site_solver *solver, const bool is_wanted[MAX_SITE_LINEARS])
+static rp_status solve_tiles(rp_site_solver *solver, const bool is_wanted[RP_SITE_LINEARS])
 {
     rp_status local = RP_OK;
     rp_session *s = solver->session;
@@ -368,7 +330,7 @@ static rp_status solve_tiles(rp_site_solver *solver, const bool is_wanted[MAX_SI
 
     solver->n_queue = 0;
     for (int64_t i = 0; i < solver->n_tiles; i++) {
-        const site_tile *tile = &solver->tiles[i];
+        const rp_site_tile *tile = &solver->tiles[i];
         const active_linear *a = &solver->active[tile->linear];
         if (tile->owner != rank || !is_wanted[tile->linear] || tile->is_solved) {
             continue;
@@ -389,12 +351,6 @@ static rp_status solve_tiles(rp_site_solver *solver, const bool is_wanted[MAX_SI
         }
     }
     return rp_agree(s->comm, local);
-}
-
-static bool same_factor(const active_linear *a, const active_linear *b)
-{
-    return a->linear->choice.dampening_frac == b->linear->choice.dampening_frac &&
-           a->linear->choice.actorder == b->linear->choice.actorder;
 }
 
 /* Collective. What the solver is asked for: the weights, or the drift-corrected target. */
@@ -424,16 +380,18 @@ static rp_status solve_with_factors(rp_site_solver *solver, int owner)
 
     for (int i = 0; i < solver->n_active; i++) {
         active_linear *lead = &solver->active[i];
-        bool is_wanted[MAX_SITE_LINEARS] = {false};
+        bool is_wanted[RP_SITE_LINEARS] = {false};
         bool is_last_use = true;
         rp_damping_log log = {0};
-        if (lead->is_done || !needs_factor(lead->linear)) {
+        if (lead->is_done || !rp_linear_needs_factor(lead->linear)) {
             continue;
         }
         for (int j = i; j < solver->n_active; j++) {
             active_linear *a = &solver->active[j];
-            is_wanted[j] = !a->is_done && needs_factor(a->linear) && same_factor(lead, a);
-            is_last_use = is_last_use && (is_wanted[j] || a->is_done || !needs_factor(a->linear));
+            is_wanted[j] = !a->is_done && rp_linear_needs_factor(a->linear) &&
+                           rp_linear_same_factor(lead->linear, a->linear);
+            is_last_use =
+                is_last_use && (is_wanted[j] || a->is_done || !rp_linear_needs_factor(a->linear));
         }
         RP_TRY(share_factor(solver, lead, owner, is_last_use, &log));
         for (int j = i; j < solver->n_active; j++) {
@@ -447,19 +405,12 @@ out:
     return st;
 }
 
-/* Bytes that a tile's owner sends: its loss, and rows of form 0. */
-static size_t payload_bytes(const rp_site_solver *solver, const site_tile *tile)
+static size_t payload_bytes(const rp_site_solver *solver, const rp_site_tile *tile)
 {
-    const rp_form *form = &solver->active[tile->linear].forms[tile->form];
-
-    if (tile->form != 0) {
-        return sizeof(double);
-    }
-    return sizeof(double) + (size_t)(tile->nrows * form->cols) +
-           (size_t)(tile->nrows * rp_form_params_per_row(form)) * sizeof(float);
+    return rp_site_tile_bytes(tile, solver->active[tile->linear].linear);
 }
 
-static void copy_payload(rp_site_solver *solver, site_tile *tile, char *bytes, bool is_packing)
+static void copy_payload(rp_site_solver *solver, rp_site_tile *tile, char *bytes, bool is_packing)
 {
     const rp_form *form = &solver->active[tile->linear].forms[tile->form];
     const rp_form rows = rp_form_view_rows(form, tile->row0, tile->nrows);
@@ -495,24 +446,29 @@ static rp_status exchange(rp_site_solver *solver)
     char *send = NULL;
     char *recv = NULL;
     size_t total = 0;
+    size_t own = 0;
     size_t at = 0;
     double start = rp_clock_seconds();
 
     if (nranks == 1) {
         return RP_OK;
     }
-    RP_TRY(rp_agree(s->comm, rp_calloc(&nbytes, (size_t)nranks, sizeof(*nbytes))));
-    RP_ASSERT(nbytes != NULL);
     for (int64_t i = 0; i < solver->n_tiles; i++) {
-        nbytes[solver->tiles[i].owner] += payload_bytes(solver, &solver->tiles[i]);
         total += payload_bytes(solver, &solver->tiles[i]);
+        own += solver->tiles[i].owner == rank ? payload_bytes(solver, &solver->tiles[i]) : 0;
     }
-    st = rp_alloc(&send, nbytes[rank]);
+    st = rp_calloc(&nbytes, (size_t)nranks, sizeof(*nbytes));
+    if (st == RP_OK) {
+        st = rp_alloc(&send, own);
+    }
     if (st == RP_OK) {
         st = rp_alloc(&recv, total);
     }
     RP_TRY(rp_agree(s->comm, st));
-    RP_ASSERT(send != NULL && recv != NULL);
+    RP_ASSERT(nbytes != NULL && send != NULL && recv != NULL);
+    for (int64_t i = 0; i < solver->n_tiles; i++) {
+        nbytes[solver->tiles[i].owner] += payload_bytes(solver, &solver->tiles[i]);
+    }
     for (int64_t i = 0; i < solver->n_tiles; i++) {
         if (solver->tiles[i].owner == rank) {
             copy_payload(solver, &solver->tiles[i], send + at, true);
@@ -545,7 +501,7 @@ static rp_status put_pieces(rp_site_solver *solver)
     double start = rp_clock_seconds();
 
     for (int64_t i = 0; i < solver->n_tiles && s->checkpoint != NULL; i++) {
-        const site_tile *tile = &solver->tiles[i];
+        const rp_site_tile *tile = &solver->tiles[i];
         const active_linear *a = &solver->active[tile->linear];
         const rp_form rows = rp_form_view_rows(&a->forms[tile->form], tile->row0, tile->nrows);
         if (tile->owner == rp_comm_rank(s->comm)) {
@@ -564,7 +520,7 @@ out:
 static rp_status put_tile(const rp_site_solver *solver, int64_t i)
 {
     rp_status st = RP_OK;
-    const site_tile *tile = &solver->tiles[i];
+    const rp_site_tile *tile = &solver->tiles[i];
     const rp_form *form = &solver->active[tile->linear].forms[tile->form];
     const rp_form rows = rp_form_view_rows(form, tile->row0, tile->nrows);
     char unit[RP_SITE_PART_BYTES];
@@ -612,7 +568,7 @@ static rp_status take_tiles(rp_site_solver *solver)
     rp_form rows = {0};
 
     for (int64_t i = 0; i < solver->n_tiles && c != NULL; i++) {
-        site_tile *tile = &solver->tiles[i];
+        rp_site_tile *tile = &solver->tiles[i];
         const rp_form *form = &solver->active[tile->linear].forms[tile->form];
         rp_form to = rp_form_view_rows(form, tile->row0, tile->nrows);
         char unit[RP_SITE_PART_BYTES];
@@ -648,7 +604,7 @@ out:
 static void decode_tile(void *ctx, int64_t index, int thread)
 {
     rp_site_solver *solver = ctx;
-    const site_tile *tile = &solver->tiles[solver->queue[index]];
+    const rp_site_tile *tile = &solver->tiles[solver->queue[index]];
     const active_linear *a = &solver->active[tile->linear];
 
     (void)thread;
@@ -725,8 +681,9 @@ rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
 {
     rp_status st = RP_OK;
     rp_session *s = solver->session;
-    const int owner = (int)((layer * RP_SITE_COUNT + (int64_t)site) % rp_comm_nranks(s->comm));
-    bool is_plain[MAX_SITE_LINEARS] = {false};
+    const int owner = rp_site_owner(layer, site, rp_comm_nranks(s->comm));
+    bool is_plain[RP_SITE_LINEARS] = {false};
+    bool has_plain = false;
     bool needs_statistics = false;
 
     solver->slots = slots;
@@ -737,10 +694,13 @@ rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
     }
     RP_TRY(rp_agree(s->comm, st));
     for (int i = 0; i < solver->n_active; i++) {
-        is_plain[i] = !needs_factor(solver->active[i].linear);
+        is_plain[i] = !rp_linear_needs_factor(solver->active[i].linear);
+        has_plain = has_plain || is_plain[i];
         needs_statistics = needs_statistics || !is_plain[i];
     }
-    RP_TRY(solve_tiles(solver, is_plain));
+    if (has_plain) {
+        RP_TRY(solve_tiles(solver, is_plain));
+    }
     if (needs_statistics) {
         RP_TRY(gather_statistics(solver, input, solver->active[0].linear->cols, owner));
         RP_TRY(solve_with_factors(solver, owner));

@@ -30,6 +30,10 @@ bool rp_site_is_active(const rp_session *session, int64_t layer, rp_site site);
 RP_CHECKED rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
                                    const rp_site_input *input, float *slots[RP_SLOT_COUNT],
                                    json_t *facts);
+/* Local. Adds what rp_site_solve of an active site does on each rank, undisturbed and without a
+ * fallback. of [nranks]: every rank's. */
+RP_CHECKED rp_status rp_site_solve_traffic(rp_traffic *of, const rp_session *session, int64_t layer,
+                                           rp_site site);
 /* Local. After rp_site_solve: overwrites its slots with what form 0 decodes to, and forgets the
  * site. */
 void rp_site_replace(rp_site_solver *solver);

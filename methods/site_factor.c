@@ -36,6 +36,23 @@ out:
     return st;
 }
 
+void rp_site_factor_list_parts(rp_site_factor_part out[RP_SITE_FACTOR_PARTS],
+                               rp_site_factor *factor, int64_t cols)
+{
+    const size_t n = (size_t)cols;
+    const rp_site_factor_part parts[RP_SITE_FACTOR_PARTS] = {
+        {factor->l, n * n * sizeof(*factor->l)},
+        {factor->d, n * sizeof(*factor->d)},
+        {factor->diagonal, n * sizeof(*factor->diagonal)},
+        {&factor->damping, sizeof(factor->damping)},
+        {factor->order, n * sizeof(*factor->order)},
+        {factor->importance, n * sizeof(*factor->importance)},
+        {factor->is_dead, n * sizeof(*factor->is_dead)},
+    };
+
+    memcpy(out, parts, sizeof(parts));
+}
+
 void rp_site_factor_destroy(rp_site_factor *factor)
 {
     free(factor->l);

@@ -53,6 +53,14 @@ RP_CHECKED rp_status rp_site_factor_build(rp_site_factor *out, rp_damping_log *l
 void rp_site_factor_solve_right(const rp_site_factor *factor, int64_t rows, int64_t ld, float *t);
 /* Local. Empty arrays for `cols`, to be filled by a broadcast. */
 RP_CHECKED rp_status rp_site_factor_alloc(rp_site_factor *out, int64_t cols);
+/* Local. What of a factor has to be broadcast. */
+#define RP_SITE_FACTOR_PARTS 7
+typedef struct rp_site_factor_part {
+    void *data;
+    size_t nbytes;
+} rp_site_factor_part;
+void rp_site_factor_list_parts(rp_site_factor_part out[RP_SITE_FACTOR_PARTS],
+                               rp_site_factor *factor, int64_t cols);
 void rp_site_factor_destroy(rp_site_factor *factor);
 
 #ifdef __cplusplus

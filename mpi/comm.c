@@ -38,11 +38,8 @@ rp_comm_counts rp_comm_counts_get(const rp_comm *comm)
     return comm->counts;
 }
 
-static void count(rp_comm *comm, double start, size_t sent, size_t received)
+static void lap(rp_comm *comm, double start)
 {
-    comm->counts.calls++;
-    comm->counts.sent_bytes += (int64_t)sent;
-    comm->counts.received_bytes += (int64_t)received;
     comm->counts.seconds += rp_clock_seconds() - start;
 }
 
@@ -61,7 +58,8 @@ void rp_comm_barrier(rp_comm *comm)
     const double start = rp_clock_seconds();
 
     comm->ops->barrier(comm);
-    count(comm, start, 0, 0);
+    rp_traffic_barrier(&comm->counts.traffic);
+    lap(comm, start);
 }
 
 void rp_comm_bcast(rp_comm *comm, void *data, size_t nbytes, int root)
@@ -69,7 +67,8 @@ void rp_comm_bcast(rp_comm *comm, void *data, size_t nbytes, int root)
     const double start = rp_clock_seconds();
 
     comm->ops->bcast(comm, data, nbytes, root);
-    count(comm, start, comm->rank == root ? nbytes : 0, comm->rank == root ? 0 : nbytes);
+    rp_traffic_bcast(&comm->counts.traffic, nbytes, root);
+    lap(comm, start);
 }
 
 void rp_comm_allgatherv(rp_comm *comm, const void *send, void *recv, const size_t *nbytes)
@@ -81,7 +80,8 @@ void rp_comm_allgatherv(rp_comm *comm, const void *send, void *recv, const size_
         total += nbytes[r];
     }
     comm->ops->allgatherv(comm, send, recv, nbytes);
-    count(comm, start, nbytes[comm->rank], total - nbytes[comm->rank]);
+    rp_traffic_allgatherv(&comm->counts.traffic, total, nbytes[comm->rank]);
+    lap(comm, start);
 }
 
 void rp_comm_allgather(rp_comm *comm, const void *send, void *recv, size_t nbytes_each)
@@ -101,22 +101,23 @@ void rp_comm_allgather(rp_comm *comm, const void *send, void *recv, size_t nbyte
 static void sum_chunks(rp_comm *comm, int64_t *data, int64_t n, int root)
 {
     const double start = rp_clock_seconds();
-    const size_t nbytes = (size_t)n * sizeof(*data);
 
     for (int64_t at = 0; at < n; at += REDUCE_CHUNK_ELEMS) {
         comm->ops->sum_i64(comm, data + at, RP_MIN(n - at, REDUCE_CHUNK_ELEMS), root);
     }
-    count(comm, start, nbytes, root < 0 || root == comm->rank ? nbytes : 0);
+    lap(comm, start);
 }
 
 void rp_comm_reduce_sum_i64(rp_comm *comm, int64_t *data, int64_t n, int root)
 {
     sum_chunks(comm, data, n, root);
+    rp_traffic_reduce(&comm->counts.traffic, (size_t)n * sizeof(*data), root);
 }
 
 void rp_comm_allreduce_sum_i64(rp_comm *comm, int64_t *data, int64_t n)
 {
     sum_chunks(comm, data, n, -1);
+    rp_traffic_allreduce(&comm->counts.traffic, (size_t)n * sizeof(*data));
 }
 
 void rp_comm_allreduce_max_f32(rp_comm *comm, float *data, int64_t n)
@@ -124,7 +125,8 @@ void rp_comm_allreduce_max_f32(rp_comm *comm, float *data, int64_t n)
     const double start = rp_clock_seconds();
 
     comm->ops->max_f32(comm, data, n);
-    count(comm, start, (size_t)n * sizeof(*data), (size_t)n * sizeof(*data));
+    rp_traffic_allreduce(&comm->counts.traffic, (size_t)n * sizeof(*data));
+    lap(comm, start);
 }
 
 void rp_comm_allreduce_max_f64(rp_comm *comm, double *data, int64_t n)
@@ -132,7 +134,8 @@ void rp_comm_allreduce_max_f64(rp_comm *comm, double *data, int64_t n)
     const double start = rp_clock_seconds();
 
     comm->ops->max_f64(comm, data, n);
-    count(comm, start, (size_t)n * sizeof(*data), (size_t)n * sizeof(*data));
+    rp_traffic_allreduce(&comm->counts.traffic, (size_t)n * sizeof(*data));
+    lap(comm, start);
 }
 
 bool rp_comm_any(rp_comm *comm, bool local)

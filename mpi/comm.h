@@ -6,6 +6,7 @@
 #define RP_MPI_COMM_H
 
 #include "base/status.h"
+#include "mpi/traffic.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -55,10 +56,9 @@ bool rp_comm_any(rp_comm *comm, bool local);
 /* Gathers one fixed-size record of each rank in rank order on all ranks. */
 void rp_comm_allgather(rp_comm *comm, const void *send, void *recv, size_t nbytes_each);
 
-/* Local. Bytes this rank sent and received through this communicator, and calls, for the report and
- * the cost model. */
+/* Local. What went through this communicator on this rank, and how long its calls took. */
 typedef struct rp_comm_counts {
-    int64_t calls, sent_bytes, received_bytes;
+    rp_traffic traffic;
     double seconds;
 } rp_comm_counts;
 rp_comm_counts rp_comm_counts_get(const rp_comm *comm);

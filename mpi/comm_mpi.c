@@ -203,6 +203,7 @@ rp_status rp_comm_create_world(rp_comm **out)
     (void)MPI_Comm_set_errhandler(comm->notices, MPI_ERRORS_RETURN);
     (void)MPI_Comm_rank(comm->mpi, &comm->rank);
     (void)MPI_Comm_size(comm->mpi, &comm->nranks);
+    comm->counts.traffic = rp_traffic_of(comm->nranks, comm->rank);
     check(comm,
           MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
           "MPI_Comm_split_type");

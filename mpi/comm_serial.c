@@ -66,6 +66,7 @@ rp_status rp_comm_create_serial(rp_comm **out)
     RP_TRY(rp_calloc(&comm, 1, sizeof(*comm)));
     comm->ops = &serial_ops;
     comm->nranks = 1;
+    comm->counts.traffic = rp_traffic_of(1, 0);
     comm->node_nranks = 1;
     comm->mpi = MPI_COMM_NULL;
     comm->notices = MPI_COMM_NULL;

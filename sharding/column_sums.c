@@ -76,3 +76,9 @@ void rp_column_sums_finish(rp_column_sums *sums, rp_comm *comm, float *out)
         out[i] = (float)ldexp((double)sums->sum[i], -power_of(sums, i));
     }
 }
+
+void rp_column_sums_traffic(rp_traffic *traffic, int64_t cols)
+{
+    rp_traffic_allreduce(traffic, (size_t)cols * sizeof(float));
+    rp_traffic_allreduce(traffic, (size_t)cols * sizeof(int64_t));
+}

@@ -38,6 +38,8 @@ void rp_column_sums_add(rp_column_sums *sums, const rp_kernel_ops *ops, const rp
                         rp_cmat block);
 /* Collective on comm. The total on every rank, rounded to f32, into out [cols]. */
 void rp_column_sums_finish(rp_column_sums *sums, rp_comm *comm, float *out);
+/* Local. Adds what a site's sums do: the largest values, then the total. */
+void rp_column_sums_traffic(rp_traffic *traffic, int64_t cols);
 
 #ifdef __cplusplus
 }

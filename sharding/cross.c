@@ -63,8 +63,19 @@ void rp_cross_scatter(rp_cross *cross, rp_comm *comm, const rp_range *rows_of)
     const int64_t cols = cross->gram->cols;
 
     for (int r = 0; r < rp_comm_nranks(comm) && rp_comm_nranks(comm) > 1; r++) {
-        rp_comm_reduce_sum_i64(comm, cross->sum + rows_of[r].first * cols, rows_of[r].count * cols,
-                               r);
+        if (rows_of[r].count > 0) {
+            rp_comm_reduce_sum_i64(comm, cross->sum + rows_of[r].first * cols,
+                                   rows_of[r].count * cols, r);
+        }
+    }
+}
+
+void rp_cross_scatter_traffic(rp_traffic *traffic, int64_t cols, const rp_range *rows_of)
+{
+    for (int r = 0; r < traffic->nranks && traffic->nranks > 1; r++) {
+        if (rows_of[r].count > 0) {
+            rp_traffic_reduce(traffic, (size_t)(rows_of[r].count * cols) * sizeof(int64_t), r);
+        }
     }
 }
 

@@ -32,6 +32,8 @@ void rp_cross_add(rp_cross *cross, const rp_kernel_ops *ops, const rp_exec *exec
 /* Collective on comm. Rank r gets the whole sum of rows rows_of[r]; its other rows are undefined
  * then. rows_of [nranks] is the same on all ranks. */
 void rp_cross_scatter(rp_cross *cross, rp_comm *comm, const rp_range *rows_of);
+/* Local. Adds what it does. */
+void rp_cross_scatter_traffic(rp_traffic *traffic, int64_t cols, const rp_range *rows_of);
 /* Local. Row `row` per token: out [gram->cols]. */
 void rp_cross_row(const rp_cross *cross, int64_t row, float *out);
 

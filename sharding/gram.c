@@ -1,6 +1,7 @@
 /* Integer sums of Gram matrices: any order gives the same bits. */
 #include "sharding/gram.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,31 +63,44 @@ void rp_gram_add(rp_gram *gram, const rp_kernel_ops *ops, const rp_exec *exec, r
     ops->gram_add(exec, block, gram->exponent, gram->shift, gram->sum);
 }
 
+/* Values of the first n rows. */
+static int64_t triangle(int64_t n)
+{
+    return n * (n + 1) / 2;
+}
+
 size_t rp_gram_scratch_bytes(int64_t max_cols)
 {
-    const int64_t triangle = max_cols * (max_cols + 1) / 2;
-
     /* A piece is whole rows: at least one row fits. */
-    return (size_t)RP_MIN(triangle, RP_MAX(CHUNK_ELEMS, max_cols)) * sizeof(int64_t);
+    return (size_t)RP_MIN(triangle(max_cols), RP_MAX(CHUNK_ELEMS, max_cols)) * sizeof(int64_t);
+}
+
+/* Whole rows from `first` on, up to *end, are summed at once; returns their values. */
+static int64_t piece_elems(int64_t cols, int64_t first, int64_t *end)
+{
+    const int64_t limit =
+        triangle(first) + (int64_t)(rp_gram_scratch_bytes(cols) / sizeof(int64_t));
+
+    *end = RP_MIN(cols, (int64_t)sqrt(2 * (double)limit)); /* one too many at most */
+    while (triangle(*end) > limit) {
+        (*end)--;
+    }
+    return triangle(*end) - triangle(first);
 }
 
 void rp_gram_reduce(rp_gram *gram, rp_comm *comm, int owner, int64_t *scratch)
 {
     const int64_t n = gram->cols;
-    const int64_t limit = (int64_t)(rp_gram_scratch_bytes(n) / sizeof(int64_t));
+    int64_t end = 0;
 
-    if (rp_comm_nranks(comm) == 1) {
-        return;
-    }
-    for (int64_t first = 0; first < n;) {
+    for (int64_t first = 0; first < n && rp_comm_nranks(comm) > 1; first = end) {
+        const int64_t n_elems = piece_elems(n, first, &end);
         int64_t at = 0;
-        int64_t end = first;
-        while (end < n && at + end + 1 <= limit) {
-            memcpy(scratch + at, gram->sum + end * n, (size_t)(end + 1) * sizeof(int64_t));
-            at += end + 1;
-            end++;
+        for (int64_t i = first; i < end; i++) {
+            memcpy(scratch + at, gram->sum + i * n, (size_t)(i + 1) * sizeof(int64_t));
+            at += i + 1;
         }
-        rp_comm_reduce_sum_i64(comm, scratch, at, owner);
+        rp_comm_reduce_sum_i64(comm, scratch, n_elems, owner);
         if (rp_comm_rank(comm) == owner) {
             at = 0;
             for (int64_t i = first; i < end; i++) {
@@ -94,6 +108,20 @@ void rp_gram_reduce(rp_gram *gram, rp_comm *comm, int owner, int64_t *scratch)
                 at += i + 1;
             }
         }
-        first = end;
+    }
+}
+
+void rp_gram_fix_exponents_traffic(rp_traffic *traffic, int64_t cols)
+{
+    rp_traffic_allreduce(traffic, (size_t)cols * sizeof(float));
+}
+
+void rp_gram_reduce_traffic(rp_traffic *traffic, int64_t cols, int owner)
+{
+    int64_t end = 0;
+
+    for (int64_t first = 0; first < cols && traffic->nranks > 1; first = end) {
+        const int64_t n_elems = piece_elems(cols, first, &end);
+        rp_traffic_reduce(traffic, (size_t)n_elems * sizeof(int64_t), owner);
     }
 }

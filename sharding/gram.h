@@ -34,12 +34,16 @@ RP_CHECKED rp_status rp_gram_observe(rp_gram *gram, const rp_kernel_ops *ops, co
                                      rp_cmat block);
 /* Collective on comm. Between the passes: exponents from the maximum over ranks. */
 void rp_gram_fix_exponents(rp_gram *gram, rp_comm *comm);
+/* Local. Adds what it does. */
+void rp_gram_fix_exponents_traffic(rp_traffic *traffic, int64_t cols);
 /* Local. Second pass. */
 void rp_gram_add(rp_gram *gram, const rp_kernel_ops *ops, const rp_exec *exec, rp_cmat block);
 /* Collective on comm. The sum of all ranks at owner; triangles only, in pieces of at most 64 MiB.
  * `scratch` [rp_gram_scratch_bytes]. */
 void rp_gram_reduce(rp_gram *gram, rp_comm *comm, int owner, int64_t *scratch);
 size_t rp_gram_scratch_bytes(int64_t max_cols);
+/* Local. Adds what it does. */
+void rp_gram_reduce_traffic(rp_traffic *traffic, int64_t cols, int owner);
 
 #ifdef __cplusplus
 }

@@ -310,6 +310,18 @@ out:
     return st;
 }
 
+void rp_layer_loader_traffic(rp_traffic *traffic, const rp_weights *weights, int64_t layer)
+{
+    piece pieces[RP_SLOT_COUNT];
+    int64_t n_elems = 0;
+    const size_t total = lay_out(weights, layer, pieces, &n_elems);
+
+    rp_traffic_agree(traffic);
+    rp_traffic_allgatherv(traffic, total,
+                          share_size(pieces, total, traffic->nranks, traffic->rank));
+    rp_traffic_agree(traffic);
+}
+
 void rp_layer_loader_stats(const rp_layer_loader *loader, double *wait_seconds, int64_t *read_bytes)
 {
     *wait_seconds = loader->wait_seconds;

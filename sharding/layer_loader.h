@@ -30,6 +30,8 @@ void rp_layer_loader_prefetch(rp_layer_loader *loader, int64_t layer);
  * value is not finite. */
 RP_CHECKED rp_status rp_layer_loader_get(rp_layer_loader *loader, int64_t layer,
                                          float *out[RP_SLOT_COUNT]);
+/* Local. Adds what get of a layer does. */
+void rp_layer_loader_traffic(rp_traffic *traffic, const rp_weights *weights, int64_t layer);
 /* Local. Seconds that get waited for reading, and bytes read by this rank so far. */
 void rp_layer_loader_stats(const rp_layer_loader *loader, double *wait_seconds,
                            int64_t *read_bytes);

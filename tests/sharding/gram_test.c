@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "kernels/exec.h"
 #include "sharding/gram.h"
 #include "sharding/partition.h"
@@ -30,6 +31,23 @@ static void total(rp_gram *gram, const float *x, const rp_exec *exec, rp_comm *c
     free(scratch);
 }
 
+/* A sum of more than 64 MiB goes in pieces of whole rows; the bytes are the triangle's. */
+static void check_pieces(int64_t cols)
+{
+    const int64_t limit = (int64_t)(rp_gram_scratch_bytes(cols) / sizeof(int64_t));
+    rp_traffic traffic = rp_traffic_of(3, 1);
+    int64_t n_pieces = 1;
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < cols; i++) {
+        n_pieces += n + i + 1 > limit;
+        n = n + i + 1 > limit ? i + 1 : n + i + 1;
+    }
+    rp_gram_reduce_traffic(&traffic, cols, 0);
+    CHECK(traffic.calls == n_pieces);
+    CHECK(traffic.sent_bytes == cols * (cols + 1) / 2 * (int64_t)sizeof(int64_t));
+}
+
 static void check_values(const rp_gram *gram, const float *x)
 {
     for (int64_t i = 0; i < COLS; i++) {
@@ -47,6 +65,8 @@ static void check_values(const rp_gram *gram, const float *x)
     }
     CHECK(gram->max_abs[5] == 0 && gram->sum[5 * COLS + 5] == 0);
 }
+
+static const int64_t piece_cols[] = {1, 2, 64, 4095, 4096, 4097, 5792, 8192, 11008, 28672};
 
 int main(void)
 {
@@ -69,6 +89,9 @@ int main(void)
                          (size_t)(i + 1) * sizeof(int64_t)) == 0);
         }
         rp_gram_destroy(&shared);
+    }
+    for (size_t i = 0; i < RP_COUNT(piece_cols); i++) {
+        check_pieces(piece_cols[i]);
     }
     /* A value that is not finite is refused. */
     x[3] = NAN;
