@@ -210,7 +210,7 @@ static bool is_kept(const rp_checkpoint *checkpoint, const name_list *kept, cons
             return true;
         }
     }
-    if (is_in_the_making(checkpoint, name) || (!kept->is_all && ends_with(name, ".h5"))) {
+    if (is_in_the_making(checkpoint, name) || (!kept->is_all && rp_ends_with(name, ".h5"))) {
         return true;
     }
     return kept->n > 0 &&
