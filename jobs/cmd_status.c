@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "base/progress.h"
+#include "formats/json.h"
 #include "jobs/job_state.h"
 #include "jobs/print.h"
 #include "jobs/text_buffer.h"
