@@ -444,11 +444,9 @@ static rp_status put_record(const target *t, const json_t *made)
         return RP_OK;
     }
     unit_of(unit, t->k);
-    text = json_dumps(made, JSON_COMPACT);
-    if (text == NULL) {
-        return RP_FAIL(RP_ERR_MEMORY, "no memory for the types of %s", t->format->name);
-    }
-    st = rp_checkpoint_put_text(t->s->checkpoint, unit, text);
+    RP_TRY(rp_json_dump(&text, made, JSON_COMPACT));
+    RP_TRY(rp_checkpoint_put_text(t->s->checkpoint, unit, text));
+out:
     free(text);
     return st;
 }

@@ -28,7 +28,7 @@ from small_job import Failure, SmallJob
 
 MEMORY, IO = {71}, {74}
 # What a failure of a kind of call may end with beside 0: where it costs nothing, or only a warning.
-CODES = {"alloc": MEMORY, "json": MEMORY, "thread": MEMORY}
+CODES = {"alloc": MEMORY, "json": MEMORY, "thread": MEMORY, "stop": {75}}
 CODES_OF_ERROR = {"EACCES": {77}, "EROFS": {77}, "ENOMEM": MEMORY}
 CODES_OF_KILL = {0, 137, 205}  # the launcher's
 
