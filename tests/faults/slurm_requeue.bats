@@ -27,7 +27,7 @@ setup() {
     wait_until 60 has_committed "$out" 1
     alone status "$out" | tee "$DIR/status"
     grep -q ': running$' "$DIR/status"
-    grep -q '^  stage  *calibrate and solve, [1-5] of 6 layers' "$DIR/status"
+    grep -q '^  stage  *calibrate and solve, [0-5] of 6 layers' "$DIR/status"
     grep -q "^  Slurm jobs  *$job started, RUNNING$" "$DIR/status"
     scancel --signal=TERM "$job"
     wait_until 30 has_events "$out" requeued 1
