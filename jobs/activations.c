@@ -109,7 +109,8 @@ static int n_parts(int site)
     return site == RP_BEFORE_LAYER ? 1 : SAVED_COUNT;
 }
 
-/* "activations/3/before/17" before layer 3, "inputs/3/0/17" before its first site. */
+/* "passing/activations/3/before/17" before layer 3, "passing/inputs/3/0/17" before its first site.
+ */
 static void unit_name(char *out, size_t out_bytes, int stream, saved_part part, rp_cursor at,
                       int64_t block)
 {
@@ -120,8 +121,8 @@ static void unit_name(char *out, size_t out_bytes, int stream, saved_part part, 
     if (at.site != RP_BEFORE_LAYER) {
         (void)snprintf(site, sizeof(site), "%d", at.site);
     }
-    (void)snprintf(out, out_bytes, "%s/%lld/%s/%lld", folder[stream][part], (long long)at.layer,
-                   site, (long long)block);
+    (void)snprintf(out, out_bytes, RP_UNIT_PASSING "%s/%lld/%s/%lld", folder[stream][part],
+                   (long long)at.layer, site, (long long)block);
 }
 
 typedef rp_status (*unit_fn)(rp_activations *a, rp_session *session, int stream, saved_part part,

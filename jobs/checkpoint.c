@@ -48,20 +48,25 @@ void rp_checkpoint_warn(const rp_checkpoint *checkpoint, const char *fmt, ...)
 
 /* ---- the generation in the making ---- */
 
-/* Forgets it; removes its file under either name while no manifest can name it. */
-static void discard_pending(rp_checkpoint *c, bool removes_file)
+static void discard_file(rp_pending_file *pending, bool removes_file)
 {
-    rp_piece_file_close(&c->file);
-    if (removes_file && !c->is_anothers && c->part_path != NULL) {
-        (void)unlink(c->part_path);
-        (void)unlink(c->final_path);
+    rp_piece_file_close(&pending->file);
+    if (removes_file && pending->part_path != NULL) {
+        (void)unlink(pending->part_path);
+        (void)unlink(pending->final_path);
     }
-    free(c->part_path);
-    free(c->final_path);
-    free(c->name);
-    c->part_path = NULL;
-    c->final_path = NULL;
-    c->name = NULL;
+    free(pending->part_path);
+    free(pending->final_path);
+    free(pending->name);
+    memset(pending, 0, sizeof(*pending));
+}
+
+/* Forgets it; removes its files under either name while no manifest can name them. */
+static void discard_pending(rp_checkpoint *c, bool removes_files)
+{
+    for (int kind = 0; kind < RP_FILE_KINDS; kind++) {
+        discard_file(&c->pending[kind], removes_files && !c->is_anothers);
+    }
     rp_manifest_clear(&c->fragment);
     rp_manifest_clear(&c->drops);
 }
@@ -77,26 +82,34 @@ static rp_status may_write(const rp_checkpoint *c)
     return c->opts.may_write == NULL ? RP_OK : c->opts.may_write(c->opts.may_write_ctx);
 }
 
-/* This rank's new file, made at its first piece. */
-static rp_status open_pending(rp_checkpoint *c)
+/* This rank's new file of a kind, made at its first piece. */
+static rp_status open_pending(rp_pending_file **out, rp_checkpoint *c, rp_file_kind kind)
 {
+    static const char *const marks[RP_FILE_KINDS] = {"", "p"};
     rp_status st = RP_OK;
+    rp_pending_file *p = &c->pending[kind];
 
-    if (c->file != NULL) {
+    *out = p;
+    if (p->file != NULL) {
         return RP_OK;
     }
     RP_TRY(may_write(c));
-    RP_TRY(rp_strprintf(&c->name, "g%06lld-r%04d.h5", (long long)c->next_generation,
-                        rp_comm_rank(c->comm)));
-    RP_TRY(rp_fs_join(&c->final_path, c->dir, c->name));
-    RP_TRY(rp_strprintf(&c->part_path, "%s.part", c->final_path));
-    RP_TRY(rp_piece_file_create(&c->file, c->part_path));
-    RP_TRY(rp_manifest_add_file(&c->fragment, c->name, 0, c->next_generation, NULL));
+    RP_TRY(rp_strprintf(&p->name, "g%06lld-r%04d%s.h5", (long long)c->next_generation,
+                        rp_comm_rank(c->comm), marks[kind]));
+    RP_TRY(rp_fs_join(&p->final_path, c->dir, p->name));
+    RP_TRY(rp_strprintf(&p->part_path, "%s.part", p->final_path));
+    RP_TRY(rp_piece_file_create(&p->file, p->part_path));
+    RP_TRY(rp_manifest_add_file(&c->fragment, p->name, 0, c->next_generation, &p->index));
 out:
     if (st != RP_OK) {
-        discard_pending(c, c->part_path != NULL);
+        discard_pending(c, true);
     }
     return st;
+}
+
+static rp_file_kind kind_of(const char *unit)
+{
+    return strncmp(unit, RP_UNIT_PASSING, strlen(RP_UNIT_PASSING)) == 0 ? RP_PASSING : RP_LASTING;
 }
 
 static rp_status put(rp_checkpoint *c, const char *unit, const rp_piece *piece,
@@ -104,14 +117,16 @@ static rp_status put(rp_checkpoint *c, const char *unit, const rp_piece *piece,
 {
     rp_status st = RP_OK;
     const double start = rp_clock_seconds();
+    rp_pending_file *pending = NULL;
     rp_manifest_piece entry = {.unit = (char *)unit,
                                .row0 = piece->row0,
                                .rows = piece->rows,
                                .total_rows = piece->total_rows};
 
     RP_TRY(rp_manifest_check_unit(unit));
-    RP_TRY(open_pending(c));
-    RP_TRY(rp_piece_file_put(c->file, unit, piece, data, &entry.hash, &entry.nbytes));
+    RP_TRY(open_pending(&pending, c, kind_of(unit)));
+    entry.file = pending->index;
+    RP_TRY(rp_piece_file_put(pending->file, unit, piece, data, &entry.hash, &entry.nbytes));
     RP_TRY(rp_manifest_add_piece(&c->fragment, &entry));
 out:
     c->counts.write_seconds += rp_clock_seconds() - start;
@@ -190,15 +205,17 @@ bool rp_checkpoint_is_dirty(const rp_checkpoint *checkpoint)
 /* ---- commit ---- */
 
 /* Reads back what was written, through a new handle. */
-static rp_status verify_pending(const rp_checkpoint *c)
+static rp_status verify_pending(const rp_checkpoint *c, const rp_pending_file *pending)
 {
     rp_status st = RP_OK;
     rp_piece_file *file = NULL;
 
-    RP_TRY(rp_piece_file_open(&file, c->part_path));
+    RP_TRY(rp_piece_file_open(&file, pending->part_path));
     for (size_t p = 0; p < c->fragment.n_pieces; p++) {
         const rp_manifest_piece *piece = &c->fragment.pieces[p];
-        RP_TRY(rp_piece_file_check(file, piece->unit, piece->row0, piece->hash, piece->nbytes));
+        if (piece->file == pending->index) {
+            RP_TRY(rp_piece_file_check(file, piece->unit, piece->row0, piece->hash, piece->nbytes));
+        }
     }
 out:
     rp_piece_file_close(&file);
@@ -206,24 +223,25 @@ out:
     return st == RP_ERR_FORMAT ? rp_error_prefix(RP_ERR_IO, "verify") : st;
 }
 
-static rp_status sync_and_rename(rp_checkpoint *c)
+static rp_status sync_and_rename(const rp_pending_file *pending, size_t *nbytes)
 {
     rp_status st = RP_OK;
+    const char *from = pending->part_path;
+    const char *to = pending->final_path;
     int fd = -1;
 
-    RP_TRY(rp_fs_open_read(&fd, c->part_path));
-    RP_TRY(rp_fs_size(&c->fragment.files[0].nbytes, fd, c->part_path));
+    RP_TRY(rp_fs_open_read(&fd, from));
+    RP_TRY(rp_fs_size(nbytes, fd, from));
     if (RP_FAULT("fsync") || fsync(fd) != 0) {
-        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot sync: %s", c->part_path,
+        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot sync: %s", from, strerror(errno));
+        goto out;
+    }
+    if (RP_FAULT("rename") || rename(from, to) != 0) {
+        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot rename to %s: %s", from, to,
                      strerror(errno));
         goto out;
     }
-    if (RP_FAULT("rename") || rename(c->part_path, c->final_path) != 0) {
-        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot rename to %s: %s", c->part_path,
-                     c->final_path, strerror(errno));
-        goto out;
-    }
-    RP_TRY(rp_fs_sync_parent(c->final_path));
+    RP_TRY(rp_fs_sync_parent(to));
 out:
     if (fd >= 0) {
         (void)close(fd);
@@ -235,13 +253,15 @@ static rp_status finish_pending(rp_checkpoint *c)
 {
     rp_status st = RP_OK;
 
-    if (c->file == NULL) {
-        return RP_OK;
-    }
-    RP_TRY(rp_piece_file_finish(&c->file));
     rp_manifest_sort(&c->fragment);
-    RP_TRY(verify_pending(c));
-    RP_TRY(sync_and_rename(c));
+    for (int kind = 0; kind < RP_FILE_KINDS; kind++) {
+        rp_pending_file *p = &c->pending[kind];
+        if (p->file != NULL) {
+            RP_TRY(rp_piece_file_finish(&p->file));
+            RP_TRY(verify_pending(c, p));
+            RP_TRY(sync_and_rename(p, &c->fragment.files[p->index].nbytes));
+        }
+    }
 out:
     return st;
 }
@@ -407,8 +427,8 @@ rp_status rp_checkpoint_commit(rp_checkpoint *checkpoint, rp_status local)
     RP_TRY(agree_to_write(c, local));
     RP_TRY(rp_agree(c->comm, finish_pending(c)));
     RP_TRY(commit_manifest(c, &may_be_named));
-    if (c->fragment.n_files > 0) {
-        c->counts.written_bytes += (int64_t)c->fragment.files[0].nbytes;
+    for (size_t f = 0; f < c->fragment.n_files; f++) {
+        c->counts.written_bytes += (int64_t)c->fragment.files[f].nbytes;
     }
 out:
     discard_pending(c, st != RP_OK && !may_be_named);

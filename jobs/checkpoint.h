@@ -19,6 +19,10 @@ extern "C" {
 
 typedef struct rp_checkpoint rp_checkpoint;
 
+/* Units below this name will be dropped again before long: each rank keeps them in files of their
+ * own, so that their space is free once they are dropped. */
+#define RP_UNIT_PASSING "passing/"
+
 /* One line without a newline. Called on any rank, during rp_checkpoint_open alone. */
 typedef void (*rp_warn_fn)(void *ctx, const char *text);
 

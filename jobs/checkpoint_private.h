@@ -16,6 +16,17 @@ typedef struct rp_checkpoint_reader {
     int64_t last_use;
 } rp_checkpoint_reader;
 
+/* What a generation consists of on one rank: pieces that stay lie apart from those that a later
+ * generation drops, whose file can then go. */
+typedef enum rp_file_kind { RP_LASTING = 0, RP_PASSING, RP_FILE_KINDS } rp_file_kind;
+
+/* A file in the making; its pieces are those of the fragment with its index. */
+typedef struct rp_pending_file {
+    rp_piece_file *file; /* NULL: not made yet */
+    char *part_path, *final_path, *name;
+    size_t index; /* in the fragment's files */
+} rp_pending_file;
+
 struct rp_checkpoint {
     rp_comm *comm;
     char *dir, *job_text;
@@ -28,9 +39,8 @@ struct rp_checkpoint {
     /* The generation in the making, this rank's part. A number is used once: a manifest whose
      * publication failed may be on disk all the same. */
     int64_t next_generation;
-    rp_piece_file *file;
-    char *part_path, *final_path, *name;
-    rp_manifest fragment; /* one file, the pieces put so far */
+    rp_pending_file pending[RP_FILE_KINDS];
+    rp_manifest fragment; /* the files made and the pieces put so far */
     rp_manifest drops;    /* units alone */
     bool is_anothers;     /* the folder: another job has taken it over */
 

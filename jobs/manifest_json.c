@@ -145,10 +145,11 @@ static bool is_file_name(const char *name)
     int rank = 0;
     char again[64];
 
-    if (name == NULL || sscanf(name, "g%lld-r%d.h5", &generation, &rank) != 2) {
+    if (name == NULL || sscanf(name, "g%lld-r%d", &generation, &rank) != 2) {
         return false;
     }
-    (void)snprintf(again, sizeof(again), "g%06lld-r%04d.h5", generation, rank);
+    (void)snprintf(again, sizeof(again), "g%06lld-r%04d%s.h5", generation, rank,
+                   rp_ends_with(name, "p.h5") ? "p" : "");
     return strcmp(again, name) == 0;
 }
 

@@ -65,9 +65,10 @@ static void count_work(rp_plan *plan, const rp_session *s)
 
 static size_t checkpoint_bytes(const rp_plan *plan, const rp_session *s)
 {
+    /* The streams at a border in each manifest that is kept, and while the next replaces them. */
     size_t total = (size_t)(plan->blocks.n_seqs * plan->blocks.seq_len * s->config->hidden_size) *
                    (s->linears.corrects_drift ? 2 : 1) * sizeof(float) *
-                   2; /* two borders' activations while one replaces the other */
+                   (size_t)(s->job->cluster.checkpoint.keep + 1);
 
     for (int64_t i = 0; i < s->linears.n; i++) {
         const rp_linear *linear = &s->linears.items[i];

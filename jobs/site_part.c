@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PREFIX "part/"
+#define PREFIX RP_UNIT_PASSING "part/"
 
 /* Returns the length. */
 static size_t put_prefix(char out[RP_SITE_PART_BYTES], const rp_site_part *part)

@@ -1,8 +1,8 @@
 /* Parts of a site that is not finished, in the checkpoint: what a job that stops in the middle of a
  * layer saves, and what goes on from there.
  *
- * A part is the unit "part/<layer>/<site>/<name>". It counts until its site is finished, or stopped
- * at once more: a later commit leaves it out. */
+ * A part is the unit "passing/part/<layer>/<site>/<name>". It counts until its site is finished, or
+ * stopped at once more: a later commit leaves it out. */
 #ifndef RP_JOBS_SITE_PART_H
 #define RP_JOBS_SITE_PART_H
 
@@ -20,7 +20,7 @@ typedef struct rp_site_part {
     rp_site site;
 } rp_site_part;
 
-/* Local. The unit's name from a printf-style name: "part/3/0/tile/17". */
+/* Local. The unit's name from a printf-style name: "passing/part/3/0/tile/17". */
 void rp_site_part_unit(char out[RP_SITE_PART_BYTES], const rp_site_part *part, const char *name,
                        ...) RP_PRINTF(3, 4);
 /* Local; the same answer on all ranks. */

@@ -40,7 +40,7 @@ print(r["source"].get("evaluation"), [o.get("evaluation") for o in r["outputs"]]
 
 # parts OUT: kinds of units that only a stop leaves
 parts() {
-    grep -o '"\(part/[^"]*\|full_inputs/[^"]*\|evaluation/[^"]*\)"' "$1/checkpoint/manifest.json" 2>/dev/null |
+    grep -o '"\(passing/part/[^"]*\|passing/full_inputs/[^"]*\|evaluation/[^"]*\)"' "$1/checkpoint/manifest.json" 2>/dev/null |
         sed 's/[0-9]\+/N/g' | sort -u
 }
 
@@ -104,8 +104,8 @@ has_kinds() {
         [ "$code" = 75 ]
         parts "$out" >>"$kinds"
     done
-    has_kinds "$kinds" part/N/N/gram/done part/N/N/gram/max_abs part/N/N/gram/sum/N \
-        part/N/N/tile/N part/N/N/tile/N/loss full_inputs/N/N/N
+    has_kinds "$kinds" passing/part/N/N/gram/done passing/part/N/N/gram/max_abs passing/part/N/N/gram/sum/N \
+        passing/part/N/N/tile/N passing/part/N/N/tile/N/loss passing/full_inputs/N/N/N
     on_ranks 2 resume "$out" >>"$out.log" 2>&1
     for nth in $(seq 40 20 400); do # what comes after the layers
         rm -f "$out/report.json"

@@ -95,6 +95,51 @@ static void test_generations(rp_comm *comm, const char *dir)
     CHECK(!rp_fs_exists(dir));
 }
 
+/* The values of generation `border` pass when those of the next one come; their text stays. */
+static void commit_border(rp_checkpoint *c, rp_comm *comm, int border)
+{
+    const double value = border;
+    char unit[64];
+
+    CHECK(rp_checkpoint_begin(c) == RP_OK);
+    (void)snprintf(unit, sizeof(unit), "text/%d/%d", border, rp_comm_rank(comm));
+    CHECK(rp_checkpoint_put_text(c, unit, "stays") == RP_OK);
+    for (int rank = 0; rank < rp_comm_nranks(comm) && border > 1; rank++) {
+        (void)snprintf(unit, sizeof(unit), RP_UNIT_PASSING "%d/%d", border - 1, rank);
+        CHECK(rp_checkpoint_drop(c, unit) == RP_OK);
+    }
+    (void)snprintf(unit, sizeof(unit), RP_UNIT_PASSING "%d/%d", border, rp_comm_rank(comm));
+    CHECK(rp_checkpoint_put_array(c, unit, RP_F64, &value, 1) == RP_OK);
+    CHECK(rp_checkpoint_commit(c, RP_OK) == RP_OK);
+}
+
+/* What passes leaves no file behind once no kept manifest names it. */
+static void test_passing(rp_comm *comm, const char *dir)
+{
+    rp_checkpoint *c = NULL;
+    const int nranks = rp_comm_nranks(comm);
+    char unit[64];
+    double *value = NULL;
+    int64_t n = 0;
+
+    empty_folder(comm, dir);
+    CHECK(units_open(&c, comm, dir, job, NULL) == RP_OK);
+    for (int border = 1; border <= 6; border++) {
+        commit_border(c, comm, border);
+    }
+    rp_checkpoint_close(&c);
+    rp_comm_barrier(comm);
+    CHECK(count_files(dir, "p.h5") == 2 * nranks); /* keep */
+    CHECK(count_files(dir, ".h5") == (2 + 6) * nranks);
+    rp_comm_barrier(comm);
+    CHECK(units_open(&c, comm, dir, job, NULL) == RP_OK);
+    (void)snprintf(unit, sizeof(unit), RP_UNIT_PASSING "6/%d", nranks - 1);
+    CHECK(rp_checkpoint_get_array(c, unit, RP_F64, &value, &n) == RP_OK);
+    CHECK(n == 1 && value[0] == 6 && rp_checkpoint_has(c, "text/1/0"));
+    free(value);
+    rp_checkpoint_close(&c);
+}
+
 static void test_misuse(rp_comm *comm, const char *dir)
 {
     rp_checkpoint *c = NULL;
@@ -254,6 +299,7 @@ int main(int argc, char **argv)
         test_between_launches(comm, argv[1], strcmp(mode, "write") == 0);
     } else {
         test_generations(comm, dir);
+        test_passing(comm, dir);
         test_misuse(comm, dir);
         test_other_job(comm, dir);
         test_faults(comm, dir);
