@@ -4,7 +4,7 @@
 setup_file() {
     load slurm
     export LAB=/tmp/rp-lab-$$ DIR=$BATS_FILE_TMPDIR
-    start_lab "$LAB"
+    start_lab "$LAB" || return 0
     export REFERENCE=$DIR/reference
     write_slurm_job "$DIR/job.yaml" "$DIR/undisturbed" 24
     alone run "$DIR/job.yaml" --quiet
@@ -13,12 +13,12 @@ setup_file() {
 
 teardown_file() {
     load slurm
-    [ ! -d "$LAB" ] || "$lab_scripts/stop.sh" --dir "$LAB" --purge
-    rm -f "$LAB.log"
+    stop_lab "$LAB"
 }
 
 setup() {
     load slurm
+    [ -z "$WHY_NOT" ] || skip "$WHY_NOT"
 }
 
 @test "scancel --signal=TERM: saved, requeued, done; status knows" {
