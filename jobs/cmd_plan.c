@@ -199,37 +199,26 @@ rp_status rp_cmd_plan(const rp_cli *cli)
 {
     rp_status st = RP_OK;
     rp_job *job = NULL;
-    rp_session s = {0};
-    rp_store *stores[RP_MAX_OUTPUTS] = {NULL};
-    rp_plan plan;
+    rp_planning p = {.stores = {NULL}};
     rp_traffic_plan traffic = {0};
     double seconds = 0;
     const int nranks = cli->ranks > 0 ? (int)cli->ranks : rp_comm_nranks(cli->comm);
 
     RP_TRY(rp_agree(cli->comm, rp_job_load(&job, cli->args[0], cli->args + 1, cli->n_args - 1)));
-    RP_TRY(rp_session_open(&s, cli, job));
-    RP_TRY(rp_agree(cli->comm, rp_size_target_prepare(&s)));
-    for (int k = 0; k < (int)job->output.formats.n && st == RP_OK; k++) {
-        st = rp_store_create(&stores[k], &s, k);
-    }
-    RP_TRY(rp_agree(cli->comm, st));
-    RP_TRY(rp_agree(cli->comm, rp_plan_make(&plan, &s, stores, nranks)));
-    RP_TRY(rp_agree(cli->comm, rp_traffic_plan_create(&traffic, &s, nranks)));
-    RP_TRY(rp_agree(cli->comm, estimate(&seconds, &plan, &s)));
+    RP_TRY(rp_planning_open(&p, cli, job, nranks));
+    RP_TRY(rp_agree(cli->comm, rp_traffic_plan_create(&traffic, &p.session, nranks)));
+    RP_TRY(rp_agree(cli->comm, estimate(&seconds, &p.plan, &p.session)));
     if (rp_comm_rank(cli->comm) == 0) {
         if (cli->is_json) {
-            st = print_as_json(&plan, &traffic, &s, stores, seconds);
+            st = print_as_json(&p.plan, &traffic, &p.session, p.stores, seconds);
         } else {
-            print_for_people(&plan, &traffic, &s, stores, seconds);
+            print_for_people(&p.plan, &traffic, &p.session, p.stores, seconds);
         }
     }
     RP_TRY(rp_agree(cli->comm, st));
-    RP_TRY(rp_agree(cli->comm, rp_plan_check(&plan, &s)));
+    RP_TRY(rp_agree(cli->comm, rp_plan_check(&p.plan, &p.session)));
 out:
-    for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
-        rp_store_destroy(&stores[k]);
-    }
     rp_traffic_plan_destroy(&traffic);
-    rp_session_close(&s);
+    rp_planning_close(&p);
     return st;
 }

@@ -58,28 +58,17 @@ static void inherit_limits(rp_job *job)
 static rp_status check_plan(const rp_cli *cli, rp_job *job)
 {
     rp_status st = RP_OK;
-    rp_session s = {0};
-    rp_store *stores[RP_MAX_OUTPUTS] = {NULL};
-    rp_plan plan;
+    rp_planning p;
     const int nranks =
         (int)(strtol(job->cluster.slurm.nodes, NULL, 10) * job->cluster.slurm.tasks_per_node);
 
-    RP_TRY(rp_session_open(&s, cli, job));
-    RP_TRY(rp_agree(cli->comm, rp_size_target_prepare(&s)));
-    for (int k = 0; k < (int)job->output.formats.n && st == RP_OK; k++) {
-        st = rp_store_create(&stores[k], &s, k);
-    }
-    RP_TRY(rp_agree(cli->comm, st));
-    RP_TRY(rp_agree(cli->comm, rp_plan_make(&plan, &s, stores, nranks)));
+    RP_TRY(rp_planning_open(&p, cli, job, nranks));
     if (job->cluster.memory_per_rank > 0) {
-        RP_TRY(rp_agree(cli->comm, rp_plan_check(&plan, &s)));
+        RP_TRY(rp_agree(cli->comm, rp_plan_check(&p.plan, &p.session)));
     }
     RP_TRY(rp_agree(cli->comm, rp_out_folder_check(job)));
 out:
-    for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
-        rp_store_destroy(&stores[k]);
-    }
-    rp_session_close(&s);
+    rp_planning_close(&p);
     return st;
 }
 
@@ -181,8 +170,12 @@ static rp_status run_sbatch(char id[RP_SLURM_ID_CHARS], const char *command)
     rp_status st = RP_OK;
     char line[256] = "";
     int code = 0;
-    FILE *pipe = popen(command, "re");
+    FILE *pipe = NULL;
 
+    if (system("command -v sbatch >/dev/null 2>&1") != 0) {
+        return RP_FAIL(RP_ERR_CONFIG, "no sbatch here; --dry-run prints the script");
+    }
+    pipe = popen(command, "re");
     if (pipe == NULL) {
         return RP_FAIL(RP_ERR_INTERNAL, "cannot start sbatch: %s", strerror(errno));
     }
@@ -191,9 +184,6 @@ static rp_status run_sbatch(char id[RP_SLURM_ID_CHARS], const char *command)
     }
     code = pclose(pipe);
     code = WIFEXITED(code) ? WEXITSTATUS(code) : -1;
-    if (code == 127) {
-        return RP_FAIL(RP_ERR_CONFIG, "no sbatch here; --dry-run prints the script");
-    }
     if (code != 0 || sscanf(line, "%23[0-9]", id) != 1) {
         st =
             RP_FAIL(RP_ERR_CONFIG, "sbatch did not take the job (exit code %d): %s", code, command);

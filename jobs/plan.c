@@ -166,3 +166,28 @@ rp_status rp_plan_check(const rp_plan *plan, const rp_session *session)
     }
     return RP_OK;
 }
+
+rp_status rp_planning_open(rp_planning *out, const rp_cli *cli, rp_job *job, int nranks)
+{
+    rp_status st = RP_OK;
+    rp_session *s = &out->session;
+
+    memset(out, 0, sizeof(*out));
+    RP_TRY(rp_session_open(s, cli, job));
+    RP_TRY(rp_agree(cli->comm, rp_size_target_prepare(s)));
+    for (int k = 0; k < (int)job->output.formats.n && st == RP_OK; k++) {
+        st = rp_store_create(&out->stores[k], s, k);
+    }
+    RP_TRY(rp_agree(cli->comm, st));
+    RP_TRY(rp_agree(cli->comm, rp_plan_make(&out->plan, s, out->stores, nranks)));
+out:
+    return st;
+}
+
+void rp_planning_close(rp_planning *planning)
+{
+    for (int k = 0; k < RP_MAX_OUTPUTS; k++) {
+        rp_store_destroy(&planning->stores[k]);
+    }
+    rp_session_close(&planning->session);
+}

@@ -33,6 +33,17 @@ RP_CHECKED rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_st
 /* Local. RP_ERR_MEMORY when a rank would not fit cluster.memory_per_rank (or what the node has). */
 RP_CHECKED rp_status rp_plan_check(const rp_plan *plan, const rp_session *session);
 
+/* A job that is looked at and not run. */
+typedef struct rp_planning {
+    rp_session session;
+    rp_store *stores[RP_MAX_OUTPUTS]; /* the outputs, laid out */
+    rp_plan plan;
+} rp_planning;
+/* Collective on the command's ranks. Plans the job for nranks ranks; nothing is written. Takes the
+ * job. Caller closes in any case. */
+RP_CHECKED rp_status rp_planning_open(rp_planning *out, const rp_cli *cli, rp_job *job, int nranks);
+void rp_planning_close(rp_planning *planning);
+
 #ifdef __cplusplus
 }
 #endif

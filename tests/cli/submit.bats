@@ -133,6 +133,15 @@ never_requeued() {
     [ "$status" = 78 ]
 }
 
+@test "without sbatch: one line" {
+    local few=$BATS_TEST_TMPDIR/few
+    mkdir "$few"
+    ln -s /bin/sh "$few/sh"
+    PATH=$few run "$RANKPRESS" submit "$DIR/job.yaml" "output.dir=$out" --quiet
+    [ "$status" = 78 ]
+    [ "$output" = 'rankpress: no sbatch here; --dry-run prints the script' ]
+}
+
 @test "--array: one job for each variant, in a folder of its own; all are checked first" {
     cat >"$BATS_TEST_TMPDIR/sweep.yaml" <<'SWEEP'
 - {name: w3, recipe.0.gptq.bits: 3}
