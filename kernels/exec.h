@@ -1,11 +1,12 @@
-/* Where operations run: today the CPU's threads and their scratch memory.
+/* Where operations run: the CPU's threads and their scratch memory, and a GPU if there is one.
  *
- * Operations neither allocate nor fail, so every thread gets its scratch once, at a fixed size that
- * all operations' fixed tiles fit in. */
+ * Operations neither allocate nor fail (a GPU's failures come out of rp_place_check), so every
+ * thread gets its scratch once, at a fixed size that all operations' fixed tiles fit in. */
 #ifndef RP_KERNELS_EXEC_H
 #define RP_KERNELS_EXEC_H
 
 #include "base/pool.h"
+#include "kernels/gpu.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,6 +26,7 @@ typedef struct rp_exec {
     rp_products products;
     unsigned char *scratch; /* [nthreads][RP_EXEC_SCRATCH_BYTES], aligned to 64 */
     rp_bf16 *bf16;          /* for RP_PRODUCTS_BF16, else NULL */
+    rp_gpu *gpu;            /* borrowed; its arena is the place of all matrices. NULL: the host */
 } rp_exec;
 
 /* Local. nthreads >= 1, the caller's thread included. Sets the BLAS library to one thread a call.

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "model/loss.h"
+#include "kernels/loss.h"
 
 enum { HEAD_TILE_IDS = 1536 };
 #define CHUNK_BYTES ((int64_t)256 << 20)

@@ -21,7 +21,26 @@ void rp_square_sums_cpu(const rp_exec *exec, rp_cmat x, double *sum);
 void rp_gram_add_cpu(const rp_exec *exec, rp_cmat x, const int *exponent, int shift, int64_t *sum);
 void rp_cross_add_cpu(const rp_exec *exec, rp_cmat a, rp_cmat b, const int *row_exponent,
                       const int *col_exponent, int shift, int64_t *sum);
-void rp_token_nll_cpu(const rp_exec *exec, rp_cmat logits, const int32_t *target, double *nll);
+int64_t rp_widen_cpu(const rp_exec *exec, float *out, const void *stored, rp_dtype dtype,
+                     int64_t n);
+void rp_loss_add_cpu(const rp_exec *exec, rp_loss *loss, rp_cmat logits, rp_cmat other,
+                     int64_t first, const int32_t *target);
+void rp_triangle_cpu(const rp_exec *exec, int64_t *square, int64_t n, int64_t first, int64_t end,
+                     int64_t *packed, bool is_packing);
+void rp_subtract_cpu(const rp_exec *exec, rp_mat out, rp_cmat a, rp_cmat b);
+void rp_add_cpu(const rp_exec *exec, rp_mat y, rp_cmat x);
+double rp_sum_squares_cpu(const rp_exec *exec, rp_cmat x);
+void rp_bound_rows_cpu(const rp_exec *exec, rp_cmat w, const float *x, double *out);
+void rp_cross_mean_cpu(const rp_exec *exec, rp_mat out, const int64_t *sum, const int *row_exponent,
+                       const int *col_exponent, int shift, double divisor);
+void rp_solve_right_cpu(const rp_exec *exec, const rp_ldl *ldl, rp_mat t);
+void rp_gram_mean_cpu(const rp_exec *exec, int64_t n, int64_t *sum, const int *exponent, int shift,
+                      int64_t n_tokens, const uint8_t *is_dead, double *diagonal);
+void rp_permute_upper_cpu(const rp_exec *exec, int64_t n, double *h, const int32_t *order);
+void rp_mirror_lower_cpu(const rp_exec *exec, int64_t n, double *h, const double *diagonal);
+void rp_ldl_cpu(const rp_exec *exec, int64_t n, const double *h, float *l, float *d);
+void rp_decode_rows_cpu(const rp_exec *exec, const rp_form *form, int64_t row0, int64_t nrows,
+                        float *out);
 
 #ifdef __cplusplus
 }

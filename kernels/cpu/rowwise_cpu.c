@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdatomic.h>
 
-enum { ROW_TILE = 32, LOSS_ROW_TILE = 4, MAX_ABS_TILE = 128, SQUARES_TILE = 128 };
+enum { ROW_TILE = 32, MAX_ABS_TILE = 128, SQUARES_TILE = 128 };
 
 typedef struct norm_ctx {
     rp_mat y;
@@ -237,58 +237,4 @@ void rp_square_sums_cpu(const rp_exec *exec, rp_cmat x, double *sum)
     square_sums_ctx ctx = {.x = x, .sum = sum};
 
     rp_pool_run(exec->pool, RP_DIV_UP(x.cols, SQUARES_TILE), square_sums_tile, &ctx);
-}
-
-typedef struct loss_ctx {
-    rp_cmat logits;
-    const int32_t *target;
-    double *nll;
-} loss_ctx;
-
-/* log(sum exp(x)), with the sum in f64. */
-RP_CLONES static double log_sum_exp(const float *x, int64_t n)
-{
-    rp_d8 acc = {0};
-    float max = -INFINITY;
-    double sum;
-    int64_t i;
-
-#pragma omp simd reduction(max : max)
-    for (i = 0; i < n; i++) {
-        max = x[i] > max ? x[i] : max;
-    }
-    for (i = 0; i + 8 <= n; i += 8) {
-        float e[8];
-        rp_f8_unaligned v;
-
-        for (int l = 0; l < 8; l++) {
-            e[l] = rp_exp_lane(x[i + l] - max);
-        }
-        memcpy(&v, e, sizeof(v));
-        acc += __builtin_convertvector(v, rp_d8);
-    }
-    sum = rp_d8_sum(&acc);
-    for (; i < n; i++) {
-        sum += (double)rp_exp_lane(x[i] - max);
-    }
-    return log(sum) + (double)max;
-}
-
-static void loss_tile(void *arg, int64_t tile, int thread)
-{
-    const loss_ctx *ctx = arg;
-    const int64_t end = RP_MIN((tile + 1) * LOSS_ROW_TILE, ctx->logits.rows);
-
-    (void)thread;
-    for (int64_t r = tile * LOSS_ROW_TILE; r < end; r++) {
-        const float *row = ctx->logits.data + r * ctx->logits.ld;
-        ctx->nll[r] = log_sum_exp(row, ctx->logits.cols) - (double)row[ctx->target[r]];
-    }
-}
-
-void rp_token_nll_cpu(const rp_exec *exec, rp_cmat logits, const int32_t *target, double *nll)
-{
-    loss_ctx ctx = {.logits = logits, .target = target, .nll = nll};
-
-    rp_pool_run(exec->pool, RP_DIV_UP(logits.rows, LOSS_ROW_TILE), loss_tile, &ctx);
 }

@@ -403,31 +403,6 @@ static void gram_rounds_to_nearest_even_and_holds_the_bound(void **state)
     assert_int_equal(sum[1], 0);
 }
 
-static void token_nll_is_log_sum_exp(void **state)
-{
-    enum { ROWS = 9, COLS = 1003 };
-    float *x = random_floats(ROWS * COLS, 16, 20.0F);
-    int32_t target[ROWS];
-    double nll[ROWS];
-
-    (void)state;
-    for (int r = 0; r < ROWS; r++) {
-        target[r] = (r * 331) % COLS;
-    }
-    rp_kernels_cpu()->token_nll(three_threads, rp_cmat_of(x, ROWS, COLS, COLS), target, nll);
-    for (int r = 0; r < ROWS; r++) {
-        double sum = 0.0;
-        for (int c = 0; c < COLS; c++) {
-            sum += exp((double)x[r * COLS + c]);
-        }
-        assert_close(nll[r], log(sum) - (double)x[r * COLS + target[r]], 1e-6);
-    }
-    x[5] = NAN;
-    rp_kernels_cpu()->token_nll(three_threads, rp_cmat_of(x, 1, COLS, COLS), target, nll);
-    assert_true(isnan(nll[0]));
-    free(x);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -442,7 +417,6 @@ int main(void)
         cmocka_unit_test(gram_adds_the_lower_triangle),
         cmocka_unit_test(bf16_gram_is_of_rounded_inputs),
         cmocka_unit_test(gram_rounds_to_nearest_even_and_holds_the_bound),
-        cmocka_unit_test(token_nll_is_log_sum_exp),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

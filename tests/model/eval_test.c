@@ -94,7 +94,7 @@ static double window_nll(const rp_weights *weights, const int32_t *tokens, int64
     assert_int_equal(rp_lm_hidden(lm, tokens, 1, h, NULL), RP_OK);
     assert_int_equal(rp_lm_read_head(lm, 0, vocab, head), RP_OK);
     rp_lm_logits(lm, 0, logits, rp_cmat_of(h, CONTEXT, hidden, hidden), head, vocab);
-    ref_ops()->token_nll(exec, rp_cmat_of(logits, CONTEXT - 1, vocab, vocab), tokens + 1, nll);
+    ref_token_nll(rp_cmat_of(logits, CONTEXT - 1, vocab, vocab), tokens + 1, nll);
     for (int64_t i = first_row; i < CONTEXT - 1; i++) {
         sum += nll[i];
     }

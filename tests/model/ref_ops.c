@@ -118,9 +118,8 @@ static void ref_silu_mul(const rp_exec *exec, rp_mat out, rp_cmat gate, rp_cmat 
     }
 }
 
-static void ref_token_nll(const rp_exec *exec, rp_cmat logits, const int32_t *target, double *nll)
+void ref_token_nll(rp_cmat logits, const int32_t *target, double *nll)
 {
-    (void)exec;
     for (int64_t i = 0; i < logits.rows; i++) {
         const float *const row = &logits.data[i * logits.ld];
         double max = -INFINITY;
@@ -144,7 +143,6 @@ const rp_kernel_ops *ref_ops(void)
         .rope = ref_rope,
         .attention = ref_attention,
         .silu_mul = ref_silu_mul,
-        .token_nll = ref_token_nll,
     };
     return &ops;
 }

@@ -6,5 +6,7 @@
 #include "kernels/ops.h"
 
 const rp_kernel_ops *ref_ops(void);
+/* nll [rows] = log(sum exp(logits row)) - logits[row][target[row]]. */
+void ref_token_nll(rp_cmat logits, const int32_t *target, double *nll);
 
 #endif

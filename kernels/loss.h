@@ -1,8 +1,8 @@
 /* Losses of token predictions from logits that come in vocabulary tiles, so that no row of the
  * whole vocabulary is ever held: a running log-sum-exp (Milakov and Gimelshein, arXiv:1805.02867)
  * in double precision, and a running Kullback-Leibler sum between two models. */
-#ifndef RP_MODEL_LOSS_H
-#define RP_MODEL_LOSS_H
+#ifndef RP_KERNELS_LOSS_H
+#define RP_KERNELS_LOSS_H
 
 #include "base/status.h"
 

@@ -1,5 +1,5 @@
 /* See loss.h. */
-#include "model/loss.h"
+#include "kernels/loss.h"
 
 #include <math.h>
 

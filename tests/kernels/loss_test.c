@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "model/loss.h"
+#include "kernels/loss.h"
 
 #define VOCAB 37
 

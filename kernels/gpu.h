@@ -1,0 +1,64 @@
+/* A GPU of this process: its memory, of which an arena is taken once before work starts, and its
+ * errors, which are kept until somebody asks. Builds without CUDA link gpu_none.c: there are none.
+ */
+#ifndef RP_KERNELS_GPU_H
+#define RP_KERNELS_GPU_H
+
+#include "base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rp_gpu rp_gpu;
+
+typedef struct rp_gpu_info {
+    char name[64];
+    char uuid[48]; /* "GPU-..." */
+    int compute_major, compute_minor;
+    int n_multiprocessors;
+    int driver_version, runtime_version; /* 1000 major + 10 minor */
+    size_t total_bytes, free_bytes;
+} rp_gpu_info;
+
+/* Local. Was this program built with CUDA. */
+bool rp_gpu_is_built(void);
+/* Local. GPUs that this process may use (CUDA_VISIBLE_DEVICES); 0 without a driver. */
+int rp_gpu_count(void);
+RP_CHECKED rp_status rp_gpu_describe(rp_gpu_info *out, int ordinal);
+
+/* Local. Makes the GPU this process's, takes arena_bytes of its memory for good, and sets up
+ * libraries with fixed algorithms and workspaces of their own (rp_gpu_own_bytes, not of the arena).
+ * RP_ERR_MEMORY names what was wanted and what is free. */
+RP_CHECKED rp_status rp_gpu_create(rp_gpu **out, int ordinal, size_t arena_bytes);
+void rp_gpu_destroy(rp_gpu **gpu);
+/* Local. What rp_gpu_create takes beside the arena, for the plan. */
+size_t rp_gpu_own_bytes(void);
+/* Local. The arithmetic class: model and the libraries' versions, "cuda NVIDIA H200 sm_90 cublas
+ * 13.0". */
+const char *rp_gpu_class(const rp_gpu *gpu);
+
+/* Local. From the arena, aligned to 256 bytes; content undefined. RP_ERR_MEMORY when it is full. */
+RP_CHECKED rp_status rp_gpu_alloc(void **out, rp_gpu *gpu, size_t nbytes);
+void rp_gpu_free(rp_gpu *gpu, void *memory);
+/* Local. Most of the arena that was ever taken. */
+size_t rp_gpu_peak_bytes(const rp_gpu *gpu);
+
+/* Local. In the order of the operations; put may return while the host memory is copied to a
+ * staging buffer only, get when the bytes are there. Rows of row_bytes, their starts pitch apart.
+ */
+void rp_gpu_put(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                size_t row_bytes, size_t nrows);
+void rp_gpu_get(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                size_t row_bytes, size_t nrows);
+void rp_gpu_copy(rp_gpu *gpu, void *to, const void *from, size_t nbytes); /* within the GPU */
+void rp_gpu_zero(rp_gpu *gpu, void *memory, size_t nbytes);
+
+/* Local. Waits for everything asked of the GPU. RP_ERR_MEMORY (no memory or device) with the first
+ * failure since rp_gpu_create, which stays: its operations do nothing any more. */
+RP_CHECKED rp_status rp_gpu_sync(rp_gpu *gpu);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,99 @@
+/* A build without CUDA has no GPU. */
+#include "kernels/gpu.h"
+
+#include "kernels/ops.h"
+
+bool rp_gpu_is_built(void)
+{
+    return false;
+}
+
+int rp_gpu_count(void)
+{
+    return 0;
+}
+
+static rp_status no_gpu(void)
+{
+    return RP_FAIL(RP_ERR_MEMORY, "this rankpress was built without CUDA");
+}
+
+rp_status rp_gpu_describe(rp_gpu_info *out, int ordinal)
+{
+    (void)out, (void)ordinal;
+    return no_gpu();
+}
+
+rp_status rp_gpu_create(rp_gpu **out, int ordinal, size_t arena_bytes)
+{
+    (void)ordinal, (void)arena_bytes;
+    *out = NULL;
+    return no_gpu();
+}
+
+void rp_gpu_destroy(rp_gpu **gpu)
+{
+    (void)gpu;
+}
+
+size_t rp_gpu_own_bytes(void)
+{
+    return 0;
+}
+
+const char *rp_gpu_class(const rp_gpu *gpu)
+{
+    (void)gpu;
+    return "";
+}
+
+rp_status rp_gpu_alloc(void **out, rp_gpu *gpu, size_t nbytes)
+{
+    (void)gpu, (void)nbytes;
+    *out = NULL;
+    return no_gpu();
+}
+
+void rp_gpu_free(rp_gpu *gpu, void *memory)
+{
+    (void)gpu, (void)memory;
+}
+
+size_t rp_gpu_peak_bytes(const rp_gpu *gpu)
+{
+    (void)gpu;
+    return 0;
+}
+
+void rp_gpu_put(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                size_t row_bytes, size_t nrows)
+{
+    (void)gpu, (void)to, (void)to_pitch, (void)from, (void)from_pitch, (void)row_bytes, (void)nrows;
+}
+
+void rp_gpu_get(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                size_t row_bytes, size_t nrows)
+{
+    (void)gpu, (void)to, (void)to_pitch, (void)from, (void)from_pitch, (void)row_bytes, (void)nrows;
+}
+
+void rp_gpu_copy(rp_gpu *gpu, void *to, const void *from, size_t nbytes)
+{
+    (void)gpu, (void)to, (void)from, (void)nbytes;
+}
+
+void rp_gpu_zero(rp_gpu *gpu, void *memory, size_t nbytes)
+{
+    (void)gpu, (void)memory, (void)nbytes;
+}
+
+rp_status rp_gpu_sync(rp_gpu *gpu)
+{
+    (void)gpu;
+    return RP_OK;
+}
+
+const rp_kernel_ops *rp_kernels_cuda(void)
+{
+    return NULL;
+}
