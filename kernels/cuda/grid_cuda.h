@@ -49,6 +49,7 @@ typedef struct rp_device_grid {
     int scale_lo, scale_hi, min_hi;
     float lowest; /* level of code 0 where levels are uniform */
     struct rp_grid_search search;
+    rp_search_steps weighted_steps; /* of every search with importance */
 } rp_device_grid;
 
 /* Local. The grid of rows of cols columns. */

@@ -48,7 +48,8 @@ typedef struct rp_trial {
 } rp_trial;
 
 /* The first of the trials with the least error; every thread has its own first. */
-template <int SIZE> static __device__ rp_trial rp_first_best(const rp_team<SIZE> &team, rp_trial own)
+template <int SIZE>
+static __device__ rp_trial rp_first_best(const rp_team<SIZE> &team, rp_trial own)
 {
     for (int lanes = SIZE / 2; lanes > 0; lanes /= 2) {
         const float error = team.across(own.error, lanes);
