@@ -77,12 +77,13 @@ static int n_streams(const rp_session *session)
 rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int nthreads)
 {
     const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
+    const rp_place_bytes solver = rp_site_solver_bytes(s, nranks, nthreads);
     const rp_calibrate_memory memory = {
         .activations = rp_activations_bytes(s->config, &blocks, n_streams(s), nranks) +
                        (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t),
         .layer = rp_layer_loader_bytes(s->weights, nranks),
         .executor = rp_executor_bytes(s->config, blocks.seq_len, blocks.seqs_per_block),
-        .solver = rp_site_solver_bytes(s, nranks, nthreads),
+        .solver = solver.host + solver.place,
     };
 
     return memory;
