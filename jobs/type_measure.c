@@ -95,7 +95,7 @@ static rp_status create_local(measure *m)
     const size_t width = (size_t)widest(m->s->config);
 
     RP_TRY(rp_type_probes_create(&m->probes, m->s, m->losses, &m->run.act.blocks, m->run.ids));
-    RP_TRY(rp_gram_create(&m->gram, (int64_t)width));
+    RP_TRY(rp_gram_create(&m->gram, m->s->ops, m->s->exec, (int64_t)width));
     RP_TRY(rp_alloc_array(&m->mean, width * width, sizeof(*m->mean)));
     if (rp_comm_nranks(m->s->comm) > 1) {
         RP_TRY(rp_alloc(&m->reduce_scratch, rp_gram_scratch_bytes((int64_t)width)));
