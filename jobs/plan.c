@@ -101,9 +101,9 @@ static size_t evaluate_memory(const rp_plan *plan, const rp_session *s)
         return 0;
     }
     opts.context = e->context > 0 ? e->context : RP_MIN(2048, s->config->max_position);
-    return (has_base ? 2 : 1) * rp_lm_bytes(s->config, plan->nthreads, opts.context) +
-           rp_eval_bytes(s->config, has_base, &opts, plan->nthreads,
-                         e->max_windows > 0 ? e->max_windows : 1024);
+    const rp_place_bytes nbytes = rp_eval_bytes(s->config, has_base, &opts, false, plan->nthreads,
+                                                e->max_windows > 0 ? e->max_windows : 1024);
+    return nbytes.host + nbytes.place;
 }
 
 rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const *stores, int nranks)
