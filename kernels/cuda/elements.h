@@ -20,7 +20,8 @@ template <int W, typename T> __device__ static inline rp_pack<T, W> rp_load(cons
     return *reinterpret_cast<const rp_pack<T, W> *>(from);
 }
 
-template <typename T, int W> __device__ static inline void rp_store(T *to, const rp_pack<T, W> &pack)
+template <typename T, int W>
+__device__ static inline void rp_store(T *to, const rp_pack<T, W> &pack)
 {
     *reinterpret_cast<rp_pack<T, W> *>(to) = pack;
 }
@@ -44,7 +45,8 @@ static inline rp_cmat rp_cmat_from(rp_mat x)
     return rp_cmat_of(x.data, x.rows, x.cols, x.ld);
 }
 
-/* A thread a pack: x along a row, y down the rows, so that narrow matrices fill their blocks, too. */
+/* A thread a pack: x along a row, y down the rows, so that narrow matrices fill their blocks, too.
+ */
 typedef struct rp_cover {
     dim3 grid, block;
 } rp_cover;

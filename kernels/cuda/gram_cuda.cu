@@ -20,15 +20,15 @@
 
 #include "base/mem.h"
 
-enum { GRAM_TILE = 2048 };
+static const int64_t GRAM_TILE = 2048;
 
 typedef struct product_work {
     rp_gpu *gpu;
     rp_cmat a, b;
     const int *row_exponent, *col_exponent; /* [a.cols], [b.cols] of the GPU */
     int shift;
-    int64_t *sum; /* [a.cols, b.cols] */
-    bool is_gram; /* b is a: the lower triangle */
+    int64_t *sum;                   /* [a.cols, b.cols] */
+    bool is_gram;                   /* b is a: the lower triangle */
     int64_t a_panel, b_panel, tile; /* columns of each at once */
     int64_t a_ld, b_ld;
     __nv_bfloat16 *a_copy, *b_copy; /* [rows, ld] */
@@ -75,18 +75,17 @@ static void add_tile(const product_work *work, const __nv_bfloat16 *b_copy, int6
     const float one = 1.0F, zero = 0.0F;
     const int64_t n = work->b.cols;
     const rp_cmat product = rp_cmat_of(work->product, rows, cols, work->tile);
-    const bool is_wide = cols % 2 == 0 && n % 2 == 0;
+    int64_t *const sum = work->sum + i * n + j;
+    const bool is_wide = cols % 2 == 0 && n % 2 == 0 && reinterpret_cast<uintptr_t>(sum) % 16 == 0;
     const bool is_diagonal = work->is_gram && i == j;
     const rp_cover cover = rp_cover_of(rows, is_wide ? cols / 2 : cols);
-    int64_t *const sum = work->sum + i * n + j;
 
-    RP_GPU_TRY(work->gpu, cublasGemmEx(work->gpu->blas, CUBLAS_OP_N, CUBLAS_OP_T, rp_gemm_dim(cols),
-                                       rp_gemm_dim(rows), rp_gemm_dim(work->a.rows), &one,
-                                       b_copy + (j - j0), CUDA_R_16BF, rp_gemm_dim(work->b_ld),
-                                       work->a_copy + (i - i0), CUDA_R_16BF,
-                                       rp_gemm_dim(work->a_ld), &zero, work->product, CUDA_R_32F,
-                                       rp_gemm_dim(work->tile), CUBLAS_COMPUTE_32F,
-                                       CUBLAS_GEMM_DEFAULT));
+    RP_GPU_TRY(work->gpu,
+               cublasGemmEx(work->gpu->blas, CUBLAS_OP_N, CUBLAS_OP_T, rp_gemm_dim(cols),
+                            rp_gemm_dim(rows), rp_gemm_dim(work->a.rows), &one, b_copy + (j - j0),
+                            CUDA_R_16BF, rp_gemm_dim(work->b_ld), work->a_copy + (i - i0),
+                            CUDA_R_16BF, rp_gemm_dim(work->a_ld), &zero, work->product, CUDA_R_32F,
+                            rp_gemm_dim(work->tile), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     if (is_wide) {
         RP_LAUNCH(work->gpu, add_tile_kernel<2>, cover.grid, cover.block, 0, sum, n, product,
                   work->row_exponent + i, work->col_exponent + j, work->shift, is_diagonal);
@@ -120,7 +119,7 @@ static void copy_panel(const product_work *work, __nv_bfloat16 *copy, int64_t ld
 
 static void add_product(const product_work *work)
 {
-    for (int64_t i = 0; i < work->a.cols; i += work->a_panel) {
+    for (int64_t i = 0; i < work->a.cols && work->a.rows > 0; i += work->a_panel) {
         copy_panel(work, work->a_copy, work->a_ld, work->a, i, work->a_panel);
         for (int64_t j = 0; j < work->b.cols && !(work->is_gram && j > i); j += work->b_panel) {
             if (work->is_gram && j == i) {
@@ -138,13 +137,13 @@ static void add_product(const product_work *work)
 /* Columns of panels, whose two copies fit `capacity` columns: all, or whole tiles. */
 static int64_t panel_of(int64_t cols, int64_t capacity)
 {
-    const int64_t half = capacity / 2;
+    const int64_t room = capacity / 2;
 
-    RP_ASSERT(half >= 8);
-    if (rp_gemm_padded(cols) <= half) {
+    RP_ASSERT(room >= 8);
+    if (rp_gemm_padded(cols) <= room) {
         return cols;
     }
-    return half < GRAM_TILE ? half / 8 * 8 : half / GRAM_TILE * GRAM_TILE;
+    return room < GRAM_TILE ? room / 8 * 8 : room / GRAM_TILE * GRAM_TILE;
 }
 
 static void set_panels(product_work *work, size_t room_bytes)
@@ -173,8 +172,8 @@ static void start_product(product_work *work, const rp_exec *exec, const int *ro
 
     work->gpu = exec->gpu;
     work->row_exponent = rp_gpu_take_put(&scratch, row_exponent, work->a.cols);
-    work->col_exponent = work->is_gram ? work->row_exponent
-                                       : rp_gpu_take_put(&scratch, col_exponent, work->b.cols);
+    work->col_exponent =
+        work->is_gram ? work->row_exponent : rp_gpu_take_put(&scratch, col_exponent, work->b.cols);
     set_panels(work, rp_gpu_scratch_bytes(work->gpu) - scratch.taken_bytes - 1024);
     work->product = rp_gpu_take<float>(&scratch, work->tile * work->tile);
     work->a_copy = rp_gpu_take<__nv_bfloat16>(&scratch, work->a.rows * work->a_ld);

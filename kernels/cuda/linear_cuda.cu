@@ -17,8 +17,8 @@ static __global__ void copy_bf16_kernel(__nv_bfloat16 *out, int64_t ld, rp_cmat 
     if (row >= x.rows || col >= ld) {
         return;
     }
-    for (int half = 0; half < 8; half += 4) {
-        const int64_t c = col + half;
+    for (int at = 0; at < 8; at += 4) {
+        const int64_t c = col + at;
         rp_pack<float, 4> v = {};
 
         if (is_wide && c < x.cols) {
@@ -29,7 +29,7 @@ static __global__ void copy_bf16_kernel(__nv_bfloat16 *out, int64_t ld, rp_cmat 
             }
         }
         for (int i = 0; i < 4; i++) {
-            copy.v[half + i] = __float2bfloat16_rn(v.v[i]);
+            copy.v[at + i] = __float2bfloat16_rn(v.v[i]);
         }
     }
     rp_store(out + row * ld + col, copy);

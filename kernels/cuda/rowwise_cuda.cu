@@ -50,17 +50,17 @@ void rp_rms_norm_cuda(const rp_exec *exec, rp_mat y, rp_cmat x, const float *w, 
 /* Columns of the grid are pairs: W of them in one head, the second half of the rotated dims after
  * the first. */
 template <int W>
-static __global__ void rope_kernel(rp_mat x, int n_heads, int head_dim, int64_t seq_len, int half,
-                                   const float *cos, const float *sin)
+static __global__ void rope_kernel(rp_mat x, int n_heads, int head_dim, int64_t seq_len,
+                                   int n_pairs, const float *cos, const float *sin)
 {
     const int64_t row = rp_cover_row(), pair = rp_cover_col<W>();
 
-    if (row < x.rows && pair < (int64_t)n_heads * half) {
-        const int head = (int)pair / half, i = (int)pair % half;
+    if (row < x.rows && pair < (int64_t)n_heads * n_pairs) {
+        const int head = (int)pair / n_pairs, i = (int)pair % n_pairs;
         float *const a = x.data + row * x.ld + (int64_t)head * head_dim + i;
-        const int64_t at = row % seq_len * half + i;
+        const int64_t at = (int64_t)((unsigned)row % (unsigned)seq_len) * n_pairs + i;
         const rp_pack<float, W> c = rp_load<W>(cos + at), s = rp_load<W>(sin + at);
-        rp_pack<float, W> u = rp_load<W>(a), v = rp_load<W>(a + half);
+        rp_pack<float, W> u = rp_load<W>(a), v = rp_load<W>(a + n_pairs);
 
         for (int k = 0; k < W; k++) {
             const float turned = u.v[k] * c.v[k] - v.v[k] * s.v[k];
@@ -68,19 +68,20 @@ static __global__ void rope_kernel(rp_mat x, int n_heads, int head_dim, int64_t 
             u.v[k] = turned;
         }
         rp_store(a, u);
-        rp_store(a + half, v);
+        rp_store(a + n_pairs, v);
     }
 }
 
 void rp_rope_cuda(const rp_exec *exec, rp_mat x, int n_heads, int head_dim, int64_t seq_len,
                   const rp_rope_table *table)
 {
-    const int half = table->rot_dim / 2;
-    const bool is_wide = rp_is_wide(x.data, half, x.ld) && head_dim % 4 == 0 &&
-                         rp_is_wide(table->cos, half, half) && rp_is_wide(table->sin, half, half);
+    const int n_pairs = table->rot_dim / 2;
+    const bool is_wide = rp_is_wide(x.data, n_pairs, x.ld) && head_dim % 4 == 0 &&
+                         rp_is_wide(table->cos, n_pairs, n_pairs) &&
+                         rp_is_wide(table->sin, n_pairs, n_pairs);
 
-    RP_LAUNCH_COVER(exec->gpu, rope_kernel, is_wide, x.rows, (int64_t)n_heads * half, x, n_heads,
-                    head_dim, seq_len, half, table->cos, table->sin);
+    RP_LAUNCH_COVER(exec->gpu, rope_kernel, is_wide, x.rows, (int64_t)n_heads * n_pairs, x, n_heads,
+                    head_dim, seq_len, n_pairs, table->cos, table->sin);
 }
 
 template <int W> static __global__ void silu_mul_kernel(rp_mat out, rp_cmat gate, rp_cmat up)
