@@ -53,7 +53,7 @@ RP_INLINE float rp_largest_magnitude(int64_t n, const float *x)
     int32_t largest = 0;
     float magnitude = 0.0f;
 
-#pragma GCC unroll 1
+    RP_UNROLL(1)
     for (int64_t i = 0; i < n; i++) {
         int32_t bits = 0;
         memcpy(&bits, &x[i], sizeof(bits));
