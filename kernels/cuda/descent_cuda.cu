@@ -24,7 +24,7 @@ void rp_descent_carve(rp_carver *c, const rp_piece *t, const rp_grid *grid, rp_d
 static __global__ void open_h_kernel(rp_descent_view v)
 {
     const int64_t i = blockIdx.y;
-    const int64_t j = (int64_t)blockIdx.x * RP_PIECE_THREADS + threadIdx.x;
+    const int64_t j = rp_piece_row();
 
     if (j < v.n) {
         v.s.h[i * v.s.block + j] =
@@ -45,8 +45,8 @@ static void open_block(rp_gpu *gpu, const rp_descent_view *v)
     const rp_piece *t = &v->t;
     const int64_t end = v->a + v->n;
 
-    RP_LAUNCH(gpu, open_h_kernel, dim3(rp_gpu_blocks(v->n, RP_PIECE_THREADS), (unsigned)v->n),
-              RP_PIECE_THREADS, 0, *v);
+    RP_LAUNCH(gpu, open_h_kernel, dim3(rp_gpu_blocks(v->n, RP_CELL_THREADS), (unsigned)v->n),
+              RP_CELL_THREADS, 0, *v);
     rp_piece_multiply(gpu, t, v->n, v->n, block_of_h(v, 0, 0), t->delta + v->a * t->ld, 0.0f,
                       v->s.g);
     if (v->a > 0) {
@@ -75,7 +75,7 @@ static __global__ void fill_direction_kernel(rp_descent_view v, int64_t lo, bool
     const rp_piece &t = v.t;
     const rp_device_grid &grid = t.grid;
     const int64_t r = rp_piece_row();
-    const int64_t column = rp_descent_column(v, lo + blockIdx.y);
+    const int column = rp_descent_column(v, lo + blockIdx.y);
     const bool two_levels = grid.n_sub > 0;
     float value = is_min && two_levels ? -1.0f : 1.0f;
 
@@ -143,10 +143,12 @@ static void search_line(rp_gpu *gpu, const rp_descent_view *v, int64_t lo, bool 
 {
     const rp_piece *t = &v->t;
 
-    RP_LAUNCH(gpu, fill_direction_kernel, dim3(rp_piece_blocks(t), (unsigned)t->group),
-              RP_PIECE_THREADS, 0, *v, lo, is_min);
+    RP_LAUNCH(gpu, fill_direction_kernel,
+              dim3(rp_piece_blocks(t, RP_CELL_THREADS), (unsigned)t->group), RP_CELL_THREADS, 0, *v,
+              lo, is_min);
     rp_piece_multiply(gpu, t, t->group, t->group, block_of_h(v, lo, lo), v->s.u, 0.0f, v->s.hu);
-    RP_LAUNCH(gpu, step_kernel, rp_piece_blocks(t), RP_PIECE_THREADS, 0, *v, lo, is_min);
+    RP_LAUNCH(gpu, step_kernel, rp_piece_blocks(t, RP_UNIT_THREADS), RP_UNIT_THREADS, 0, *v, lo,
+              is_min);
     rp_descent_push(gpu, v, lo, t->group, v->n);
 }
 
@@ -167,50 +169,80 @@ static void search_params(rp_gpu *gpu, const rp_descent_view *v)
 
 /* ---- Codes ---- */
 
+/* Of one block of rows: the unit's part of H, and columns of threads. */
+typedef struct unit_memory {
+    float h[RP_UNIT_COLS][RP_UNIT_COLS];
+    float w[RP_UNIT_COLS][RP_UNIT_THREADS];
+    float error[RP_UNIT_COLS][RP_UNIT_THREADS];
+    float g[RP_UNIT_COLS][RP_UNIT_THREADS]; /* changes of delta once a column is decided */
+} unit_memory;
+
+static __device__ void load_unit(const rp_descent_view &v, int64_t lo, int n, unit_memory *m)
+{
+    const int x = (int)threadIdx.x;
+    const int64_t r = rp_piece_row();
+
+    for (int i = 0; i < n && x < n; i++) {
+        m->h[i][x] = rp_descent_h(v, lo + i, lo + x);
+    }
+    for (int i = 0; i < n && r < v.t.rows; i++) {
+        m->w[i][x] = v.t.w[rp_descent_at(v, lo + i, r)];
+        m->error[i][x] = v.t.delta[rp_descent_at(v, lo + i, r)];
+        m->g[i][x] = v.s.g[(lo + i) * v.t.ld + r];
+    }
+}
+
+/* The code that is nearest to the least loss along column lo + i of the block, where it lowers the
+ * loss. Returns what it changes. */
+static __device__ float search_code(const rp_descent_view &v, int64_t lo, int i,
+                                    const unit_memory &m, float g, double *gain)
+{
+    const rp_piece &t = v.t;
+    const int x = (int)threadIdx.x;
+    const int64_t r = rp_piece_row();
+    const int column = t.order[v.a + lo + i];
+    const float curvature = m.h[i][i];
+    const float w = m.w[i][x];
+    float decoded = 0;
+
+    if (!(curvature > 0)) {
+        return 0;
+    }
+    const uint8_t code =
+        rp_grid_round_cuda(t.grid, rp_read_only(rp_piece_params(t, column, r)),
+                           rp_piece_sub(t, column), (w - m.error[i][x]) + g / curvature, &decoded);
+    const float left = w - decoded;
+    const float step = left - m.error[i][x];
+    const float lowered = -step * (2 * g + step * curvature);
+    if (!(lowered > 0)) {
+        return 0;
+    }
+    t.delta[rp_descent_at(v, lo + i, r)] = left;
+    t.codes[column * t.ld + r] = code;
+    *gain += (double)lowered;
+    return step;
+}
+
 /* Columns lo .. lo + n - 1 of the block, the last first; u [n] := what changed. */
 static __global__ void search_unit_kernel(rp_descent_view v, int64_t lo, int n)
 {
-    __shared__ float h[RP_UNIT_COLS][RP_UNIT_COLS];
-    __shared__ float change[RP_UNIT_COLS][RP_PIECE_THREADS];
-    const rp_piece &t = v.t;
+    __shared__ unit_memory m;
+    const int x = (int)threadIdx.x;
     const int64_t r = rp_piece_row();
     double gain = 0;
 
-    for (int e = threadIdx.x; e < n * n; e += RP_PIECE_THREADS) {
-        h[e / n][e % n] = rp_descent_h(v, lo + e / n, lo + e % n);
-    }
+    load_unit(v, lo, n, &m);
     __syncthreads();
-    if (r >= t.rows) {
+    if (r >= v.t.rows) {
         return;
     }
     for (int i = n - 1; i >= 0; i--) {
-        const int64_t column = t.order[v.a + lo + i];
-        const int64_t at = rp_descent_at(v, lo + i, r);
-        const float curvature = h[i][i];
-        float taken = 0;
-        if (curvature > 0) {
-            const float w = t.w[at];
-            const float error = t.delta[at];
-            float g = v.s.g[(lo + i) * t.ld + r];
-            float decoded = 0;
-            for (int k = i + 1; k < n; k++) {
-                g += h[i][k] * change[k][threadIdx.x];
-            }
-            const uint8_t code =
-                rp_grid_round_cuda(t.grid, rp_read_only(rp_piece_params(t, column, r)),
-                                   rp_piece_sub(t, column), (w - error) + g / curvature, &decoded);
-            const float left = w - decoded;
-            const float step = left - error;
-            const float lowered = -step * (2 * g + step * curvature);
-            if (lowered > 0) {
-                taken = step;
-                t.delta[at] = left;
-                t.codes[column * t.ld + r] = code;
-                gain += (double)lowered;
-            }
+        float g = m.g[i][x];
+        for (int k = i + 1; k < n; k++) {
+            g += m.h[i][k] * m.g[k][x];
         }
-        change[i][threadIdx.x] = taken;
-        v.s.u[i * t.ld + r] = taken;
+        m.g[i][x] = search_code(v, lo, i, m, g, &gain);
+        v.s.u[i * v.t.ld + r] = m.g[i][x];
     }
     v.s.gain[r] += gain;
 }
@@ -219,8 +251,8 @@ static void search_codes(rp_gpu *gpu, const rp_descent_view *v)
 {
     for (int64_t hi = v->n; hi > 0; hi -= RP_UNIT_COLS) {
         const int64_t lo = RP_MAX(hi - RP_UNIT_COLS, 0);
-        RP_LAUNCH(gpu, search_unit_kernel, rp_piece_blocks(&v->t), RP_PIECE_THREADS, 0, *v, lo,
-                  (int)(hi - lo));
+        RP_LAUNCH(gpu, search_unit_kernel, rp_piece_blocks(&v->t, RP_UNIT_THREADS), RP_UNIT_THREADS,
+                  0, *v, lo, (int)(hi - lo));
         rp_descent_push(gpu, v, lo, hi - lo, lo);
     }
 }

@@ -19,9 +19,9 @@ static inline __device__ float rp_descent_h(const rp_descent_view &v, int64_t i,
 }
 
 /* Original number of column i of the block, without act-order. */
-static inline __device__ int64_t rp_descent_column(const rp_descent_view &v, int64_t i)
+static inline __device__ int rp_descent_column(const rp_descent_view &v, int64_t i)
 {
-    return v.t.cols - 1 - (v.a + i);
+    return (int)(v.t.cols - 1 - (v.a + i));
 }
 
 /* Where column i of the block is, of row r, in w or delta. */

@@ -24,7 +24,7 @@ static __global__ void factor_subs_kernel(rp_descent_view v)
 {
     __shared__ double a[MAX_SUB][MAX_SUB];
     __shared__ float d[MAX_SUB];
-    const int n = (int)v.t.sub;
+    const int n = v.t.sub;
     const int i = (int)threadIdx.x;
     const int64_t t0 = (int64_t)blockIdx.x * n;
     float *out = v.s.factor + (int64_t)blockIdx.x * FACTOR_FLOATS;
@@ -69,16 +69,16 @@ void rp_descent_factor_subs(rp_gpu *gpu, const rp_descent_view *v)
 /* Of one block of rows: the sub-group's part of H and its factor, and columns of threads. */
 typedef struct sub_memory {
     float l[MAX_SUB][MAX_SUB], d[MAX_SUB], h[MAX_SUB][MAX_SUB];
-    float target[MAX_SUB][RP_PIECE_THREADS];
-    float left[MAX_SUB][RP_PIECE_THREADS]; /* target - decoded; before and after, a direction */
-    uint8_t trial[MAX_SUB][RP_PIECE_THREADS], best[MAX_SUB][RP_PIECE_THREADS];
+    float target[MAX_SUB][RP_UNIT_THREADS];
+    float left[MAX_SUB][RP_UNIT_THREADS]; /* target - decoded; before and after, a direction */
+    uint8_t trial[MAX_SUB][RP_UNIT_THREADS], best[MAX_SUB][RP_UNIT_THREADS];
 } sub_memory;
 
 /* One row's search. */
 typedef struct sub_search {
-    int n, sub;     /* columns, number of the sub-group */
-    int64_t lo, r;  /* first column in the block, row */
-    int64_t column; /* its last one's original number, the first */
+    int n, sub;    /* columns, number of the sub-group */
+    int64_t lo, r; /* first column in the block, row */
+    int column;    /* its last one's original number, the first */
     rp_strided_mut params;
     float *scale, *min; /* of the params; min NULL: none */
     float s_kept, m_kept, s_best, m_best;
@@ -87,17 +87,16 @@ typedef struct sub_search {
 
 static __device__ void load_sub(const rp_descent_view &v, int64_t lo, sub_memory *m)
 {
-    const int n = (int)v.t.sub;
+    const int n = v.t.sub;
+    const int x = (int)threadIdx.x;
     const float *factor = v.s.factor + (v.a + lo) / n * FACTOR_FLOATS;
 
-    for (int e = threadIdx.x; e < n * n; e += RP_PIECE_THREADS) {
-        const int i = e / n;
-        const int j = e % n;
-        m->l[i][j] = j <= i ? factor[i * MAX_SUB + j] : 0.0f;
-        m->h[i][j] = rp_descent_h(v, lo + i, lo + j);
+    for (int i = 0; i < n && x < n; i++) {
+        m->l[i][x] = x <= i ? factor[i * MAX_SUB + x] : 0.0f;
+        m->h[i][x] = rp_descent_h(v, lo + i, lo + x);
     }
-    for (int i = threadIdx.x; i < n; i += RP_PIECE_THREADS) {
-        m->d[i] = factor[MAX_SUB * MAX_SUB + i];
+    if (x < n) {
+        m->d[x] = factor[MAX_SUB * MAX_SUB + x];
     }
 }
 
@@ -106,7 +105,7 @@ static __device__ sub_search open_search(const rp_descent_view &v, int64_t lo, i
     const rp_device_grid &grid = v.t.grid;
     sub_search s;
 
-    s.n = (int)v.t.sub;
+    s.n = v.t.sub;
     s.lo = lo;
     s.r = r;
     s.column = rp_descent_column(v, lo + s.n - 1);
@@ -122,7 +121,7 @@ static __device__ sub_search open_search(const rp_descent_view &v, int64_t lo, i
 /* Row's code of column lo + i of the block. */
 static __device__ uint8_t *code_of(const rp_descent_view &v, const sub_search &s, int i)
 {
-    return &v.t.codes[(s.column + s.n - 1 - i) * v.t.ld + s.r];
+    return &v.t.codes[(int64_t)(s.column + s.n - 1 - i) * v.t.ld + s.r];
 }
 
 /* left := H^-1 G, target := decoded + left, and the loss as it is. */
@@ -279,6 +278,7 @@ static __global__ void search_sub_kernel(rp_descent_view v, int64_t lo)
 
 void rp_descent_search_sub(rp_gpu *gpu, const rp_descent_view *v, int64_t lo)
 {
-    RP_LAUNCH(gpu, search_sub_kernel, rp_piece_blocks(&v->t), RP_PIECE_THREADS, 0, *v, lo);
+    RP_LAUNCH(gpu, search_sub_kernel, rp_piece_blocks(&v->t, RP_UNIT_THREADS), RP_UNIT_THREADS, 0,
+              *v, lo);
     rp_descent_push(gpu, v, lo, v->t.sub, v->n);
 }

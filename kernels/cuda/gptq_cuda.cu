@@ -56,8 +56,9 @@ static void fit_all_groups(gptq_run *s)
 {
     const rp_piece *t = s->t;
 
-    RP_LAUNCH(s->gpu, original_order_kernel, dim3(rp_piece_blocks(t), (unsigned)t->cols),
-              RP_PIECE_THREADS, 0, *t, t->delta);
+    RP_LAUNCH(s->gpu, original_order_kernel,
+              dim3(rp_piece_blocks(t, RP_CELL_THREADS), (unsigned)t->cols), RP_CELL_THREADS, 0, *t,
+              t->delta);
     for (int64_t column = 0; column < t->cols; column += t->group) {
         const rp_strided x = {t->delta + column * t->ld, t->ld};
         fit_group(s, column, RP_MIN(t->group, t->cols - column), x);
@@ -99,8 +100,8 @@ static rp_strided correct_columns(gptq_run *s, int64_t top, int64_t n)
                                        CUBLAS_OP_T, CUBLAS_DIAG_UNIT, (int)t->ld, (int)n, &one,
                                        t->l + e * t->cols + e, (int)t->cols, s->x, (int)t->ld));
     }
-    RP_LAUNCH(s->gpu, add_kernel, dim3(rp_piece_blocks(t), (unsigned)n), RP_PIECE_THREADS, 0,
-              t->rows, t->ld, t->w + e * t->ld, s->x);
+    RP_LAUNCH(s->gpu, add_kernel, dim3(rp_piece_blocks(t, RP_CELL_THREADS), (unsigned)n),
+              RP_CELL_THREADS, 0, t->rows, t->ld, t->w + e * t->ld, s->x);
     return x;
 }
 
@@ -129,31 +130,36 @@ static void fit_at(gptq_run *s, int64_t top)
 static __global__ void solve_unit_kernel(rp_piece t, int64_t lo, int n, const float *p)
 {
     __shared__ float factor[RP_UNIT_COLS][RP_UNIT_COLS];
-    __shared__ float delta[RP_UNIT_COLS][RP_PIECE_THREADS];
+    __shared__ float corrected[RP_UNIT_COLS][RP_UNIT_THREADS];
+    __shared__ float delta[RP_UNIT_COLS][RP_UNIT_THREADS]; /* w before it is solved */
+    const int x = (int)threadIdx.x;
     const int64_t r = rp_piece_row();
     double loss = 0;
 
-    for (int e = threadIdx.x; e < n * n; e += RP_PIECE_THREADS) {
-        factor[e / n][e % n] = t.l[(lo + e / n) * t.cols + lo + e % n];
+    for (int i = 0; i < n && x < n; i++) {
+        factor[i][x] = t.l[(lo + i) * t.cols + lo + x];
+    }
+    for (int i = 0; i < n && r < t.rows; i++) {
+        delta[i][x] = t.w[(lo + i) * t.ld + r];
+        corrected[i][x] = delta[i][x] + p[i * t.ld + r];
     }
     __syncthreads();
     if (r >= t.rows) {
         return;
     }
     for (int i = n - 1; i >= 0; i--) {
-        const int64_t column = t.order[lo + i];
-        const float w = t.w[(lo + i) * t.ld + r];
-        float corrected = w + p[i * t.ld + r];
+        const int column = t.order[lo + i];
+        float value = corrected[i][x];
         float decoded = 0;
         for (int j = i + 1; j < n; j++) {
-            corrected += factor[j][i] * delta[j][threadIdx.x];
+            value += factor[j][i] * delta[j][x];
         }
         t.codes[column * t.ld + r] =
             rp_grid_round_cuda(t.grid, rp_read_only(rp_piece_params(t, column, r)),
-                               rp_piece_sub(t, column), corrected, &decoded);
-        delta[i][threadIdx.x] = w - decoded;
-        t.delta[(lo + i) * t.ld + r] = w - decoded;
-        const double e = (double)corrected - (double)decoded;
+                               rp_piece_sub(t, column), value, &decoded);
+        delta[i][x] -= decoded;
+        t.delta[(lo + i) * t.ld + r] = delta[i][x];
+        const double e = (double)value - (double)decoded;
         loss += (double)t.d[lo + i] * (e * e);
     }
     t.loss[r] += loss;
@@ -169,8 +175,8 @@ static void solve_unit(gptq_run *s, int64_t lo, int64_t top)
         rp_piece_multiply(s->gpu, t, top - lo, s->b - top, factor_from(t, top, lo),
                           t->delta + top * t->ld, 1.0f, p);
     }
-    RP_LAUNCH(s->gpu, solve_unit_kernel, rp_piece_blocks(t), RP_PIECE_THREADS, 0, *t, lo,
-              (int)(top - lo), p);
+    RP_LAUNCH(s->gpu, solve_unit_kernel, rp_piece_blocks(t, RP_UNIT_THREADS), RP_UNIT_THREADS, 0,
+              *t, lo, (int)(top - lo), p);
 }
 
 /* Columns a .. b - 1, which are the next. */
@@ -225,6 +231,6 @@ void rp_gptq_run(rp_gpu *gpu, const rp_piece *t, const rp_tile_solve *task,
         s.b = b;
         solve_block(&s, task->ldl->is_actorder);
     }
-    RP_LAUNCH(gpu, subtract_damping_kernel, rp_piece_blocks(t), RP_PIECE_THREADS, 0, *t,
-              task->ldl->damping);
+    RP_LAUNCH(gpu, subtract_damping_kernel, rp_piece_blocks(t, RP_UNIT_THREADS), RP_UNIT_THREADS, 0,
+              *t, task->ldl->damping);
 }

@@ -122,8 +122,8 @@ static void set_sizes(const rp_tile_solve *task, int64_t rows, rp_piece *t)
     t->rows = rows;
     t->ld = RP_DIV_UP(rows, TILE) * TILE;
     t->cols = cols;
-    t->group = RP_MIN(rp_grid_group_cols(task->grid, cols), cols);
-    t->sub = RP_MIN(rp_grid_sub_cols(task->grid, cols), cols);
+    t->group = (int)RP_MIN(rp_grid_group_cols(task->grid, cols), cols);
+    t->sub = (int)RP_MIN(rp_grid_sub_cols(task->grid, cols), cols);
     t->l = task->ldl->l;
 }
 

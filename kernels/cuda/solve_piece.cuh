@@ -15,11 +15,13 @@
 #include "kernels/ops.h"
 
 #define RP_UNIT_COLS 32
-#define RP_PIECE_THREADS 64
+#define RP_UNIT_THREADS 32  /* one warp, so that few rows keep many multiprocessors busy */
+#define RP_CELL_THREADS 256 /* where rows and columns are independent */
 
 typedef struct rp_piece {
     rp_device_grid grid;
-    int64_t rows, ld, cols, group, sub;
+    int64_t rows, ld, cols;
+    int group, sub; /* columns */
     float *w;       /* [cols][ld] by t: the target; dead columns 0 */
     float *delta;   /* [cols][ld] by t: target - decoded */
     float *params;  /* [ngroups][n_params][ld] */
@@ -44,22 +46,22 @@ template <typename T> static void rp_carve(rp_carver *c, T **out, int64_t count)
     c->at += RP_DIV_UP((size_t)count * sizeof(T), 256) * 256;
 }
 
-/* Blocks for all rows. */
-static inline unsigned rp_piece_blocks(const rp_piece *t)
+/* Local. Blocks of so many threads for all rows. */
+static inline unsigned rp_piece_blocks(const rp_piece *t, int threads)
 {
-    return rp_gpu_blocks(t->rows, RP_PIECE_THREADS);
+    return rp_gpu_blocks(t->rows, threads);
 }
 
 static inline __device__ int64_t rp_piece_row(void)
 {
-    return (int64_t)blockIdx.x * RP_PIECE_THREADS + threadIdx.x;
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
 /* Parameters of row r's group that an original column belongs to. */
-static inline __device__ rp_strided_mut rp_piece_params(const rp_piece &t, int64_t column,
-                                                        int64_t r)
+static inline __device__ rp_strided_mut rp_piece_params(const rp_piece &t, int column, int64_t r)
 {
-    const rp_strided_mut params = {t.params + column / t.group * t.grid.n_params * t.ld + r, t.ld};
+    const int64_t first = (int64_t)(column / t.group) * t.grid.n_params;
+    const rp_strided_mut params = {t.params + first * t.ld + r, t.ld};
     return params;
 }
 
@@ -69,9 +71,9 @@ static inline __device__ rp_strided rp_read_only(rp_strided_mut x)
     return same;
 }
 
-static inline __device__ int rp_piece_sub(const rp_piece &t, int64_t column)
+static inline __device__ int rp_piece_sub(const rp_piece &t, int column)
 {
-    return (int)(column % t.group / t.sub);
+    return column % t.group / t.sub;
 }
 
 /* How a GEMM reads its left matrix, rows of the factor or of H `ld` apart. */
