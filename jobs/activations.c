@@ -7,6 +7,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/place.h"
+
+/* Rows of the embedding that are read at once. */
+enum { EMBED_ROWS = 256 };
 
 static int64_t widest_site(const rp_model_config *config)
 {
@@ -39,11 +43,15 @@ size_t rp_activations_bytes(const rp_model_config *config, const rp_blocks *bloc
 }
 
 rp_status rp_activations_create(rp_activations *out, const rp_model_config *config,
-                                const rp_blocks *blocks, int n_streams, int nranks, int rank)
+                                const rp_exec *exec, const rp_blocks *blocks, int n_streams,
+                                int nranks, int rank)
 {
     rp_status st = RP_OK;
-    rp_activations a = {
-        .config = config, .blocks = *blocks, .n_streams = n_streams, .saved = {0, RP_BEFORE_LAYER}};
+    rp_activations a = {.config = config,
+                        .exec = exec,
+                        .blocks = *blocks,
+                        .n_streams = n_streams,
+                        .saved = {0, RP_BEFORE_LAYER}};
     size_t rows = 0;
     size_t n = 0;
 
@@ -54,9 +62,9 @@ rp_status rp_activations_create(rp_activations *out, const rp_model_config *conf
     rows = (size_t)rows_of(blocks, a.mine);
     for (int k = 0; k < n_streams; k++) {
         RP_TRY(rp_mul_size(&n, rows, (size_t)a.hidden));
-        RP_TRY(rp_alloc_array(&a.stream[k].h, n, sizeof(float)));
+        RP_TRY(rp_place_alloc(exec, &a.stream[k].h, n, sizeof(float)));
         RP_TRY(rp_mul_size(&n, rows, (size_t)a.ld));
-        RP_TRY(rp_alloc_array(&a.stream[k].buf, n, sizeof(float)));
+        RP_TRY(rp_place_alloc(exec, &a.stream[k].buf, n, sizeof(float)));
     }
     *out = a;
     memset(&a, 0, sizeof(a));
@@ -67,9 +75,9 @@ out:
 
 void rp_activations_destroy(rp_activations *activations)
 {
-    for (int k = 0; k < RP_STREAM_COUNT; k++) {
-        free(activations->stream[k].h);
-        free(activations->stream[k].buf);
+    for (int k = 0; k < activations->n_streams; k++) {
+        rp_place_free(activations->exec, activations->stream[k].h);
+        rp_place_free(activations->exec, activations->stream[k].buf);
     }
     memset(activations, 0, sizeof(*activations));
 }
@@ -88,16 +96,26 @@ rp_status rp_activations_embed(rp_activations *activations, const rp_weights *we
     const int64_t n = rows_of(&activations->blocks, activations->mine);
     const int64_t first = rp_blocks_first_seq(&activations->blocks, activations->mine.first) *
                           activations->blocks.seq_len;
+    const int64_t hidden = activations->hidden;
+    const rp_exec *exec = activations->exec;
+    float *rows = NULL;
 
-    for (int64_t i = 0; i < n; i++) {
-        RP_TRY(rp_weights_read_f32(weights, table, ids[first + i], 1,
-                                   activations->stream[0].h + i * activations->hidden));
+    RP_TRY(rp_alloc_array(&rows, (size_t)(EMBED_ROWS * hidden), sizeof(float)));
+    for (int64_t i = 0; i < n; i += EMBED_ROWS) {
+        const int64_t count = RP_MIN(EMBED_ROWS, n - i);
+        for (int64_t r = 0; r < count; r++) {
+            RP_TRY(rp_weights_read_f32(weights, table, ids[first + i + r], 1, rows + r * hidden));
+        }
+        rp_place_put(exec, activations->stream[0].h + i * hidden, rows,
+                     (size_t)(count * hidden) * sizeof(float));
     }
     for (int k = 1; k < activations->n_streams; k++) {
-        memcpy(activations->stream[k].h, activations->stream[0].h,
-               (size_t)(n * activations->hidden) * sizeof(float));
+        rp_place_copy(exec, activations->stream[k].h, activations->stream[0].h,
+                      (size_t)(n * hidden) * sizeof(float));
     }
+    RP_TRY(rp_place_check(exec));
 out:
+    free(rows);
     return st;
 }
 
@@ -215,9 +233,8 @@ static rp_status load_unit(rp_activations *a, rp_session *session, int stream, s
                      (long long)(to.rows * to.cols), (long long)n);
         goto out;
     }
-    for (int64_t r = 0; r < to.rows; r++) {
-        memcpy(to.data + r * to.ld, values + r * to.cols, (size_t)to.cols * sizeof(float));
-    }
+    rp_place_put_rows(a->exec, to.data, (size_t)to.ld * sizeof(float), values,
+                      (size_t)to.cols * sizeof(float), (size_t)to.rows);
 out:
     free(values);
     return st;
@@ -241,16 +258,28 @@ double rp_activations_save_bytes(const rp_activations *activations, int site)
 static rp_status save_unit(rp_activations *a, rp_session *session, int stream, saved_part part,
                            rp_cursor at, int64_t block)
 {
+    rp_status st = RP_OK;
     const unit_rows from = rows_of_unit(a, stream, part, at.site, block);
+    const int64_t n = from.rows * from.cols;
+    float *values = NULL; /* of a place that is not the host's */
     char unit[64];
 
-    for (int64_t r = 1; r < from.rows && from.cols < from.ld; r++) {
-        memmove(from.data + r * from.cols, from.data + r * from.ld,
-                (size_t)from.cols * sizeof(float));
-    }
     unit_name(unit, sizeof(unit), stream, part, at, block);
-    return rp_checkpoint_put_array(session->checkpoint, unit, RP_F32, from.data,
-                                   from.rows * from.cols);
+    if (rp_place_is_host(a->exec)) {
+        for (int64_t r = 1; r < from.rows && from.cols < from.ld; r++) {
+            memmove(from.data + r * from.cols, from.data + r * from.ld,
+                    (size_t)from.cols * sizeof(float));
+        }
+        return rp_checkpoint_put_array(session->checkpoint, unit, RP_F32, from.data, n);
+    }
+    RP_TRY(rp_alloc_array(&values, (size_t)n, sizeof(float)));
+    rp_place_get_rows(a->exec, values, from.data, (size_t)from.ld * sizeof(float),
+                      (size_t)from.cols * sizeof(float), (size_t)from.rows);
+    RP_TRY(rp_place_check(a->exec));
+    RP_TRY(rp_checkpoint_put_array(session->checkpoint, unit, RP_F32, values, n));
+out:
+    free(values);
+    return st;
 }
 
 static rp_status drop_unit(rp_activations *a, rp_session *session, int stream, saved_part part,

@@ -18,8 +18,8 @@ typedef enum rp_stream_kind {
 } rp_stream_kind;
 
 typedef struct rp_stream {
-    float *h;   /* [local rows, hidden] residual stream; NULL: not carried */
-    float *buf; /* [local rows, ld] input of the site in hand */
+    float *h;   /* [place] [local rows, hidden] residual stream; NULL: not carried */
+    float *buf; /* [place] [local rows, ld] input of the site in hand */
 } rp_stream;
 
 /* Where the streams stand: before a site is solved, its input in `buf`; or before a layer. */
@@ -31,6 +31,7 @@ typedef struct rp_cursor {
 
 typedef struct rp_activations {
     const rp_model_config *config; /* borrowed */
+    const rp_exec *exec;           /* borrowed */
     rp_blocks blocks;
     rp_range mine;
     int64_t hidden, ld; /* ld: widest site input */
@@ -39,10 +40,12 @@ typedef struct rp_activations {
     rp_cursor saved; /* what is in the checkpoint; layer 0 before the layer: nothing */
 } rp_activations;
 
+/* Local. Those of `rank`. Borrows config and exec. */
 RP_CHECKED rp_status rp_activations_create(rp_activations *out, const rp_model_config *config,
-                                           const rp_blocks *blocks, int n_streams, int nranks,
-                                           int rank);
+                                           const rp_exec *exec, const rp_blocks *blocks,
+                                           int n_streams, int nranks, int rank);
 void rp_activations_destroy(rp_activations *activations);
+/* Local. In the place. */
 size_t rp_activations_bytes(const rp_model_config *config, const rp_blocks *blocks, int n_streams,
                             int nranks);
 /* Local. First row of a block and its rows. */

@@ -78,10 +78,10 @@ rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int 
 {
     const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
     const rp_calibrate_memory memory = {
-        .activations = rp_activations_bytes(s->config, &blocks, n_streams(s), nranks) +
-                       (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t),
+        .activations = {(size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t),
+                        rp_activations_bytes(s->config, &blocks, n_streams(s), nranks)},
         .layer = rp_layer_loader_bytes(s->weights, nranks),
-        .executor = rp_executor_bytes(s->config, blocks.seq_len, blocks.seqs_per_block),
+        .executor = {0, rp_executor_bytes(s->config, blocks.seq_len, blocks.seqs_per_block)},
         .solver = rp_site_solver_bytes(s, nranks, nthreads),
     };
 
@@ -134,7 +134,7 @@ static rp_status restore_site(pass *p, int64_t layer, int site, float *slots[RP_
         }
         rp_linear_unit(unit, sizeof(unit), linear, 0);
         RP_TRY(rp_checkpoint_get_form(p->s->checkpoint, unit, 0, linear->rows, &form));
-        rp_form_decode_rows(&form, 0, linear->rows, slots[k]);
+        p->s->ops->decode_rows(p->s->exec, &form, 0, linear->rows, slots[k]);
         rp_form_destroy(&form);
     }
 out:

@@ -4,6 +4,7 @@
 #define RP_JOBS_CALIBRATE_H
 
 #include "jobs/session.h"
+#include "kernels/place.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -17,7 +18,7 @@ extern "C" {
 RP_CHECKED rp_status rp_calibrate(rp_session *session);
 /* Local. Largest memory of the pass on any rank, bytes, and its parts; for the plan. */
 typedef struct rp_calibrate_memory {
-    size_t activations, layer, executor, solver;
+    rp_place_bytes activations, layer, executor, solver;
 } rp_calibrate_memory;
 rp_calibrate_memory rp_calibrate_memory_of(const rp_session *session, int nranks, int nthreads);
 /* Local. Adds what a layer does on each rank between the commits, undisturbed, where no factor

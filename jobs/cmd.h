@@ -46,7 +46,8 @@ typedef struct rp_command {
     const char *summary;
     const char *operands; /* "JOB.yaml [KEY=VALUE]..." */
     int min_args, max_args;
-    bool is_local; /* needs no other rank: runs on rank 0 alone */
+    bool is_local;     /* needs no other rank: runs on rank 0 alone */
+    bool is_stoppable; /* saves its work when a signal asks it to stop */
     const rp_option *options;
     rp_cmd_fn run;
     const char *description; /* a paragraph for --help and the man page */

@@ -68,24 +68,29 @@ static json_t *outputs_json(const rp_plan *plan, const rp_session *s, rp_store *
     return outputs;
 }
 
+/* Of the host and of its GPU. */
+static json_int_t both(rp_place_bytes bytes)
+{
+    return (json_int_t)(bytes.host + bytes.place);
+}
+
 static rp_status print_as_json(const rp_plan *plan, const rp_traffic_plan *traffic,
                                const rp_session *s, rp_store *const *stores, double seconds)
 {
     rp_status st = RP_OK;
     json_t *root = json_pack(
-        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o, s:I, s:I, s:o, "
+        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o, s:I, s:I, s:o, "
         "s:{s:f, s:f, s:f, s:f, s:f}, s:I, s:f}",
         "ranks", plan->nranks, "threads", plan->nthreads, "memory_per_rank_bytes", "total",
         (json_int_t)plan->memory_bytes, "base", (json_int_t)plan->base_bytes, "activations",
-        (json_int_t)plan->calibrate.activations, "layer", (json_int_t)plan->calibrate.layer,
-        "executor", (json_int_t)plan->calibrate.executor, "solver",
-        (json_int_t)plan->calibrate.solver, "measure", (json_int_t)plan->measure_bytes_memory,
-        "write", (json_int_t)plan->write_bytes_memory, "evaluate",
-        (json_int_t)plan->evaluate_bytes_memory, "outputs", outputs_json(plan, s, stores),
-        "checkpoint_bytes", (json_int_t)plan->checkpoint_bytes, "disk_bytes",
-        (json_int_t)plan->disk_bytes, "traffic", rp_traffic_plan_json(traffic), "flop", "forward",
-        plan->forward_flop, "gram", plan->gram_flop, "factor", plan->factor_flop, "solve",
-        plan->solve_flop, "measure", plan->measure_flop, "blocks",
+        both(plan->calibrate.activations), "layer", both(plan->calibrate.layer), "executor",
+        both(plan->calibrate.executor), "solver", both(plan->calibrate.solver), "measure",
+        (json_int_t)plan->measure_bytes_memory, "write", (json_int_t)plan->write_bytes_memory,
+        "evaluate", both(plan->evaluate), "gpu", (json_int_t)plan->place_bytes, "outputs",
+        outputs_json(plan, s, stores), "checkpoint_bytes", (json_int_t)plan->checkpoint_bytes,
+        "disk_bytes", (json_int_t)plan->disk_bytes, "traffic", rp_traffic_plan_json(traffic),
+        "flop", "forward", plan->forward_flop, "gram", plan->gram_flop, "factor", plan->factor_flop,
+        "solve", plan->solve_flop, "measure", plan->measure_flop, "blocks",
         (json_int_t)plan->blocks.n_blocks, "seconds_estimate", seconds);
 
     RP_TRY(rp_json_made(root));
@@ -153,17 +158,20 @@ static void print_for_people(const rp_plan *plan, const rp_traffic_plan *traffic
                  plan->nthreads);
     line("program and libraries", (double)plan->base_bytes);
     if (plan->needs_calibration) {
-        line("activations", (double)plan->calibrate.activations);
-        line("a layer's weights", (double)plan->calibrate.layer);
-        line("forward pass", (double)plan->calibrate.executor);
-        line("statistics and solving", (double)plan->calibrate.solver);
+        line("activations", (double)both(plan->calibrate.activations));
+        line("a layer's weights", (double)both(plan->calibrate.layer));
+        line("forward pass", (double)both(plan->calibrate.executor));
+        line("statistics and solving", (double)both(plan->calibrate.solver));
     }
     if (plan->measure_bytes_memory > 0) {
         line("measuring types, at another time", (double)plan->measure_bytes_memory);
     }
     line("writing, at another time", (double)plan->write_bytes_memory);
-    line("evaluating, at another time", (double)plan->evaluate_bytes_memory);
+    line("evaluating, at another time", (double)both(plan->evaluate));
     line("peak", (double)plan->memory_bytes);
+    if (plan->place_bytes > 0) {
+        line("peak of its GPU", (double)(plan->place_bytes + rp_gpu_own_bytes()));
+    }
     (void)printf("disk\n");
     for (int64_t k = 0; k < s->job->output.formats.n; k++) {
         line(stores[k]->path, (double)plan->output_bytes[k]);

@@ -227,6 +227,7 @@ static const rp_command commands[] = {
      .min_args = 1,
      .max_args = 1 << 20,
      .options = run_options,
+     .is_stoppable = true,
      .run = rp_cmd_run,
      .description = "Calibrates, solves, writes, verifies and evaluates. A folder that this same "
                     "job started is gone on with, on any number of ranks."},
@@ -236,6 +237,7 @@ static const rp_command commands[] = {
      .min_args = 1,
      .max_args = 1,
      .options = run_options,
+     .is_stoppable = true,
      .run = rp_cmd_resume,
      .description = "Goes on from the last commit of the job that the folder OUT holds, on any "
                     "number of ranks; the output is the same, byte for byte."},

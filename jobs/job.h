@@ -54,6 +54,9 @@ typedef enum rp_window_variant {
     RP_WINDOWS_LLAMA_CPP  /* llama-perplexity: the second half of a window alone */
 } rp_window_variant;
 
+/* Where operations run. AUTO: a GPU if every rank has one. */
+typedef enum rp_backend { RP_BACKEND_AUTO = 0, RP_BACKEND_CPU, RP_BACKEND_CUDA } rp_backend;
+
 /* Entries of output.formats. */
 #define RP_MAX_OUTPUTS 8
 /* Fields of the products key: RP_PRODUCTS_F32 and _BF16 of kernels/ops.h, or this. */
@@ -190,6 +193,7 @@ typedef struct rp_job {
     char *origin; /* path of the job file, for messages */
     char *model;  /* folder or .gguf file */
     bool allow_requantize;
+    int64_t backend; /* rp_backend */
     rp_job_output output;
     rp_job_calibration calibration;
     rp_recipe recipe;

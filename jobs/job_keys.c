@@ -524,6 +524,8 @@ static const rp_option gate_rows[] = {
 static const rp_option_word mode_words[] = {{"exact", 0}, {NULL, 0}};
 static const rp_option_word products_words[] = {
     {"auto", RP_PRODUCTS_AUTO}, {"f32", RP_PRODUCTS_F32}, {"bf16", RP_PRODUCTS_BF16}, {NULL, 0}};
+static const rp_option_word backend_words[] = {
+    {"auto", RP_BACKEND_AUTO}, {"cpu", RP_BACKEND_CPU}, {"cuda", RP_BACKEND_CUDA}, {NULL, 0}};
 static const rp_option_word log_words[] = {
     {"warn", RP_LOG_WARN}, {"info", RP_LOG_INFO}, {"debug", RP_LOG_DEBUG}, {NULL, 0}};
 
@@ -598,7 +600,9 @@ static const rp_option cluster_rows[] = {
      AT(products),
      .fallback = "auto",
      .words = products_words,
-     .help = "precision of products in the forward pass and of Gram matrices; auto: f32"},
+     .help =
+         "precision of products in the forward pass and of Gram matrices; auto: f32 on the CPU, "
+         "bf16 (with fp32 sums) on a GPU, which has no other"},
     {.name = "walltime",
      .type = RP_OPTION_SECONDS,
      AT(walltime_seconds),
@@ -670,6 +674,13 @@ static const rp_option job_rows[] = {
      .fallback = "false",
      .is_local = true,
      .help = "quantise again what is quantised in the source"},
+    {.name = "backend",
+     .type = RP_OPTION_WORD,
+     AT(backend),
+     .fallback = "auto",
+     .words = backend_words,
+     .is_local = true,
+     .help = "where the work is done; auto: cuda if every rank has a GPU, else cpu"},
     {.name = "output",
      .type = RP_OPTION_SECTION,
      AT(output),

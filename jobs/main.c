@@ -7,6 +7,7 @@
 #include "formats/json.h"
 #include "jobs/environ.h"
 #include "jobs/help.h"
+#include "jobs/stop.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -105,6 +106,8 @@ static rp_status run_command(rp_comm *comm, int argc, char **argv)
     const bool is_first = rp_comm_rank(comm) == 0;
 
     RP_TRY(rp_agree(comm, parse_command(&cli, argc, argv)));
+    RP_TRY(rp_agree(comm, cli.command->is_stoppable ? rp_stop_install() : RP_OK));
+    rp_stop_release();
     if (cli.is_help) {
         if (is_first) {
             rp_help_print_command(stdout, cli.command);
@@ -175,6 +178,7 @@ int main(int argc, char **argv)
     rp_status status = RP_OK;
     rp_status armed = RP_OK;
 
+    rp_stop_hold();
     rp_environ_prepare(argv);
     rp_json_init();
     armed = rp_environ_arm_faults();

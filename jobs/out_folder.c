@@ -15,7 +15,6 @@
 #include "jobs/environ.h"
 #include "jobs/manifest.h"
 #include "jobs/run.h"
-#include "kernels/cpu/cpu_features.h"
 
 #define MAX_JOB_BYTES ((size_t)16 << 20)
 
@@ -159,13 +158,11 @@ static rp_status identify(const rp_session *s, rp_hash *hash, char **text)
     rp_status st = RP_OK;
     char *lines = NULL;
     uint64_t model[2];
-    char class[128];
 
     RP_TRY(rp_job_lines(&lines, s->job));
     rp_weights_fingerprint(s->weights, model);
-    rp_cpu_arith_class(class, sizeof(class), s->exec->products);
     RP_TRY(rp_strprintf(text, "%smodel=%016llx%016llx\narithmetic=%s\nversion=%s\n", lines,
-                        (unsigned long long)model[0], (unsigned long long)model[1], class,
+                        (unsigned long long)model[0], (unsigned long long)model[1], s->arithmetic,
                         RP_VERSION));
     *hash = rp_hash_bytes(*text, strlen(*text));
 out:

@@ -6,17 +6,18 @@
 
 #include "base/clock.h"
 #include "jobs/calibration_text.h"
+#include "kernels/place.h"
 
 static rp_status create_local(rp_pass *p, const rp_blocks *blocks, int n_streams, const char *what)
 {
     rp_status st = RP_OK;
     rp_session *s = p->s;
 
-    RP_TRY(rp_activations_create(&p->act, s->config, blocks, n_streams, rp_comm_nranks(s->comm),
-                                 rp_comm_rank(s->comm)));
+    RP_TRY(rp_activations_create(&p->act, s->config, s->exec, blocks, n_streams,
+                                 rp_comm_nranks(s->comm), rp_comm_rank(s->comm)));
     RP_TRY(rp_executor_create(&p->executor, s->config, s->ops, s->exec, blocks->seq_len,
                               blocks->seqs_per_block));
-    RP_TRY(rp_layer_loader_create(&p->loader, s->comm, s->weights, s->exec));
+    RP_TRY(rp_layer_loader_create(&p->loader, s->comm, s->weights, s->ops, s->exec));
     RP_TRY(rp_progress_create(&p->progress, rp_session_prints(s) ? stderr : NULL, what, "layers",
                               (double)s->config->n_layers));
 out:
@@ -85,6 +86,7 @@ rp_status rp_pass_step(rp_pass *pass, int stream, int64_t layer, int site,
         s->flop[RP_PHASE_FORWARD] += rp_executor_step_flop(
             s->config, (rp_site)site, n_seqs * a->blocks.seq_len, a->blocks.seq_len);
     }
+    RP_TRY(rp_place_check(s->exec));
 out:
     rp_session_lap(s, RP_PHASE_FORWARD, &start);
     return st;

@@ -91,23 +91,69 @@ static size_t largest_linear_elems(const rp_session *s)
     return most;
 }
 
-static size_t evaluate_memory(const rp_plan *plan, const rp_session *s)
+static rp_place_bytes evaluate_memory(const rp_plan *plan, const rp_session *s)
 {
     const rp_job_evaluate *e = &s->job->evaluate;
     const bool has_base = (e->metrics & (RP_METRIC_KL_DIVERGENCE | RP_METRIC_TOP1_AGREEMENT)) != 0;
     rp_eval_opts opts = rp_eval_opts_default();
 
     if (e->text == NULL) {
-        return 0;
+        return (rp_place_bytes){0, 0};
     }
     opts.context = e->context > 0 ? e->context : RP_MIN(2048, s->config->max_position);
-    return (has_base ? 2 : 1) * rp_lm_bytes(s->config, plan->nthreads, opts.context) +
-           rp_eval_bytes(s->config, has_base, &opts, plan->nthreads,
-                         e->max_windows > 0 ? e->max_windows : 1024);
+    return (rp_place_bytes){(has_base ? 2 : 1) *
+                                    rp_lm_bytes(s->config, plan->nthreads, opts.context) +
+                                rp_eval_bytes(s->config, has_base, &opts, plan->nthreads,
+                                              e->max_windows > 0 ? e->max_windows : 1024),
+                            0};
+}
+
+/* The arena's own losses: alignment, and what lies between blocks of different sizes. */
+#define ARENA_SLACK 1.02
+
+static rp_place_bytes add_bytes(rp_place_bytes a, rp_place_bytes b)
+{
+    return (rp_place_bytes){a.host + b.host, a.place + b.place};
+}
+
+static rp_place_bytes calibrate_bytes(const rp_calibrate_memory *m)
+{
+    return add_bytes(add_bytes(m->activations, m->layer), add_bytes(m->executor, m->solver));
+}
+
+/* The peaks of the stages that use a place, on the host and in a GPU, or of both on the host. */
+static size_t place_stages(rp_plan *plan, const rp_session *s)
+{
+    const rp_place_bytes calibrate = calibrate_bytes(&plan->calibrate);
+    const rp_place_bytes evaluate = plan->evaluate;
+
+    if (s->backend == RP_BACKEND_CUDA) {
+        plan->place_bytes = (size_t)(ARENA_SLACK * (double)RP_MAX(calibrate.place, evaluate.place));
+        return RP_MAX(calibrate.host, evaluate.host);
+    }
+    return RP_MAX(calibrate.host + calibrate.place, evaluate.host + evaluate.place);
+}
+
+static rp_status plan_calibration(rp_plan *plan, const rp_session *s)
+{
+    if (!plan->needs_calibration) {
+        return RP_OK;
+    }
+    plan->blocks = rp_calibration_blocks(s->job, s->config);
+    if (plan->blocks.seq_len > s->config->max_position) {
+        return RP_FAIL(RP_ERR_CONFIG,
+                       "calibration.max_seq_length is %lld, the model's limit is %lld",
+                       (long long)plan->blocks.seq_len, (long long)s->config->max_position);
+    }
+    plan->calibrate = rp_calibrate_memory_of(s, plan->nranks, plan->nthreads);
+    plan->checkpoint_bytes = checkpoint_bytes(plan, s);
+    count_work(plan, s);
+    return RP_OK;
 }
 
 rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const *stores, int nranks)
 {
+    rp_status st = RP_OK;
     const rp_session *s = session;
     rp_plan plan = {.nranks = nranks, .needs_calibration = s->linears.needs_calibration};
     size_t stage = 0;
@@ -115,19 +161,9 @@ rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const 
     plan.nthreads = rp_session_threads(s->comm, s->job->cluster.threads);
     plan.base_bytes =
         BASE_BYTES + rp_exec_bytes(plan.nthreads, (rp_products)s->job->cluster.products);
-    if (plan.needs_calibration) {
-        plan.blocks = rp_calibration_blocks(s->job, s->config);
-        if (plan.blocks.seq_len > s->config->max_position) {
-            return RP_FAIL(RP_ERR_CONFIG,
-                           "calibration.max_seq_length is %lld, the model's limit is %lld",
-                           (long long)plan.blocks.seq_len, (long long)s->config->max_position);
-        }
-        plan.calibrate = rp_calibrate_memory_of(s, nranks, plan.nthreads);
-        plan.checkpoint_bytes = checkpoint_bytes(&plan, s);
-        count_work(&plan, s);
-        stage = plan.calibrate.activations + plan.calibrate.layer + plan.calibrate.executor +
-                plan.calibrate.solver;
-    }
+    RP_TRY(plan_calibration(&plan, s));
+    plan.evaluate = evaluate_memory(&plan, s);
+    stage = place_stages(&plan, s);
     if (s->linears.needs_measuring) {
         plan.measure_flop = rp_type_measure_flop(s);
         plan.measure_bytes_memory = RP_MAX(rp_type_measure_bytes(s, nranks, plan.nthreads),
@@ -137,8 +173,7 @@ rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const 
     plan.write_bytes_memory = (size_t)plan.nthreads * RP_STORE_UNITS_A_THREAD *
                               RP_MAX((size_t)RP_STORE_UNIT_ELEMS, largest_linear_elems(s)) *
                               WRITE_BYTES_A_VALUE;
-    plan.evaluate_bytes_memory = evaluate_memory(&plan, s);
-    stage = RP_MAX(stage, RP_MAX(plan.write_bytes_memory, plan.evaluate_bytes_memory));
+    stage = RP_MAX(stage, plan.write_bytes_memory);
     plan.memory_bytes = plan.base_bytes + stage;
     for (int64_t k = 0; k < s->job->output.formats.n; k++) {
         plan.output_bytes[k] = rp_size_target_most(s, k, stores[k]->total_bytes);
@@ -146,7 +181,8 @@ rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const 
     }
     plan.disk_bytes += plan.checkpoint_bytes;
     *out = plan;
-    return RP_OK;
+out:
+    return st;
 }
 
 rp_status rp_plan_check(const rp_plan *plan, const rp_session *session)

@@ -14,12 +14,13 @@ typedef struct rp_plan {
     int nranks, nthreads;
     bool needs_calibration;
     rp_blocks blocks;
-    rp_calibrate_memory calibrate; /* bytes a rank */
+    rp_calibrate_memory calibrate; /* a rank */
     size_t base_bytes;             /* program, libraries, tokenizer, tables */
     size_t measure_bytes_memory;   /* while types are measured for a size target, a rank */
     size_t write_bytes_memory;     /* while outputs are written and verified, a rank */
-    size_t evaluate_bytes_memory;
-    size_t memory_bytes; /* the peak of a rank: base and the largest stage */
+    rp_place_bytes evaluate;
+    size_t memory_bytes; /* the peak of a rank's host memory: base and the largest stage */
+    size_t place_bytes;  /* of a rank's GPU: its arena; 0 on the CPU */
     size_t output_bytes[RP_MAX_OUTPUTS];
     size_t checkpoint_bytes; /* forms of all layers, activations, all ranks */
     size_t disk_bytes;       /* all outputs and the checkpoint */

@@ -16,7 +16,6 @@
 #include "jobs/print.h"
 #include "jobs/report_html.h"
 #include "jobs/run.h"
-#include "kernels/cpu/cpu_features.h"
 
 #define REPORT_VERSION 1
 
@@ -303,9 +302,7 @@ static rp_status make_report(json_t **out, const rp_session *s, const rp_results
     rp_status st = RP_OK;
     const rp_job *job = s->job;
     json_t *name = NULL;
-    char class[128];
 
-    rp_cpu_arith_class(class, sizeof(class), s->exec->products);
     RP_TRY(model_name(&name, job->model));
     *out = json_pack("{s:i, s:s, s:s, s:o, s:s?, s:s?, s:i, s:i, s:s, s:f, s:I, s:I, s:I, s:I, "
                      "s:I, s:I, s:o, s:o, "
@@ -313,8 +310,8 @@ static rp_status make_report(json_t **out, const rp_session *s, const rp_results
                      "version", REPORT_VERSION, "program", "rankpress " RP_VERSION, "model",
                      job->model, "model_name", name, "calibration_text", job->calibration.text,
                      "evaluation_text", job->evaluate.text, "ranks", rp_comm_nranks(s->comm),
-                     "threads", rp_pool_nthreads(s->exec->pool), "arithmetic", class, "seconds",
-                     results->seconds, "peak_bytes_per_rank", (json_int_t)c->peak_bytes,
+                     "threads", rp_pool_nthreads(s->exec->pool), "arithmetic", s->arithmetic,
+                     "seconds", results->seconds, "peak_bytes_per_rank", (json_int_t)c->peak_bytes,
                      "planned_bytes_per_rank", (json_int_t)results->planned_bytes, "fallbacks",
                      (json_int_t)results->n_fallbacks, "damped", (json_int_t)results->n_damped,
                      "drift_kept", (json_int_t)results->n_drift_kept, "kept_dense",

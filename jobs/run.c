@@ -294,8 +294,8 @@ static rp_status run_stages(run *r)
     RP_TRY(rp_agree(s->comm, rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm))));
     RP_TRY(rp_agree(s->comm, rp_plan_check(&plan, s)));
     r->results.planned_bytes = plan.memory_bytes;
+    RP_TRY(rp_session_open_gpu(s, plan.place_bytes));
     RP_TRY(prepare_evaluation(r));
-    RP_TRY(rp_stop_install());
     RP_TRY(rp_out_folder_open(s, plan.disk_bytes));
     rp_importance_warn(s->importance);
     RP_TRY(is_done_before(&is_done, s));
@@ -307,6 +307,7 @@ static rp_status run_stages(run *r)
     rp_session_does(s, "while types were chosen");
     RP_TRY(rp_size_target_choose(s));
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
+    rp_session_use_gpu(s);
     if (s->checkpoint != NULL) {
         RP_TRY(rp_calibrate(s));
         RP_TRY(rp_importance_write(s));

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "jobs/tokenizer_of.h"
+#include "kernels/cpu/cpu_features.h"
 #include "kernels/exec.h"
 
 static const char *const phase_names[RP_PHASE_COUNT] = {
@@ -56,6 +57,21 @@ static rp_products products_of(const rp_job *job)
                                                      : (rp_products)job->cluster.products;
 }
 
+/* Collective. All ranks compute in the same way: on GPUs only if each has one, or if the job says
+ * so, whether this machine has one or not (a plan may be made elsewhere). */
+static void choose_backend(rp_session *s)
+{
+    s->backend = (rp_backend)s->job->backend;
+    if (s->backend == RP_BACKEND_AUTO) {
+        const bool lacks_gpu = rp_comm_any(s->comm, rp_gpu_count() == 0);
+        s->backend = lacks_gpu ? RP_BACKEND_CPU : RP_BACKEND_CUDA;
+        if (lacks_gpu && rp_gpu_is_built() && rp_session_prints(s)) {
+            (void)fprintf(stderr, "rankpress: no GPU%s: cpu back end\n",
+                          rp_comm_nranks(s->comm) > 1 ? " on every rank" : "");
+        }
+    }
+}
+
 static rp_status open_local(rp_session *s)
 {
     rp_status st = RP_OK;
@@ -70,8 +86,43 @@ static rp_status open_local(rp_session *s)
     }
     RP_TRY(rp_exec_create(&s->exec, rp_session_threads(s->comm, job->cluster.threads),
                           products_of(job)));
+    rp_cpu_arith_class(s->arithmetic, sizeof(s->arithmetic), s->exec->products);
 out:
     return st;
+}
+
+static rp_status open_gpu(rp_session *s, size_t place_bytes)
+{
+    rp_status st = RP_OK;
+
+    if (s->job->cluster.products == RP_PRODUCTS_F32) {
+        return RP_FAIL(RP_ERR_CONFIG, "cluster.products is f32, and a GPU has bf16 alone: use "
+                                      "backend=cpu, or another cluster.products");
+    }
+    if (rp_gpu_count() == 0) {
+        return RP_FAIL(RP_ERR_MEMORY, "backend is cuda, but %s",
+                       rp_gpu_is_built() ? "this rank sees no GPU"
+                                         : "this rankpress was built without CUDA");
+    }
+    s->gpu_ordinal = rp_comm_node_rank(s->comm) % rp_gpu_count();
+    RP_TRY(rp_gpu_create(&s->gpu, s->gpu_ordinal, place_bytes));
+    (void)snprintf(s->arithmetic, sizeof(s->arithmetic), "%s", rp_gpu_class(s->gpu));
+out:
+    return st;
+}
+
+rp_status rp_session_open_gpu(rp_session *session, size_t place_bytes)
+{
+    return rp_agree(session->comm,
+                    session->backend == RP_BACKEND_CUDA ? open_gpu(session, place_bytes) : RP_OK);
+}
+
+void rp_session_use_gpu(rp_session *session)
+{
+    if (session->gpu != NULL) {
+        session->ops = rp_kernels_cuda();
+        session->exec->gpu = session->gpu;
+    }
 }
 
 rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job)
@@ -86,6 +137,7 @@ rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job)
                           rp_walltime_earlier(rp_walltime_start(job->cluster.walltime_seconds),
                                               rp_walltime_until(rp_environ_job_end_epoch())),
                           job->cluster.stop_seconds);
+    choose_backend(out);
     return rp_agree(out->comm, open_local(out));
 }
 
@@ -100,6 +152,7 @@ void rp_session_close(rp_session *session)
     rp_importance_destroy(&session->importance);
     rp_linears_destroy(&session->linears);
     rp_exec_destroy(&session->exec);
+    rp_gpu_destroy(&session->gpu);
     rp_tokenizer_destroy(&session->tokenizer);
     rp_weights_close(&session->weights);
     rp_job_destroy(&session->job);

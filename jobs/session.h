@@ -10,6 +10,7 @@
 #include "jobs/stop.h"
 #include "jobs/watchdog.h"
 #include "kernels/ops.h"
+#include "kernels/place.h"
 #include "model/tokenizer.h"
 #include "model/weights.h"
 
@@ -38,9 +39,13 @@ const char *rp_phase_name(rp_phase phase);
 typedef struct rp_session {
     const rp_cli *cli;
     rp_job *job;
-    rp_comm *comm; /* borrowed */
-    const rp_kernel_ops *ops;
+    rp_comm *comm;            /* borrowed */
+    const rp_kernel_ops *ops; /* the CPU's, until rp_session_use_gpu */
     rp_exec *exec;
+    rp_backend backend;   /* CPU or CUDA */
+    int gpu_ordinal;      /* CUDA: this rank's GPU */
+    rp_gpu *gpu;          /* NULL until rp_session_open_gpu */
+    char arithmetic[160]; /* the arithmetic class */
     rp_weights *weights;
     const rp_model_config *config;
     rp_tokenizer *tokenizer;
@@ -60,6 +65,11 @@ typedef struct rp_session {
  * checks the recipe against the model. Nothing is written. Caller closes in any case. Takes the
  * job. */
 RP_CHECKED rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job);
+/* Collective. With the CUDA back end this rank's GPU is opened and place_bytes of it are taken, and
+ * the ranks' GPUs connected; with the other nothing happens. */
+RP_CHECKED rp_status rp_session_open_gpu(rp_session *session, size_t place_bytes);
+/* Logically collective. Operations run on the open GPU from now on, if there is one. */
+void rp_session_use_gpu(rp_session *session);
 void rp_session_close(rp_session *session);
 /* Local. The same; after a failure rank 0 also removes the output folder if it is empty. */
 void rp_session_close_failed(rp_session *session, rp_status status);

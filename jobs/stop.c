@@ -48,6 +48,27 @@ static void handle(int signal_number)
     errno = kept_errno;
 }
 
+static void mask_signals(int how)
+{
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    for (size_t i = 0; i < RP_COUNT(stop_signals); i++) {
+        (void)sigaddset(&set, stop_signals[i]);
+    }
+    (void)pthread_sigmask(how, &set, NULL);
+}
+
+void rp_stop_hold(void)
+{
+    mask_signals(SIG_BLOCK);
+}
+
+void rp_stop_release(void)
+{
+    mask_signals(SIG_UNBLOCK);
+}
+
 rp_status rp_stop_install(void)
 {
     struct sigaction action;
@@ -56,7 +77,7 @@ rp_status rp_stop_install(void)
     action.sa_handler = handle;
     action.sa_flags = SA_RESTART;
     (void)sigfillset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof(stop_signals) / sizeof(stop_signals[0]); i++) {
+    for (size_t i = 0; i < RP_COUNT(stop_signals); i++) {
         if (sigaction(stop_signals[i], &action, NULL) != 0) {
             return RP_FAIL(RP_ERR_INTERNAL, "cannot handle signal %d: %s", stop_signals[i],
                            strerror(errno));

@@ -11,6 +11,10 @@
 extern "C" {
 #endif
 
+/* Local. Holds these signals back, across exec too, until release: a rank that dies of one while
+ * MPI starts leaves its launcher hanging. */
+void rp_stop_hold(void);
+void rp_stop_release(void);
 /* Local. Installs the handlers. */
 RP_CHECKED rp_status rp_stop_install(void);
 /* Local. True after a signal or rp_stop_request. */

@@ -42,10 +42,10 @@ size_t rp_type_measure_bytes(const rp_session *session, int nranks, int nthreads
 {
     const rp_blocks blocks = rp_calibration_blocks(session->job, session->config);
     const size_t width = (size_t)widest(session->config);
+    const rp_place_bytes layer = rp_layer_loader_bytes(session->weights, nranks);
 
     return rp_activations_bytes(session->config, &blocks, 1, nranks) +
-           (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t) +
-           rp_layer_loader_bytes(session->weights, nranks) +
+           (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t) + layer.host + layer.place +
            rp_executor_bytes(session->config, blocks.seq_len, blocks.seqs_per_block) +
            width * width * (sizeof(int64_t) + sizeof(float)) +
            (nranks > 1 ? rp_gram_scratch_bytes((int64_t)width) : 0) +
@@ -95,7 +95,7 @@ static rp_status create_local(measure *m)
     const size_t width = (size_t)widest(m->s->config);
 
     RP_TRY(rp_type_probes_create(&m->probes, m->s, m->losses, &m->run.act.blocks, m->run.ids));
-    RP_TRY(rp_gram_create(&m->gram, (int64_t)width));
+    RP_TRY(rp_gram_create(&m->gram, m->s->ops, m->s->exec, (int64_t)width));
     RP_TRY(rp_alloc_array(&m->mean, width * width, sizeof(*m->mean)));
     if (rp_comm_nranks(m->s->comm) > 1) {
         RP_TRY(rp_alloc(&m->reduce_scratch, rp_gram_scratch_bytes((int64_t)width)));

@@ -11,6 +11,11 @@
 extern "C" {
 #endif
 
+/* Memory that something needs, for the plan. On the CPU the place is the host. */
+typedef struct rp_place_bytes {
+    size_t host, place;
+} rp_place_bytes;
+
 /* Local. `out` is the address of a pointer; count * elem_bytes, checked, not cleared. */
 #define rp_place_alloc(exec, out, count, elem_bytes)                                               \
     rp_place_alloc_at(RP_SITE, (exec), (out), (count), (elem_bytes))

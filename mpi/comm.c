@@ -10,9 +10,6 @@
 #include "base/mem.h"
 #include "mpi/comm_private.h"
 
-/* A reduction is cut into pieces of 64 MiB, so that the transport's own buffers stay small. */
-#define REDUCE_CHUNK_ELEMS ((int64_t)8 << 20)
-
 int rp_comm_rank(const rp_comm *comm)
 {
     return comm->rank;
@@ -49,6 +46,7 @@ void rp_comm_destroy(rp_comm **comm)
         return;
     }
     (*comm)->ops->destroy(*comm);
+    free((*comm)->stage);
     free(*comm);
     *comm = NULL;
 }
@@ -98,35 +96,60 @@ void rp_comm_allgather(rp_comm *comm, const void *send, void *recv, size_t nbyte
     free(nbytes);
 }
 
-static void sum_chunks(rp_comm *comm, int64_t *data, int64_t n, int root)
+size_t rp_comm_reduction_elem_bytes(rp_comm_reduction reduction)
+{
+    return reduction == RP_COMM_SUM_I64 ? sizeof(int64_t) : sizeof(float);
+}
+
+void rp_comm_reduce_host(rp_comm *comm, rp_comm_reduction reduction, void *data, int64_t n,
+                         int root)
+{
+    const size_t elem_bytes = rp_comm_reduction_elem_bytes(reduction);
+    const int64_t chunk = (int64_t)(RP_COMM_CHUNK_BYTES / elem_bytes);
+
+    for (int64_t at = 0; at < n; at += chunk) {
+        void *piece = (char *)data + (size_t)at * elem_bytes;
+        const int64_t count = RP_MIN(n - at, chunk);
+        if (reduction == RP_COMM_SUM_I64) {
+            comm->ops->sum_i64(comm, piece, count, root);
+        } else if (reduction == RP_COMM_SUM_F32) {
+            comm->ops->sum_f32(comm, piece, count);
+        } else {
+            comm->ops->max_f32(comm, piece, count);
+        }
+    }
+}
+
+static void reduce(rp_comm *comm, rp_comm_reduction reduction, void *data, int64_t n, int root)
 {
     const double start = rp_clock_seconds();
 
-    for (int64_t at = 0; at < n; at += REDUCE_CHUNK_ELEMS) {
-        comm->ops->sum_i64(comm, data + at, RP_MIN(n - at, REDUCE_CHUNK_ELEMS), root);
-    }
+    rp_comm_reduce_host(comm, reduction, data, n, root);
     lap(comm, start);
 }
 
 void rp_comm_reduce_sum_i64(rp_comm *comm, int64_t *data, int64_t n, int root)
 {
-    sum_chunks(comm, data, n, root);
+    reduce(comm, RP_COMM_SUM_I64, data, n, root);
     rp_traffic_reduce(&comm->counts.traffic, (size_t)n * sizeof(*data), root);
 }
 
 void rp_comm_allreduce_sum_i64(rp_comm *comm, int64_t *data, int64_t n)
 {
-    sum_chunks(comm, data, n, -1);
+    reduce(comm, RP_COMM_SUM_I64, data, n, -1);
+    rp_traffic_allreduce(&comm->counts.traffic, (size_t)n * sizeof(*data));
+}
+
+void rp_comm_allreduce_sum_f32(rp_comm *comm, float *data, int64_t n)
+{
+    reduce(comm, RP_COMM_SUM_F32, data, n, -1);
     rp_traffic_allreduce(&comm->counts.traffic, (size_t)n * sizeof(*data));
 }
 
 void rp_comm_allreduce_max_f32(rp_comm *comm, float *data, int64_t n)
 {
-    const double start = rp_clock_seconds();
-
-    comm->ops->max_f32(comm, data, n);
+    reduce(comm, RP_COMM_MAX_F32, data, n, -1);
     rp_traffic_allreduce(&comm->counts.traffic, (size_t)n * sizeof(*data));
-    lap(comm, start);
 }
 
 void rp_comm_allreduce_max_f64(rp_comm *comm, double *data, int64_t n)
@@ -136,6 +159,60 @@ void rp_comm_allreduce_max_f64(rp_comm *comm, double *data, int64_t n)
     comm->ops->max_f64(comm, data, n);
     rp_traffic_allreduce(&comm->counts.traffic, (size_t)n * sizeof(*data));
     lap(comm, start);
+}
+
+size_t rp_comm_offset(const size_t *nbytes, int rank)
+{
+    size_t at = 0;
+
+    for (int r = 0; r < rank; r++) {
+        at += nbytes[r];
+    }
+    return at;
+}
+
+int rp_comm_above(const rp_comm *comm, int step)
+{
+    return (comm->rank + step + comm->nranks) % comm->nranks;
+}
+
+static size_t piece_bytes(size_t nbytes, size_t at)
+{
+    return at < nbytes ? RP_MIN(nbytes - at, RP_COMM_MESSAGE_BYTES) : 0;
+}
+
+/* Step s: to the rank s above, from the rank s below, piece by piece. */
+static void swap(rp_comm *comm, const char *send, size_t send_bytes, char *recv, size_t recv_bytes,
+                 int step)
+{
+    const size_t nbytes = RP_MAX(send_bytes, recv_bytes);
+
+    for (size_t at = 0; at < nbytes; at += RP_COMM_MESSAGE_BYTES) {
+        comm->ops->sendrecv(comm, send + at, piece_bytes(send_bytes, at), recv + at,
+                            piece_bytes(recv_bytes, at), step);
+    }
+}
+
+void rp_comm_alltoallv(rp_comm *comm, const void *send, const size_t *send_bytes, void *recv,
+                       const size_t *recv_bytes)
+{
+    const double start = rp_clock_seconds();
+
+    for (int step = 0; step < comm->nranks; step++) {
+        const int to = rp_comm_above(comm, step);
+        const int from = rp_comm_above(comm, -step);
+        swap(comm, (const char *)send + rp_comm_offset(send_bytes, to), send_bytes[to],
+             (char *)recv + rp_comm_offset(recv_bytes, from), recv_bytes[from], step);
+    }
+    rp_comm_count_alltoallv(comm, send_bytes, recv_bytes);
+    lap(comm, start);
+}
+
+void rp_comm_count_alltoallv(rp_comm *comm, const size_t *send_bytes, const size_t *recv_bytes)
+{
+    rp_traffic_alltoallv(&comm->counts.traffic,
+                         rp_comm_offset(send_bytes, comm->nranks) - send_bytes[comm->rank],
+                         rp_comm_offset(recv_bytes, comm->nranks) - recv_bytes[comm->rank]);
 }
 
 bool rp_comm_any(rp_comm *comm, bool local)

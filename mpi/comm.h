@@ -6,6 +6,7 @@
 #define RP_MPI_COMM_H
 
 #include "base/status.h"
+#include "kernels/exec.h"
 #include "mpi/traffic.h"
 
 #ifdef __cplusplus
@@ -49,12 +50,35 @@ void rp_comm_allgatherv(rp_comm *comm, const void *send, void *recv, const size_
  * 64 MiB. */
 void rp_comm_reduce_sum_i64(rp_comm *comm, int64_t *data, int64_t n, int root);
 void rp_comm_allreduce_sum_i64(rp_comm *comm, int64_t *data, int64_t n);
+/* The order of the additions is the transport's: never for what must have the same bits on any
+ * number of ranks. */
+void rp_comm_allreduce_sum_f32(rp_comm *comm, float *data, int64_t n);
 void rp_comm_allreduce_max_f32(rp_comm *comm, float *data, int64_t n);
 void rp_comm_allreduce_max_f64(rp_comm *comm, double *data, int64_t n);
 /* The same with 0/1 flags: true when any rank says true. */
 bool rp_comm_any(rp_comm *comm, bool local);
 /* Gathers one fixed-size record of each rank in rank order on all ranks. */
 void rp_comm_allgather(rp_comm *comm, const void *send, void *recv, size_t nbytes_each);
+
+/* send = pieces for the ranks in rank order, send_bytes [nranks]; recv = pieces of the ranks in
+ * rank order, recv_bytes [nranks], which are the others' send_bytes. */
+void rp_comm_alltoallv(rp_comm *comm, const void *send, const size_t *send_bytes, void *recv,
+                       const size_t *recv_bytes);
+
+/* Collective on comm, where every rank's exec computes in the same kind of place. The calls of the
+ * same name above, with data, send and recv in exec's place (kernels/place.h): on the host they are
+ * those calls; from GPUs the data go by the transport of mpi/comm_gpu.h. Each is one call in the
+ * counts. Like operations they do not fail: a failure is kept. */
+void rp_comm_place_bcast(rp_comm *comm, const rp_exec *exec, void *data, size_t nbytes, int root);
+void rp_comm_place_allgatherv(rp_comm *comm, const rp_exec *exec, const void *send, void *recv,
+                              const size_t *nbytes);
+void rp_comm_place_alltoallv(rp_comm *comm, const rp_exec *exec, const void *send,
+                             const size_t *send_bytes, void *recv, const size_t *recv_bytes);
+void rp_comm_place_reduce_sum_i64(rp_comm *comm, const rp_exec *exec, int64_t *data, int64_t n,
+                                  int root);
+void rp_comm_place_allreduce_sum_i64(rp_comm *comm, const rp_exec *exec, int64_t *data, int64_t n);
+void rp_comm_place_allreduce_sum_f32(rp_comm *comm, const rp_exec *exec, float *data, int64_t n);
+void rp_comm_place_allreduce_max_f32(rp_comm *comm, const rp_exec *exec, float *data, int64_t n);
 
 /* Local. What went through this communicator on this rank, and how long its calls took. */
 typedef struct rp_comm_counts {

@@ -7,8 +7,8 @@
 #include "base/mem.h"
 #include "mpi/comm_private.h"
 
-/* MPI counts are int: larger messages go in pieces of 1 GiB. */
-#define CHUNK_BYTES ((size_t)1 << 30)
+/* MPI counts are int: larger messages go in pieces. */
+#define CHUNK_BYTES RP_COMM_MESSAGE_BYTES
 
 static void check(const rp_comm *comm, int code, const char *call)
 {
@@ -109,6 +109,24 @@ static void mpi_max_f32(rp_comm *comm, float *data, int64_t n)
           "MPI_Allreduce");
 }
 
+static void mpi_sum_f32(rp_comm *comm, float *data, int64_t n)
+{
+    check(comm, MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_FLOAT, MPI_SUM, comm->mpi),
+          "MPI_Allreduce");
+}
+
+static void mpi_sendrecv(rp_comm *comm, const void *send, size_t send_bytes, void *recv,
+                         size_t recv_bytes, int step)
+{
+    const int to = send_bytes > 0 ? rp_comm_above(comm, step) : MPI_PROC_NULL;
+    const int from = recv_bytes > 0 ? rp_comm_above(comm, -step) : MPI_PROC_NULL;
+
+    check(comm,
+          MPI_Sendrecv(send, (int)send_bytes, MPI_BYTE, to, 0, recv, (int)recv_bytes, MPI_BYTE,
+                       from, 0, comm->mpi, MPI_STATUS_IGNORE),
+          "MPI_Sendrecv");
+}
+
 /* A notice goes from rank r to the ranks r + 1, r + 2, r + 4 ... (modulo n), which pass it on: all
  * have it after log2(n) steps, and each rank gets exactly one from each of as many neighbours. */
 static int n_neighbours(const rp_comm *comm)
@@ -177,6 +195,8 @@ static const rp_comm_ops mpi_ops = {
     .sum_i64 = mpi_sum_i64,
     .max_f64 = mpi_max_f64,
     .max_f32 = mpi_max_f32,
+    .sum_f32 = mpi_sum_f32,
+    .sendrecv = mpi_sendrecv,
     .notify = mpi_notify,
     .receive_notice = mpi_receive_notice,
     .destroy = mpi_destroy,
@@ -198,6 +218,7 @@ rp_status rp_comm_create_world(rp_comm **out)
         goto out;
     }
     comm->ops = &mpi_ops;
+    comm->gpu_ops = &rp_comm_staged_ops;
     (void)gethostname(comm->host, sizeof(comm->host) - 1);
     (void)MPI_Comm_set_errhandler(comm->mpi, MPI_ERRORS_RETURN);
     (void)MPI_Comm_set_errhandler(comm->notices, MPI_ERRORS_RETURN);

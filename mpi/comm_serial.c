@@ -38,6 +38,18 @@ static void serial_max_f32(rp_comm *comm, float *data, int64_t n)
     (void)comm, (void)data, (void)n;
 }
 
+static void serial_sum_f32(rp_comm *comm, float *data, int64_t n)
+{
+    (void)comm, (void)data, (void)n;
+}
+
+static void serial_sendrecv(rp_comm *comm, const void *send, size_t send_bytes, void *recv,
+                            size_t recv_bytes, int step)
+{
+    (void)comm, (void)send_bytes, (void)step;
+    memmove(recv, send, recv_bytes);
+}
+
 static bool serial_receive_notice(rp_comm *comm, bool is_waiting)
 {
     (void)comm, (void)is_waiting;
@@ -52,6 +64,8 @@ static const rp_comm_ops serial_ops = {
     .sum_i64 = serial_sum_i64,
     .max_f64 = serial_max_f64,
     .max_f32 = serial_max_f32,
+    .sum_f32 = serial_sum_f32,
+    .sendrecv = serial_sendrecv,
     .notify = serial_barrier,
     .receive_notice = serial_receive_notice,
     .destroy = serial_barrier,
@@ -65,6 +79,7 @@ rp_status rp_comm_create_serial(rp_comm **out)
     *out = NULL;
     RP_TRY(rp_calloc(&comm, 1, sizeof(*comm)));
     comm->ops = &serial_ops;
+    comm->gpu_ops = &rp_comm_staged_ops;
     comm->nranks = 1;
     comm->counts.traffic = rp_traffic_of(1, 0);
     comm->node_nranks = 1;

@@ -52,6 +52,11 @@ void rp_traffic_allreduce(rp_traffic *traffic, size_t nbytes)
     add(traffic, nbytes, nbytes);
 }
 
+void rp_traffic_alltoallv(rp_traffic *traffic, size_t sent, size_t received)
+{
+    add(traffic, sent, received);
+}
+
 void rp_traffic_agree(rp_traffic *traffic)
 {
     rp_traffic_allreduce(traffic, sizeof(double));

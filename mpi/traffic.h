@@ -29,6 +29,8 @@ void rp_traffic_bcast(rp_traffic *traffic, size_t nbytes, int root);
 void rp_traffic_allgatherv(rp_traffic *traffic, size_t total, size_t own);
 void rp_traffic_reduce(rp_traffic *traffic, size_t nbytes, int root);
 void rp_traffic_allreduce(rp_traffic *traffic, size_t nbytes);
+/* To and from others. */
+void rp_traffic_alltoallv(rp_traffic *traffic, size_t sent, size_t received);
 /* On RP_OK; a fault is one broadcast more. */
 void rp_traffic_agree(rp_traffic *traffic);
 

@@ -4,7 +4,6 @@
 #include "sharding/layer_loader.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,10 +21,11 @@ typedef struct piece {
 struct rp_layer_loader {
     rp_comm *comm;
     const rp_weights *weights;
+    const rp_kernel_ops *ops;
     const rp_exec *exec;
-    char *share; /* this rank's bytes */
-    char *layer; /* all bytes */
-    float *values;
+    char *share;         /* this rank's bytes */
+    char *layer;         /* all bytes */
+    float *values;       /* [place] */
     size_t *share_bytes; /* [nranks] of the layer in hand */
     pthread_t thread;
     bool is_reading;
@@ -126,18 +126,18 @@ static void largest(const rp_weights *weights, int nranks, size_t *layer_bytes, 
     }
 }
 
-size_t rp_layer_loader_bytes(const rp_weights *weights, int nranks)
+rp_place_bytes rp_layer_loader_bytes(const rp_weights *weights, int nranks)
 {
     size_t layer_bytes = 0;
     size_t share_bytes = 0;
     int64_t n_elems = 0;
 
     largest(weights, nranks, &layer_bytes, &share_bytes, &n_elems);
-    return layer_bytes + share_bytes + (size_t)n_elems * sizeof(float);
+    return (rp_place_bytes){layer_bytes + share_bytes, (size_t)n_elems * sizeof(float)};
 }
 
 rp_status rp_layer_loader_create(rp_layer_loader **out, rp_comm *comm, const rp_weights *weights,
-                                 const rp_exec *exec)
+                                 const rp_kernel_ops *ops, const rp_exec *exec)
 {
     rp_status st = RP_OK;
     rp_layer_loader *loader = NULL;
@@ -150,11 +150,12 @@ rp_status rp_layer_loader_create(rp_layer_loader **out, rp_comm *comm, const rp_
     RP_TRY(rp_calloc(&loader, 1, sizeof(*loader)));
     loader->comm = comm;
     loader->weights = weights;
+    loader->ops = ops;
     loader->exec = exec;
     loader->reading = -1;
     RP_TRY(rp_alloc(&loader->share, share_bytes));
     RP_TRY(rp_alloc(&loader->layer, layer_bytes));
-    RP_TRY(rp_alloc_array(&loader->values, (size_t)n_elems, sizeof(float)));
+    RP_TRY(rp_place_alloc(exec, &loader->values, (size_t)n_elems, sizeof(float)));
     RP_TRY(rp_calloc(&loader->share_bytes, (size_t)rp_comm_nranks(comm), sizeof(size_t)));
     *out = loader;
     loader = NULL;
@@ -181,7 +182,7 @@ void rp_layer_loader_destroy(rp_layer_loader **loader)
     stop_reading(l);
     free(l->share);
     free(l->layer);
-    free(l->values);
+    rp_place_free(l->exec, l->values);
     free(l->share_bytes);
     free(l);
     *loader = NULL;
@@ -237,49 +238,25 @@ void rp_layer_loader_prefetch(rp_layer_loader *loader, int64_t layer)
     }
 }
 
-typedef struct widen {
-    rp_layer_loader *loader;
-    const piece *piece;
-    int64_t rows_per_tile;
-    _Atomic int64_t bad; /* an index that is not finite, -1 */
-} widen;
-
-static void widen_tile(void *ctx, int64_t tile, int thread)
-{
-    widen *w = ctx;
-    const piece *p = w->piece;
-    const int64_t row0 = tile * w->rows_per_tile;
-    const int64_t n = RP_MIN(w->rows_per_tile, p->rows - row0) * p->cols;
-    float *values = w->loader->values + p->at_elems + row0 * p->cols;
-    int64_t bad = 0;
-
-    (void)thread;
-    rp_to_f32(values, w->loader->layer + p->at_bytes + (size_t)row0 * p->row_bytes, p->info->dtype,
-              n);
-    bad = rp_find_non_finite(values, n);
-    if (bad >= 0) {
-        w->bad = row0 * p->cols + bad;
-    }
-}
-
 static rp_status widen_all(rp_layer_loader *loader, const piece pieces[RP_SLOT_COUNT],
                            float *out[RP_SLOT_COUNT])
 {
     for (int s = 0; s < RP_SLOT_COUNT; s++) {
         const piece *p = &pieces[s];
-        widen w = {loader, p, 64, -1};
+        int64_t bad = -1;
         out[s] = NULL;
         if (p->info == NULL) {
             continue;
         }
-        rp_pool_run(loader->exec->pool, RP_DIV_UP(p->rows, w.rows_per_tile), widen_tile, &w);
-        if (w.bad >= 0) {
-            return RP_FAIL(RP_ERR_FORMAT, "%s: tensor %s: value %lld is not finite",
-                           rp_weights_path(loader->weights), p->info->name, (long long)w.bad);
-        }
         out[s] = loader->values + p->at_elems;
+        bad = loader->ops->widen(loader->exec, out[s], loader->layer + p->at_bytes, p->info->dtype,
+                                 p->rows * p->cols);
+        if (bad >= 0) {
+            return RP_FAIL(RP_ERR_FORMAT, "%s: tensor %s: value %lld is not finite",
+                           rp_weights_path(loader->weights), p->info->name, (long long)bad);
+        }
     }
-    return RP_OK;
+    return rp_place_check(loader->exec);
 }
 
 rp_status rp_layer_loader_get(rp_layer_loader *loader, int64_t layer, float *out[RP_SLOT_COUNT])

@@ -79,7 +79,7 @@ int main(int argc, char **argv)
     CHECK(rp_comm_create_world(&comm) == RP_OK);
     CHECK(rp_weights_open(&weights, argv[1]) == RP_OK);
     CHECK(rp_exec_create(&exec, 2, RP_PRODUCTS_F32) == RP_OK);
-    CHECK(rp_layer_loader_create(&loader, comm, weights, exec) == RP_OK);
+    CHECK(rp_layer_loader_create(&loader, comm, weights, rp_kernels_cpu(), exec) == RP_OK);
     check_layer(loader, weights, 0); /* not prefetched */
     rp_layer_loader_prefetch(loader, 1);
     check_layer(loader, weights, 1);
