@@ -59,7 +59,8 @@ static void open_block(rp_gpu *gpu, const rp_descent_view *v)
     }
 }
 
-void rp_descent_push(rp_gpu *gpu, const rp_descent_view *v, int64_t lo, int64_t n, int64_t until)
+void rp_descent_push_cuda(rp_gpu *gpu, const rp_descent_view *v, int64_t lo, int64_t n,
+                          int64_t until)
 {
     if (until > 0) {
         rp_piece_multiply(gpu, &v->t, until, n, block_of_h(v, 0, lo), v->s.u, 1.0f, v->s.g);
@@ -75,7 +76,7 @@ static __global__ void fill_direction_kernel(rp_descent_view v, int64_t lo, bool
     const rp_piece &t = v.t;
     const rp_device_grid &grid = t.grid;
     const int64_t r = rp_piece_row();
-    const int column = rp_descent_column(v, lo + blockIdx.y);
+    const int column = rp_view_column(v, lo + blockIdx.y);
     const bool two_levels = grid.n_sub > 0;
     float value = is_min && two_levels ? -1.0f : 1.0f;
 
@@ -126,7 +127,7 @@ static __global__ void step_kernel(rp_descent_view v, int64_t lo, bool is_min)
         dot += u * v.s.g[(lo + i) * t.ld + r];
         curvature += u * v.s.hu[i * t.ld + r];
     }
-    const rp_strided_mut params = rp_piece_params(t, rp_descent_column(v, lo), r);
+    const rp_strided_mut params = rp_piece_params(t, rp_view_column(v, lo), r);
     float *param = params.data + (is_min ? params.stride : 0);
     const float value = search_step(*param, dot, curvature, least, &gain);
     const float step = value - *param;
@@ -135,7 +136,7 @@ static __global__ void step_kernel(rp_descent_view v, int64_t lo, bool is_min)
     for (int64_t i = 0; i < t.group; i++) {
         float *u = &v.s.u[i * t.ld + r];
         *u *= -step;
-        t.delta[rp_descent_at(v, lo + i, r)] += *u;
+        t.delta[rp_view_at(v, lo + i, r)] += *u;
     }
 }
 
@@ -149,7 +150,7 @@ static void search_line(rp_gpu *gpu, const rp_descent_view *v, int64_t lo, bool 
     rp_piece_multiply(gpu, t, t->group, t->group, block_of_h(v, lo, lo), v->s.u, 0.0f, v->s.hu);
     RP_LAUNCH(gpu, step_kernel, rp_piece_blocks(t, RP_UNIT_THREADS), RP_UNIT_THREADS, 0, *v, lo,
               is_min);
-    rp_descent_push(gpu, v, lo, t->group, v->n);
+    rp_descent_push_cuda(gpu, v, lo, t->group, v->n);
 }
 
 static void search_params(rp_gpu *gpu, const rp_descent_view *v)
@@ -158,7 +159,7 @@ static void search_params(rp_gpu *gpu, const rp_descent_view *v)
 
     for (int64_t hi = v->n; hi > 0; hi -= t->group) {
         for (int64_t k = hi; t->grid.n_sub > 0 && k > hi - t->group; k -= t->sub) {
-            rp_descent_search_sub(gpu, v, k - t->sub);
+            rp_descent_search_sub_cuda(gpu, v, k - t->sub);
         }
         search_line(gpu, v, hi - t->group, false);
         if (t->grid.has_min) {
@@ -183,11 +184,11 @@ static __device__ void load_unit(const rp_descent_view &v, int64_t lo, int n, un
     const int64_t r = rp_piece_row();
 
     for (int i = 0; i < n && x < n; i++) {
-        m->h[i][x] = rp_descent_h(v, lo + i, lo + x);
+        m->h[i][x] = rp_view_h(v, lo + i, lo + x);
     }
     for (int i = 0; i < n && r < v.t.rows; i++) {
-        m->w[i][x] = v.t.w[rp_descent_at(v, lo + i, r)];
-        m->error[i][x] = v.t.delta[rp_descent_at(v, lo + i, r)];
+        m->w[i][x] = v.t.w[rp_view_at(v, lo + i, r)];
+        m->error[i][x] = v.t.delta[rp_view_at(v, lo + i, r)];
         m->g[i][x] = v.s.g[(lo + i) * v.t.ld + r];
     }
 }
@@ -217,7 +218,7 @@ static __device__ float search_code(const rp_descent_view &v, int64_t lo, int i,
     if (!(lowered > 0)) {
         return 0;
     }
-    t.delta[rp_descent_at(v, lo + i, r)] = left;
+    t.delta[rp_view_at(v, lo + i, r)] = left;
     t.codes[column * t.ld + r] = code;
     *gain += (double)lowered;
     return step;
@@ -253,7 +254,7 @@ static void search_codes(rp_gpu *gpu, const rp_descent_view *v)
         const int64_t lo = RP_MAX(hi - RP_UNIT_COLS, 0);
         RP_LAUNCH(gpu, search_unit_kernel, rp_piece_blocks(&v->t, RP_UNIT_THREADS), RP_UNIT_THREADS,
                   0, *v, lo, (int)(hi - lo));
-        rp_descent_push(gpu, v, lo, hi - lo, lo);
+        rp_descent_push_cuda(gpu, v, lo, hi - lo, lo);
     }
 }
 

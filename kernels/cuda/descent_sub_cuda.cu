@@ -93,7 +93,7 @@ static __device__ void load_sub(const rp_descent_view &v, int64_t lo, sub_memory
 
     for (int i = 0; i < n && x < n; i++) {
         m->l[i][x] = x <= i ? factor[i * MAX_SUB + x] : 0.0f;
-        m->h[i][x] = rp_descent_h(v, lo + i, lo + x);
+        m->h[i][x] = rp_view_h(v, lo + i, lo + x);
     }
     if (x < n) {
         m->d[x] = factor[MAX_SUB * MAX_SUB + x];
@@ -108,7 +108,7 @@ static __device__ sub_search open_search(const rp_descent_view &v, int64_t lo, i
     s.n = v.t.sub;
     s.lo = lo;
     s.r = r;
-    s.column = rp_descent_column(v, lo + s.n - 1);
+    s.column = rp_view_column(v, lo + s.n - 1);
     s.sub = rp_piece_sub(v.t, s.column);
     s.params = rp_piece_params(v.t, s.column, r);
     s.scale = s.params.data + ((grid.has_min ? 2 : 1) + s.sub) * s.params.stride;
@@ -146,7 +146,7 @@ static __device__ void set_target(const rp_descent_view &v, sub_memory *m, sub_s
         m->left[i][x] = u;
     }
     for (int i = 0; i < s->n; i++) {
-        const int64_t at = rp_descent_at(v, s->lo + i, s->r);
+        const int64_t at = rp_view_at(v, s->lo + i, s->r);
         s->loss += m->left[i][x] * g[i * v.t.ld];
         m->target[i][x] = v.t.w[at] - v.t.delta[at] + m->left[i][x];
         m->best[i][x] = *code_of(v, *s, i);
@@ -220,7 +220,7 @@ static __device__ float judge_change(const rp_descent_view &v, sub_memory *m, co
     float curvature = 0;
 
     for (int i = 0; i < s.n; i++) {
-        const int64_t at = rp_descent_at(v, s.lo + i, s.r);
+        const int64_t at = rp_view_at(v, s.lo + i, s.r);
         const float decoded = step * rp_grid_level_cuda(v.t.grid, m->best[i][x]) - offset;
         m->left[i][x] = (v.t.w[at] - decoded) - v.t.delta[at];
     }
@@ -248,7 +248,7 @@ static __device__ void take_best(const rp_descent_view &v, const sub_memory *m, 
     for (int i = 0; i < s.n; i++) {
         const float change = is_taken ? m->left[i][threadIdx.x] : 0.0f;
         v.s.u[i * v.t.ld + s.r] = change;
-        v.t.delta[rp_descent_at(v, s.lo + i, s.r)] += change;
+        v.t.delta[rp_view_at(v, s.lo + i, s.r)] += change;
         if (is_taken) {
             *code_of(v, s, i) = m->best[i][threadIdx.x];
         }
@@ -276,9 +276,9 @@ static __global__ void search_sub_kernel(rp_descent_view v, int64_t lo)
     take_best(v, &m, s, gain);
 }
 
-void rp_descent_search_sub(rp_gpu *gpu, const rp_descent_view *v, int64_t lo)
+void rp_descent_search_sub_cuda(rp_gpu *gpu, const rp_descent_view *v, int64_t lo)
 {
     RP_LAUNCH(gpu, search_sub_kernel, rp_piece_blocks(&v->t, RP_UNIT_THREADS), RP_UNIT_THREADS, 0,
               *v, lo);
-    rp_descent_push(gpu, v, lo, v->t.sub, v->n);
+    rp_descent_push_cuda(gpu, v, lo, v->t.sub, v->n);
 }

@@ -43,15 +43,6 @@ static double next_value(uint64_t *state)
     return (double)(*state >> 11) / 9007199254740992.0 * 2 - 1;
 }
 
-static void *host_copy(const void *from, size_t nbytes)
-{
-    void *to = malloc(nbytes);
-
-    assert_non_null(to);
-    memcpy(to, from, nbytes);
-    return to;
-}
-
 static void *gpu_copy(const void *from, size_t nbytes)
 {
     void *to = NULL;

@@ -69,47 +69,41 @@ typedef struct tile {
     int64_t rows, block_cols, sweeps;
 } tile;
 
-static double solve_on_cpu(const tile *t, rp_form *form)
+static rp_tile_solve task_of(const tile *t, const rp_ldl *ldl, rp_form *form)
 {
-    rp_solver_task task = {.grid = t->grid,
-                           .factor = &t->p->factor,
+    assert_int_equal(rp_form_create_codes(form, t->grid, t->rows, t->p->cols), RP_OK);
+    return (rp_tile_solve){.grid = t->grid,
+                           .ldl = ldl,
                            .block_cols = t->block_cols,
                            .sweeps = t->sweeps,
                            .w = t->w,
                            .out = form};
+}
 
-    assert_int_equal(rp_form_create_codes(form, t->grid, t->rows, t->p->cols), RP_OK);
-    assert_int_equal(rp_alloc(&task.scratch, rp_solver_gptq.scratch_bytes(
-                                                 t->grid, t->rows, t->p->cols, t->block_cols)),
+static double solve_on_cpu(const tile *t, rp_form *form)
+{
+    const rp_ldl ldl = rp_site_factor_ldl(&t->p->factor);
+    rp_tile_solve task = task_of(t, &ldl, form);
+    void *scratch = NULL;
+
+    assert_int_equal(rp_alloc(&scratch, rp_solver_gptq.scratch_bytes(t->grid, t->rows, t->p->cols,
+                                                                     t->block_cols)),
                      RP_OK);
-    rp_solver_gptq.solve(&task);
-    free(task.scratch);
+    rp_solver_gptq.solve(&task, scratch);
+    free(scratch);
     return task.loss;
 }
 
 static double solve_on_gpu(const tile *t, rp_form *form)
 {
-    const rp_site_factor *f = &t->p->factor;
     const int64_t n = t->p->cols;
-    float *l = gpu_copy(f->l, n * n);
+    rp_ldl ldl = rp_site_factor_ldl(&t->p->factor);
+    rp_tile_solve task = task_of(t, &ldl, form);
+    float *l = gpu_copy(ldl.l, n * n);
     float *w = gpu_copy(t->w, t->rows * n);
-    const rp_ldl ldl = {.n = n,
-                        .is_actorder = f->is_actorder,
-                        .l = l,
-                        .d = f->d,
-                        .diagonal = f->diagonal,
-                        .damping = f->damping,
-                        .order = f->order,
-                        .is_dead = f->is_dead,
-                        .importance = f->importance};
-    rp_tile_solve task = {.grid = t->grid,
-                          .ldl = &ldl,
-                          .block_cols = t->block_cols,
-                          .sweeps = t->sweeps,
-                          .w = w,
-                          .out = form};
 
-    assert_int_equal(rp_form_create_codes(form, t->grid, t->rows, n), RP_OK);
+    ldl.l = l;
+    task.w = w;
     rp_kernels_cuda()->solve_tile(&gpu, &task);
     assert_int_equal(rp_place_check(&gpu), RP_OK);
     rp_place_free(&gpu, l);
