@@ -1,6 +1,7 @@
 /* A build without CUDA has no GPU. */
 #include "kernels/gpu.h"
 
+#include "kernels/gpu_stream.h"
 #include "kernels/ops.h"
 
 bool rp_gpu_is_built(void)
@@ -36,8 +37,9 @@ void rp_gpu_destroy(rp_gpu **gpu)
     (void)gpu;
 }
 
-size_t rp_gpu_own_bytes(void)
+size_t rp_gpu_own_bytes(size_t total_bytes)
 {
+    (void)total_bytes;
     return 0;
 }
 
@@ -96,4 +98,28 @@ rp_status rp_gpu_sync(rp_gpu *gpu)
 const rp_kernel_ops *rp_kernels_cuda(void)
 {
     return NULL;
+}
+
+struct CUstream_st *rp_gpu_stream(rp_gpu *gpu)
+{
+    (void)gpu;
+    return NULL;
+}
+
+int rp_gpu_ordinal(const rp_gpu *gpu)
+{
+    (void)gpu;
+    return -1;
+}
+
+rp_status rp_gpu_poll(rp_gpu *gpu, bool *is_idle)
+{
+    (void)gpu;
+    *is_idle = true;
+    return RP_OK;
+}
+
+void rp_gpu_give_up(rp_gpu *gpu, const char *why)
+{
+    (void)gpu, (void)why;
 }

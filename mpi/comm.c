@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "mpi/comm_private.h"
+#include "mpi/comm_watch.h"
 
 int rp_comm_rank(const rp_comm *comm)
 {
@@ -235,16 +236,35 @@ static double weight_of(const rp_comm *comm, rp_status local)
     return local == RP_ERR_STOPPED ? lower_first : comm->nranks + lower_first;
 }
 
+/* The greatest weight. A rank whose transport between GPUs has failed adds more than any weight,
+ * and all ranks settle that first. */
+static double greatest_weight(rp_comm *comm, rp_status *local)
+{
+    const double failed = 4.0 * comm->nranks;
+    double weight = weight_of(comm, *local) + (rp_comm_watch_has_failed(comm) ? failed : 0);
+
+    rp_comm_allreduce_max_f64(comm, &weight, 1);
+    if (weight >= failed) {
+        char message[RP_MESSAGE_BYTES];
+        rp_comm_gpu_settle(comm, message);
+        if (*local == RP_OK || *local == RP_ERR_STOPPED) {
+            *local = RP_FAIL(RP_ERR_STOPPED, "%s", message);
+        }
+        weight = weight_of(comm, *local);
+        rp_comm_allreduce_max_f64(comm, &weight, 1);
+    }
+    return weight;
+}
+
 rp_status rp_agree(rp_comm *comm, rp_status local)
 {
-    double weight = weight_of(comm, local);
+    const double weight = greatest_weight(comm, &local);
     struct {
         int status;
         char message[RP_MESSAGE_BYTES];
     } report = {RP_OK, {0}};
     int speaker = 0;
 
-    rp_comm_allreduce_max_f64(comm, &weight, 1);
     if (weight <= 0) {
         return RP_OK;
     }

@@ -6,11 +6,12 @@
 
 #include "base/mem.h"
 #include "mpi/comm_private.h"
+#include "mpi/comm_watch.h"
 
 /* MPI counts are int: larger messages go in pieces. */
 #define CHUNK_BYTES RP_COMM_MESSAGE_BYTES
 
-static void check(const rp_comm *comm, int code, const char *call)
+void rp_comm_check_mpi(const rp_comm *comm, int code, const char *call)
 {
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
@@ -24,14 +25,15 @@ static void check(const rp_comm *comm, int code, const char *call)
 
 static void mpi_barrier(rp_comm *comm)
 {
-    check(comm, MPI_Barrier(comm->mpi), "MPI_Barrier");
+    rp_comm_check_mpi(comm, MPI_Barrier(comm->mpi), "MPI_Barrier");
 }
 
 static void mpi_bcast(rp_comm *comm, void *data, size_t nbytes, int root)
 {
     for (size_t at = 0; at < nbytes; at += CHUNK_BYTES) {
         const int count = (int)RP_MIN(nbytes - at, CHUNK_BYTES);
-        check(comm, MPI_Bcast((char *)data + at, count, MPI_BYTE, root, comm->mpi), "MPI_Bcast");
+        rp_comm_check_mpi(comm, MPI_Bcast((char *)data + at, count, MPI_BYTE, root, comm->mpi),
+                          "MPI_Bcast");
     }
 }
 
@@ -76,10 +78,10 @@ static void mpi_allgatherv(rp_comm *comm, const void *send, void *recv, const si
     if (send == (const char *)recv + offsets[comm->rank]) {
         send = MPI_IN_PLACE;
     }
-    check(comm,
-          MPI_Allgatherv(send, counts[comm->rank], MPI_BYTE, recv, counts, offsets, MPI_BYTE,
-                         comm->mpi),
-          "MPI_Allgatherv");
+    rp_comm_check_mpi(comm,
+                      MPI_Allgatherv(send, counts[comm->rank], MPI_BYTE, recv, counts, offsets,
+                                     MPI_BYTE, comm->mpi),
+                      "MPI_Allgatherv");
     free(counts);
 }
 
@@ -87,32 +89,36 @@ static void mpi_sum_i64(rp_comm *comm, int64_t *data, int64_t n, int root)
 {
     /* Unsigned, so that wrap-around is defined. */
     if (root < 0) {
-        check(comm, MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_UINT64_T, MPI_SUM, comm->mpi),
-              "MPI_Allreduce");
+        rp_comm_check_mpi(
+            comm, MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_UINT64_T, MPI_SUM, comm->mpi),
+            "MPI_Allreduce");
         return;
     }
-    check(comm,
-          MPI_Reduce(comm->rank == root ? MPI_IN_PLACE : data, data, (int)n, MPI_UINT64_T, MPI_SUM,
-                     root, comm->mpi),
-          "MPI_Reduce");
+    rp_comm_check_mpi(comm,
+                      MPI_Reduce(comm->rank == root ? MPI_IN_PLACE : data, data, (int)n,
+                                 MPI_UINT64_T, MPI_SUM, root, comm->mpi),
+                      "MPI_Reduce");
 }
 
 static void mpi_max_f64(rp_comm *comm, double *data, int64_t n)
 {
-    check(comm, MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_DOUBLE, MPI_MAX, comm->mpi),
-          "MPI_Allreduce");
+    rp_comm_check_mpi(comm,
+                      MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_DOUBLE, MPI_MAX, comm->mpi),
+                      "MPI_Allreduce");
 }
 
 static void mpi_max_f32(rp_comm *comm, float *data, int64_t n)
 {
-    check(comm, MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_FLOAT, MPI_MAX, comm->mpi),
-          "MPI_Allreduce");
+    rp_comm_check_mpi(comm,
+                      MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_FLOAT, MPI_MAX, comm->mpi),
+                      "MPI_Allreduce");
 }
 
 static void mpi_sum_f32(rp_comm *comm, float *data, int64_t n)
 {
-    check(comm, MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_FLOAT, MPI_SUM, comm->mpi),
-          "MPI_Allreduce");
+    rp_comm_check_mpi(comm,
+                      MPI_Allreduce(MPI_IN_PLACE, data, (int)n, MPI_FLOAT, MPI_SUM, comm->mpi),
+                      "MPI_Allreduce");
 }
 
 static void mpi_sendrecv(rp_comm *comm, const void *send, size_t send_bytes, void *recv,
@@ -121,10 +127,10 @@ static void mpi_sendrecv(rp_comm *comm, const void *send, size_t send_bytes, voi
     const int to = send_bytes > 0 ? rp_comm_above(comm, step) : MPI_PROC_NULL;
     const int from = recv_bytes > 0 ? rp_comm_above(comm, -step) : MPI_PROC_NULL;
 
-    check(comm,
-          MPI_Sendrecv(send, (int)send_bytes, MPI_BYTE, to, 0, recv, (int)recv_bytes, MPI_BYTE,
-                       from, 0, comm->mpi, MPI_STATUS_IGNORE),
-          "MPI_Sendrecv");
+    rp_comm_check_mpi(comm,
+                      MPI_Sendrecv(send, (int)send_bytes, MPI_BYTE, to, 0, recv, (int)recv_bytes,
+                                   MPI_BYTE, from, 0, comm->mpi, MPI_STATUS_IGNORE),
+                      "MPI_Sendrecv");
 }
 
 /* A notice goes from rank r to the ranks r + 1, r + 2, r + 4 ... (modulo n), which pass it on: all
@@ -142,10 +148,10 @@ static int n_neighbours(const rp_comm *comm)
 static void mpi_notify(rp_comm *comm)
 {
     for (int i = 0; i < n_neighbours(comm); i++) {
-        check(comm,
-              MPI_Isend(NULL, 0, MPI_BYTE, (comm->rank + (1 << i)) % comm->nranks, 0, comm->notices,
-                        &comm->sent[i]),
-              "MPI_Isend");
+        rp_comm_check_mpi(comm,
+                          MPI_Isend(NULL, 0, MPI_BYTE, (comm->rank + (1 << i)) % comm->nranks,
+                                    RP_TAG_NOTICE, comm->notices, &comm->sent[i]),
+                          "MPI_Isend");
     }
 }
 
@@ -154,13 +160,16 @@ static bool mpi_receive_notice(rp_comm *comm, bool is_waiting)
     int is_there = is_waiting;
 
     if (!is_waiting) {
-        check(comm, MPI_Iprobe(MPI_ANY_SOURCE, 0, comm->notices, &is_there, MPI_STATUS_IGNORE),
-              "MPI_Iprobe");
+        rp_comm_check_mpi(
+            comm,
+            MPI_Iprobe(MPI_ANY_SOURCE, RP_TAG_NOTICE, comm->notices, &is_there, MPI_STATUS_IGNORE),
+            "MPI_Iprobe");
     }
     if (is_there) {
-        check(comm,
-              MPI_Recv(NULL, 0, MPI_BYTE, MPI_ANY_SOURCE, 0, comm->notices, MPI_STATUS_IGNORE),
-              "MPI_Recv");
+        rp_comm_check_mpi(comm,
+                          MPI_Recv(NULL, 0, MPI_BYTE, MPI_ANY_SOURCE, RP_TAG_NOTICE, comm->notices,
+                                   MPI_STATUS_IGNORE),
+                          "MPI_Recv");
         comm->n_notices++;
     }
     return is_there;
@@ -174,14 +183,15 @@ static void drain_notices(rp_comm *comm)
         while (comm->n_notices < n_neighbours(comm)) {
             (void)mpi_receive_notice(comm, true);
         }
-        check(comm, MPI_Waitall(n_neighbours(comm), comm->sent, MPI_STATUSES_IGNORE),
-              "MPI_Waitall");
+        rp_comm_check_mpi(comm, MPI_Waitall(n_neighbours(comm), comm->sent, MPI_STATUSES_IGNORE),
+                          "MPI_Waitall");
     }
 }
 
 static void mpi_destroy(rp_comm *comm)
 {
     drain_notices(comm);
+    rp_comm_watch_destroy(comm);
     (void)MPI_Comm_free(&comm->notices);
     (void)MPI_Comm_free(&comm->mpi);
     (void)MPI_Finalize();
@@ -225,9 +235,10 @@ rp_status rp_comm_create_world(rp_comm **out)
     (void)MPI_Comm_rank(comm->mpi, &comm->rank);
     (void)MPI_Comm_size(comm->mpi, &comm->nranks);
     comm->counts.traffic = rp_traffic_of(comm->nranks, comm->rank);
-    check(comm,
-          MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
-          "MPI_Comm_split_type");
+    rp_comm_check_mpi(
+        comm,
+        MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
+        "MPI_Comm_split_type");
     (void)MPI_Comm_rank(node, &comm->node_rank);
     (void)MPI_Comm_size(node, &comm->node_nranks);
     (void)MPI_Comm_free(&node);

@@ -10,6 +10,9 @@
 /* MPI's counts are int. */
 #define RP_COMM_MESSAGE_BYTES ((size_t)1 << 30)
 
+/* Tags on rp_comm.notices. */
+enum { RP_TAG_NOTICE = 0, RP_TAG_GPU_FAILURE };
+
 typedef struct rp_comm_ops {
     const char *name;
     void (*barrier)(rp_comm *comm);
@@ -64,8 +67,18 @@ typedef struct rp_comm_gpu_ops {
 } rp_comm_gpu_ops;
 extern const rp_comm_gpu_ops rp_comm_staged_ops;
 
+/* Local. Ends all ranks after a call of MPI that failed. */
+void rp_comm_check_mpi(const rp_comm *comm, int code, const char *call);
+
+/* Collective on comm, when any rank's watch has a failure: ends NCCL on all ranks, whose data go by
+ * MPI from now on. The message is the same on all. */
+void rp_comm_gpu_settle(rp_comm *comm, char message[RP_MESSAGE_BYTES]);
+
 /* Of 2^n ranks at most. */
 #define RP_MAX_NOTICE_STEPS 31
+
+typedef struct rp_comm_watch rp_comm_watch; /* mpi/comm_watch.h */
+typedef struct rp_nccl rp_nccl;             /* mpi/comm_nccl.h */
 
 struct rp_comm {
     const rp_comm_ops *ops;
@@ -77,7 +90,10 @@ struct rp_comm {
     MPI_Request sent[RP_MAX_NOTICE_STEPS]; /* notices on their way */
     bool is_notified;
     const rp_comm_gpu_ops *gpu_ops;
-    void *stage; /* RP_COMM_CHUNK_BYTES; NULL until a GPU's data come by */
+    void *stage;                      /* RP_COMM_CHUNK_BYTES; NULL until a GPU's data come by */
+    rp_comm_watch *watch;             /* NULL until NCCL was tried */
+    rp_nccl *nccl;                    /* NULL when there is none, and after it failed */
+    char transport[RP_MESSAGE_BYTES]; /* between GPUs, for the log */
     rp_comm_counts counts;
     char host[64];
 };

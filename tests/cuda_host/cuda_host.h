@@ -1,0 +1,56 @@
+/* The inside of the CUDA stand-in, for the stand-ins of libraries on top of it.
+ *
+ * "Device memory" is a range of this process's memory that is closed to everybody except while a
+ * kernel, a copy or a library call runs, so that host code which follows a device pointer dies at
+ * once. Fresh device memory and shared memory are full of 0xff bytes (NaNs, -1).
+ *
+ * RP_CUDA_HOST in the environment, a comma-separated list, changes the machine:
+ *   gpus=N       how many GPUs there are (1; 0 is a machine without a driver)
+ *   mib=N        memory of each (1024)
+ *   fail=N       the N-th launch, copy, fill or library call fails
+ *   order=down   blocks, and threads as far as barriers leave it open, run from the last to the
+ *                first: what depends on their order shows */
+#ifndef RP_TESTS_CUDA_HOST_H
+#define RP_TESTS_CUDA_HOST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct rp_host_settings {
+    int gpus;
+    size_t gpu_bytes;
+    int64_t fail_at; /* 0: never */
+    bool is_downward;
+} rp_host_settings;
+
+const rp_host_settings *rp_host_get_settings(void);
+
+/* Does the call that is about to be made fail. */
+bool rp_host_call_fails(void);
+
+/* Device memory is open between these two, which nest. */
+void rp_host_open(void);
+void rp_host_close(void);
+/* Is [pointer, pointer + nbytes) inside allocated memory of this thread's GPU. */
+bool rp_host_is_device(const void *pointer, size_t nbytes);
+/* Does the range touch any GPU's memory. */
+bool rp_host_touches_device(const void *pointer, size_t nbytes);
+
+/* A bug in the code under test: one line on standard error, then abort. */
+void rp_host_die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+/* Open memory for a scope. */
+struct rp_host_opened {
+    rp_host_opened()
+    {
+        rp_host_open();
+    }
+    ~rp_host_opened()
+    {
+        rp_host_close();
+    }
+    rp_host_opened(const rp_host_opened &) = delete;
+    rp_host_opened &operator=(const rp_host_opened &) = delete;
+};
+
+#endif
