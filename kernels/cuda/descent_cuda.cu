@@ -89,7 +89,7 @@ static __global__ void fill_direction_kernel(rp_descent_view v, int64_t lo, bool
         value *= params.data[(first + rp_piece_sub(t, column)) * params.stride];
     }
     if (!is_min) {
-        value *= rp_grid_level_cuda(grid, t.codes[column * t.ld + r]);
+        value *= rp_view_level(v, t.codes[column * t.ld + r]);
     }
     v.s.u[(int64_t)blockIdx.y * t.ld + r] = value;
 }
@@ -98,7 +98,7 @@ static __global__ void fill_direction_kernel(rp_descent_view v, int64_t lo, bool
 static __device__ float search_step(float param, float dot, float curvature, float least,
                                     double *gain)
 {
-    const float value = fmaxf(rp_nearest_f16_cuda(param + dot / curvature), least);
+    const float value = fmaxf(rp_nearest_f16(param + dot / curvature), least);
     const float step = value - param;
     const float lowered = step * (2 * dot - step * curvature);
 

@@ -30,6 +30,12 @@ static inline __device__ int64_t rp_view_at(const rp_descent_view &v, int64_t i,
     return (v.a + i) * v.t.ld + r;
 }
 
+/* Of grids whose parameters move. */
+static inline __device__ float rp_view_level(const rp_descent_view &v, int code)
+{
+    return v.t.grid.is_iq4 ? rp_iq4_level(code) : v.t.grid.lowest + (float)code;
+}
+
 /* All local. Columns lo .. lo + n - 1 of the block have changed by u [n]: what that does to the
  * gradient of columns 0 .. until - 1. */
 void rp_descent_push_cuda(rp_gpu *gpu, const rp_descent_view *v, int64_t lo, int64_t n,

@@ -221,7 +221,7 @@ static __device__ float judge_change(const rp_descent_view &v, sub_memory *m, co
 
     for (int i = 0; i < s.n; i++) {
         const int64_t at = rp_view_at(v, s.lo + i, s.r);
-        const float decoded = step * rp_grid_level_cuda(v.t.grid, m->best[i][x]) - offset;
+        const float decoded = step * rp_view_level(v, m->best[i][x]) - offset;
         m->left[i][x] = (v.t.w[at] - decoded) - v.t.delta[at];
     }
     for (int i = 0; i < s.n; i++) {
