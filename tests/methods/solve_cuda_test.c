@@ -203,6 +203,42 @@ static void test_gptq_affine(void **state)
     check_case(&affine_cases[1], 130, 20, 0);
 }
 
+static const grid_case gguf_cases[] = {
+    {MILD, 256, false, "Q4_0", OF_TYPE},
+    {SPREAD, 288, false, "Q4_1", OF_TYPE},
+    {MILD, 256, true, "Q5_0", OF_TYPE},
+    {MILD, 256, false, "Q5_1", OF_TYPE},
+    {RANK_DEFICIENT, 256, false, "Q8_0", OF_TYPE},
+    {MILD, 512, false, "Q2_K", OF_TYPE},
+    {SPREAD, 512, false, "Q3_K", OF_TYPE},
+    {MILD, 256, false, "Q4_K", OF_TYPE},
+    {MILD, 512, true, "Q4_K", OF_TYPE},
+    {GAPS, 512, false, "Q3_K", OF_TYPE},
+    {MASSIVE, 256, false, "Q5_K", OF_TYPE},
+    {RANK_DEFICIENT, 512, false, "Q6_K", OF_TYPE},
+    {MILD, 256, false, "IQ4_NL", OF_TYPE},
+    {GAPS, 512, false, "IQ4_XS", OF_TYPE},
+    {MILD, 256, false, "TQ1_0", OF_TYPE},
+    {MILD, 256, true, "TQ2_0", OF_TYPE},
+    {MILD, 256, false, "MXFP4", OF_TYPE},
+};
+
+static void test_gptq_gguf(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < RP_COUNT(gguf_cases); i++) {
+        check_case(&gguf_cases[i], 45, 128, 0);
+    }
+}
+
+static void test_descent_gguf(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < RP_COUNT(gguf_cases); i++) {
+        check_case(&gguf_cases[i], 45, 128, 4);
+    }
+}
+
 static void test_descent_affine(void **state)
 {
     (void)state;
@@ -252,6 +288,10 @@ static void test_nearest_equals_cpu(void **state)
     for (size_t i = 0; i < RP_COUNT(affine_cases); i++) {
         check_nearest(&affine_cases[i], 67, i % 2 == 0);
     }
+    for (size_t i = 0; i < RP_COUNT(gguf_cases); i++) {
+        check_nearest(&gguf_cases[i], 5, false);
+        check_nearest(&gguf_cases[i], 19, true);
+    }
 }
 
 static void check_decoded(const rp_form *form, int64_t row0, int64_t nrows)
@@ -298,16 +338,18 @@ static void test_decode_equals_cpu(void **state)
     for (size_t i = 0; i < RP_COUNT(affine_cases); i++) {
         check_decode(&affine_cases[i]);
     }
+    for (size_t i = 0; i < RP_COUNT(gguf_cases); i++) {
+        check_decode(&gguf_cases[i]);
+    }
     free(values);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gptq_affine),
-        cmocka_unit_test(test_descent_affine),
-        cmocka_unit_test(test_nearest_equals_cpu),
-        cmocka_unit_test(test_decode_equals_cpu),
+        cmocka_unit_test(test_gptq_affine),        cmocka_unit_test(test_gptq_gguf),
+        cmocka_unit_test(test_descent_affine),     cmocka_unit_test(test_descent_gguf),
+        cmocka_unit_test(test_nearest_equals_cpu), cmocka_unit_test(test_decode_equals_cpu),
     };
 
     if (rp_gpu_count() == 0) {
