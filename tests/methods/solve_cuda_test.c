@@ -17,7 +17,7 @@
 #include "methods/solver.h"
 #include "site_problem.h"
 
-enum { ARENA_BYTES = 256 << 20, SKIPPED = 77 };
+enum { ARENA_BYTES = 16 << 20, SKIPPED = 77 };
 
 static rp_exec *cpu;
 static rp_exec gpu;
@@ -246,6 +246,13 @@ static void test_descent_affine(void **state)
     check_case(&affine_cases[8], 70, 128, 2);
 }
 
+/* More rows than a small GPU's scratch holds at once. */
+static void test_pieces(void **state)
+{
+    (void)state;
+    check_case(&affine_cases[0], 1001, 128, 1);
+}
+
 /* ---- Round to nearest, and decoding ---- */
 
 static void check_nearest(const grid_case *c, int64_t rows, bool is_weighted)
@@ -347,9 +354,13 @@ static void test_decode_equals_cpu(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gptq_affine),        cmocka_unit_test(test_gptq_gguf),
-        cmocka_unit_test(test_descent_affine),     cmocka_unit_test(test_descent_gguf),
-        cmocka_unit_test(test_nearest_equals_cpu), cmocka_unit_test(test_decode_equals_cpu),
+        cmocka_unit_test(test_gptq_affine),
+        cmocka_unit_test(test_gptq_gguf),
+        cmocka_unit_test(test_descent_affine),
+        cmocka_unit_test(test_descent_gguf),
+        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_nearest_equals_cpu),
+        cmocka_unit_test(test_decode_equals_cpu),
     };
 
     if (rp_gpu_count() == 0) {
