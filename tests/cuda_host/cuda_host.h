@@ -9,7 +9,8 @@
  *   mib=N        memory of each (1024)
  *   fail=N       the N-th launch, copy, fill or library call fails
  *   order=down   blocks, and threads as far as barriers leave it open, run from the last to the
- *                first: what depends on their order shows */
+ *                first: what depends on their order shows
+ *   guard=pages  memory is closed by its pages' rights although the processor has keys for that */
 #ifndef RP_TESTS_CUDA_HOST_H
 #define RP_TESTS_CUDA_HOST_H
 
@@ -20,13 +21,17 @@ typedef struct rp_host_settings {
     int gpus;
     size_t gpu_bytes;
     int64_t fail_at; /* 0: never */
-    bool is_downward;
+    bool is_downward, is_guarded_by_pages;
 } rp_host_settings;
 
 const rp_host_settings *rp_host_get_settings(void);
 
 /* Does the call that is about to be made fail. */
 bool rp_host_call_fails(void);
+
+/* Work that a library has on the streams: while this says so, they are busy, and who waits for them
+ * waits. */
+void rp_host_set_busy(bool (*is_busy)(void));
 
 /* Device memory is open between these two, which nest. */
 void rp_host_open(void);
