@@ -232,9 +232,11 @@ static void cholesky_equals_cpu(void **state)
     (void)state;
     check_cholesky(1);
     check_cholesky(33);
-    check_cholesky(300);
+    check_cholesky(512);
+    check_cholesky(1100);
     check_bad_pivot(300, 0, 0);
-    check_bad_pivot(300, 270, -1);
+    check_bad_pivot(700, 600, -1);
+    check_bad_pivot(600, 511, 0);
     check_bad_pivot(40, 39, NAN);
     check_bad_pivot(40, 12, INFINITY);
 }
