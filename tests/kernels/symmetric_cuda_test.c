@@ -303,7 +303,7 @@ static void solve_right_equals_cpu(void **state)
         }
     }
     print_message("solve_right: relative distance %.2e\n", sqrt(distance / norm));
-    assert_true(norm > 0 && sqrt(distance / norm) < 2e-6);
+    assert_true(norm > 0 && sqrt(distance / norm) < 1e-5); /* f32, condition about 100 */
     rp_place_free(&gpu, l_d);
     free(got);
     free(h);
