@@ -243,6 +243,8 @@ static void test_gptq_gguf(void **state)
     for (size_t i = 0; i < RP_COUNT(gguf_cases); i++) {
         check_case(&gguf_cases[i], 45, 128, 0);
     }
+    check_case(&gguf_cases[0], 45, 20, 0);
+    check_case(&gguf_cases[5], 45, 50, 0);
 }
 
 static void test_descent_gguf(void **state)
