@@ -326,6 +326,38 @@ static void attention_takes_large_heads_and_groups(void **state)
     }
 }
 
+/* Weights add up to one, so equal values come out as TF32 has them: to nearest, not cut off. */
+static void equal_values_come_out(float value, double tolerance)
+{
+    const rp_attention_shape shape = {
+        .seq_len = 90, .n_seqs = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 16, .scale = 0.25F};
+    twin q = twin_make(90, 32, 32, 14, 1.0F, 0), k = twin_make(90, 16, 16, 15, 1.0F, 0);
+    twin v = twin_make(90, 16, 16, 16, 1.0F, 0), out = twin_make(90, 32, 32, 17, 1.0F, 0);
+
+    for (int i = 0; i < 90 * 16; i++) {
+        v.host[i] = value;
+    }
+    twin_put(&v);
+    RUN_TWICE(&out, rp_attention_cuda(&on_gpu, &shape, place_mat(&out), place_cmat(&q),
+                                      place_cmat(&k), place_cmat(&v)));
+    for (int i = 0; i < 90 * 32; i++) {
+        assert_near((double)out.got[i], (double)value, tolerance, "attention", i / 32, i % 32);
+    }
+    twin_free(&q);
+    twin_free(&k);
+    twin_free(&v);
+    twin_free(&out);
+}
+
+static void attention_weights_add_up_to_one(void **state)
+{
+    const double sums = 4 * 90 * F32_ROUNDING;
+
+    (void)state;
+    equal_values_come_out(1.0F, sums);
+    equal_values_come_out(1.0007F, TF32_ROUNDING + sums);
+}
+
 static rp_loss *start_losses(int64_t rows)
 {
     rp_loss *loss = NULL;
@@ -447,6 +479,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(attention_is_close_to_the_cpus, small_scratch,
                                         full_scratch),
         cmocka_unit_test(attention_takes_large_heads_and_groups),
+        cmocka_unit_test(attention_weights_add_up_to_one),
         cmocka_unit_test(loss_add_runs_over_vocabulary_tiles),
     };
 
