@@ -182,8 +182,8 @@ RP_INLINE void LANES_NAME(symmetric_parts)(const TILE *t, int n, int at, int abr
     }
 }
 
-static RP_HOST_DEVICE void LANES_NAME(search_symmetric)(const TILE *t, int half, bool is_finite,
-                                                        RESULT *out)
+static inline RP_HOST_DEVICE void LANES_NAME(search_symmetric)(const TILE *t, int half,
+                                                               bool is_finite, RESULT *out)
 {
     const int pairs = t->ngroups / (2 * LANES) * (2 * LANES);
 
@@ -326,7 +326,7 @@ RP_INLINE VEC LANES_NAME(best_positive)(const PART *p, int n, VEC max, float top
     return best_inverse;
 }
 
-static RP_HOST_DEVICE void LANES_NAME(search_positive)(const TILE *t, int top, RESULT *out)
+static inline RP_HOST_DEVICE void LANES_NAME(search_positive)(const TILE *t, int top, RESULT *out)
 {
     for (int at = 0; at < t->ngroups; at += LANES) {
         DESCENT d;
@@ -501,8 +501,8 @@ RP_INLINE void LANES_NAME(min_part)(LINE_PART *p, const rp_search_steps *steps, 
     }
 }
 
-static RP_HOST_DEVICE void LANES_NAME(search_min)(const TILE *t, int top,
-                                                  const rp_search_steps *steps, RESULT *out)
+static inline RP_HOST_DEVICE void LANES_NAME(search_min)(const TILE *t, int top,
+                                                         const rp_search_steps *steps, RESULT *out)
 {
     for (int at = 0; at < t->ngroups; at += LANES) {
         LINE_PART p;
@@ -547,7 +547,7 @@ RP_INLINE SCALE_SUMS LANES_NAME(level_sums)(const PART *p, int n, VEC inverse)
     return s;
 }
 
-static RP_HOST_DEVICE void LANES_NAME(search_levels)(const TILE *t, RESULT *out)
+static inline RP_HOST_DEVICE void LANES_NAME(search_levels)(const TILE *t, RESULT *out)
 {
     for (int at = 0; at < t->ngroups; at += LANES) {
         PART p;
