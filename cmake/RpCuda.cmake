@@ -25,13 +25,16 @@ if(RP_HAS_CUDA)
   find_package(CUDAToolkit REQUIRED)
 endif()
 
-# rp_add_cuda_folder(name SOURCES a.cu ... NONE none.c LIBS ... CUDA_LIBS CUDA::cublas ... HOST_LIBS ...)
-# Library rp_<name>: the sources by nvcc, or none.c in a build without CUDA. Library rp_<name>_host: the sources by the
+# rp_add_cuda_folder(name SOURCES a.cu ... NONE none.c [NEEDS variable] LIBS ... CUDA_LIBS CUDA::cublas ... HOST_LIBS ...)
+# Library rp_<name>: the sources by nvcc, or none.c in a build without CUDA or where the variable is false. Library rp_<name>_host: the sources by the
 # host's compiler (tests/cuda_host). Linking ${RP_CUDA_CHOICE_<name>} means the latter in targets with the property
 # RP_CUDA_HOST, else the former.
 function(rp_add_cuda_folder name)
-  cmake_parse_arguments(ARG "" "NONE" "SOURCES;LIBS;CUDA_LIBS;HOST_LIBS" ${ARGN})
-  if(RP_HAS_CUDA)
+  cmake_parse_arguments(ARG "" "NONE;NEEDS" "SOURCES;LIBS;CUDA_LIBS;HOST_LIBS" ${ARGN})
+  if(NOT ARG_NEEDS)
+    set(ARG_NEEDS RP_HAS_CUDA)
+  endif()
+  if(${ARG_NEEDS})
     add_library(rp_${name} STATIC ${ARG_SOURCES})
     target_link_libraries(rp_${name} PUBLIC ${ARG_CUDA_LIBS})
   else()

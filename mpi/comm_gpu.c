@@ -103,6 +103,7 @@ rp_status rp_comm_choose_gpu(rp_gpu_choice *out, rp_comm *comm)
         local = rp_gpu_describe(&info, out->ordinal);
     }
     RP_TRY(rp_agree(comm, local));
+    RP_ASSERT(all != NULL);
     gather_gpus(all, comm, out->ordinal, &info);
     RP_TRY(check_gpus(all, comm->nranks));
     if (find_shared(all, comm->nranks, &first, &second)) {
@@ -214,6 +215,7 @@ rp_status rp_comm_attach_gpu(rp_comm *comm, const rp_exec *exec, const rp_comm_g
         local = rp_comm_watch_create(comm);
     }
     RP_TRY(rp_agree(comm, local));
+    RP_ASSERT(all != NULL);
     gather_gpus(all, comm, ordinal, &info);
     find_obstacle(why, comm, all, opts);
     if (why[0] != '\0') {

@@ -3,9 +3,16 @@
 #ifndef RP_MPI_COMM_PRIVATE_H
 #define RP_MPI_COMM_PRIVATE_H
 
+/* The C interface alone, in C++ too. */
+#define OMPI_SKIP_MPICXX 1
+#define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
 
 #include "mpi/comm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* MPI's counts are int. */
 #define RP_COMM_MESSAGE_BYTES ((size_t)1 << 30)
@@ -98,4 +105,7 @@ struct rp_comm {
     char host[64];
 };
 
+#ifdef __cplusplus
+}
+#endif
 #endif

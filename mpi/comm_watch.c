@@ -1,6 +1,7 @@
 /* Positions of all ranks, messages of failure, and the one message that comes of them. */
 #include "mpi/comm_watch.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,41 +194,44 @@ static void add(char message[RP_MESSAGE_BYTES], const char *fmt, ...)
     va_end(args);
 }
 
+/* In the same place, since about the same time. */
 static bool is_alike(const position *a, const position *b)
 {
     return a->number == b->number && a->has_ended == b->has_ended && a->nbytes == b->nbytes &&
-           strcmp(a->op, b->op) == 0;
+           strcmp(a->op, b->op) == 0 &&
+           fabs(a->age - b->age) < RP_MAX(1, RP_MAX(a->age, b->age) / 10);
 }
 
-/* The collectives' order: in number n, at its end, in number n + 1. */
+/* The collectives' order: in number n, at its end, in number n + 1; then who came later. */
 static bool is_behind(const position *a, const position *b)
 {
-    return a->number != b->number ? a->number < b->number : a->has_ended < b->has_ended;
+    if (a->number != b->number) {
+        return a->number < b->number;
+    }
+    return a->has_ended != b->has_ended ? a->has_ended < b->has_ended : a->age < b->age;
 }
 
-/* "rank 3 on node7: ..., 605 s ago" of a rank and all that are where it is, which are listed then.
- */
-static void add_group(char message[RP_MESSAGE_BYTES], const position *all, int nranks, int first,
-                      bool *is_listed)
+/* "ranks 0,2 ended bcast number 411 (8 bytes) 605 s ago": one rank and all that are where it is,
+ * which are listed then. */
+static void add_group(char message[RP_MESSAGE_BYTES], const position *all, int nranks,
+                      const position *p, bool *is_listed)
 {
-    const position *p = &all[first];
     double youngest = p->age;
     double oldest = p->age;
     char text[80];
     int count = 0;
 
-    for (int r = first; r < nranks; r++) {
+    for (int r = 0; r < nranks; r++) {
         count += !is_listed[r] && is_alike(&all[r], p);
     }
-    add(message, "; %s %d", count > 1 ? "ranks" : "rank", first);
-    for (int r = first; r < nranks; r++) {
+    add(message, count > 1 ? "; ranks" : "; rank");
+    count = 0;
+    for (int r = 0; r < nranks; r++) {
         if (is_listed[r] || !is_alike(&all[r], p)) {
             continue;
         }
         is_listed[r] = true;
-        if (r != first) {
-            add(message, ",%d", r);
-        }
+        add(message, count++ > 0 ? ",%d" : " %d", r);
         youngest = RP_MIN(youngest, all[r].age);
         oldest = RP_MAX(oldest, all[r].age);
     }
@@ -275,7 +279,7 @@ static void compose(char message[RP_MESSAGE_BYTES], const position *all, int nra
         if (next < 0) {
             return;
         }
-        add_group(message, all, nranks, next, is_listed);
+        add_group(message, all, nranks, &all[next], is_listed);
     }
 }
 

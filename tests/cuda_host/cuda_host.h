@@ -29,6 +29,10 @@ const rp_host_settings *rp_host_get_settings(void);
 /* Does the call that is about to be made fail. */
 bool rp_host_call_fails(void);
 
+/* Work that a library has on the streams: while this says so, they are busy, and who waits for them
+ * waits. */
+void rp_host_set_busy(bool (*is_busy)(void));
+
 /* Device memory is open between these two, which nest. */
 void rp_host_open(void);
 void rp_host_close(void);

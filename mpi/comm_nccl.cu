@@ -2,10 +2,11 @@
  * NCCL's state, of the GPU's stream and of what the other ranks say (comm_watch.h). */
 #include "mpi/comm_nccl.h"
 
+#include <atomic>
 #include <nccl.h>
+#include <new>
 #include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,7 @@ struct rp_nccl {
 
 typedef enum progress { UNDER_WAY, DONE, FAILED } progress;
 
-_Static_assert(RP_NCCL_ID_BYTES == NCCL_UNIQUE_ID_BYTES, "an id is passed as bytes");
+static_assert(RP_NCCL_ID_BYTES == NCCL_UNIQUE_ID_BYTES, "an id is passed as bytes");
 
 const char *rp_nccl_version(char text[32])
 {
@@ -58,7 +59,7 @@ rp_status rp_nccl_make_id(unsigned char id[RP_NCCL_ID_BYTES])
 static void pause_after(double waited_seconds)
 {
     const double seconds = RP_MIN(waited_seconds / 20, 1e-3);
-    const struct timespec time = {.tv_nsec = (long)(seconds * 1e9)};
+    const struct timespec time = {0, (long)(seconds * 1e9)};
 
     if (waited_seconds < 1e-3) {
         (void)sched_yield();
@@ -128,22 +129,22 @@ static bool complete(rp_comm *comm, ncclResult_t called, bool on_stream)
  * which is left alone if it does not come back. */
 typedef struct abortion {
     ncclComm_t comm;
-    atomic_bool is_done;
+    std::atomic<bool> is_done;
 } abortion;
 
 static void *abort_main(void *arg)
 {
-    abortion *task = arg;
+    abortion *const task = static_cast<abortion *>(arg);
 
     (void)ncclCommAbort(task->comm);
-    atomic_store(&task->is_done, true);
+    task->is_done = true;
     return NULL;
 }
 
 static void abort_within(ncclComm_t comm, double seconds)
 {
     const double start = rp_clock_seconds();
-    abortion *task = calloc(1, sizeof(*task));
+    abortion *const task = new (std::nothrow) abortion();
     pthread_t thread;
     bool is_done = false;
 
@@ -152,16 +153,16 @@ static void abort_within(ncclComm_t comm, double seconds)
     }
     task->comm = comm;
     if (pthread_create(&thread, NULL, abort_main, task) != 0) {
-        free(task);
+        delete task;
         return;
     }
     while (!is_done && rp_clock_seconds() - start < seconds) {
         pause_after(rp_clock_seconds() - start);
-        is_done = atomic_load(&task->is_done);
+        is_done = task->is_done;
     }
     if (is_done) {
         (void)pthread_join(thread, NULL);
-        free(task);
+        delete task;
     } else {
         (void)pthread_detach(thread);
     }
@@ -223,7 +224,7 @@ void rp_nccl_create(rp_comm *comm, rp_gpu *gpu, const unsigned char id[RP_NCCL_I
     ncclResult_t result = ncclSuccess;
 
     rp_comm_watch_begin(comm, "start", 0);
-    comm->nccl = calloc(1, sizeof(*comm->nccl));
+    comm->nccl = static_cast<rp_nccl *>(calloc(1, sizeof(*comm->nccl)));
     if (comm->nccl == NULL) {
         rp_comm_watch_fail(comm, "failed: no memory");
         return;
@@ -327,15 +328,15 @@ static void nccl_alltoallv(rp_comm *comm, const rp_exec *exec, const void *send,
 static void nccl_reduce(rp_comm *comm, const rp_exec *exec, rp_comm_reduction reduction, void *data,
                         int64_t n, int root)
 {
-    /* Unsigned, so that sums wrap around. */
+    /* By rp_comm_reduction; unsigned, so that sums wrap around. */
     static const struct {
         ncclDataType_t type;
         ncclRedOp_t op;
         const char *name;
     } kinds[RP_COMM_REDUCTION_COUNT] = {
-        [RP_COMM_SUM_I64] = {ncclUint64, ncclSum, "sum of int64"},
-        [RP_COMM_SUM_F32] = {ncclFloat32, ncclSum, "sum of fp32"},
-        [RP_COMM_MAX_F32] = {ncclFloat32, ncclMax, "maximum of fp32"},
+        {ncclUint64, ncclSum, "sum of int64"},
+        {ncclFloat32, ncclSum, "sum of fp32"},
+        {ncclFloat32, ncclMax, "maximum of fp32"},
     };
     struct CUstream_st *stream = rp_gpu_stream(exec->gpu);
     const size_t nbytes = (size_t)n * rp_comm_reduction_elem_bytes(reduction);
@@ -353,9 +354,5 @@ static void nccl_reduce(rp_comm *comm, const rp_exec *exec, rp_comm_reduction re
 }
 
 const rp_comm_gpu_ops rp_comm_nccl_ops = {
-    .name = "nccl",
-    .bcast = nccl_bcast,
-    .allgatherv = nccl_allgatherv,
-    .alltoallv = nccl_alltoallv,
-    .reduce = nccl_reduce,
+    "nccl", nccl_bcast, nccl_allgatherv, nccl_alltoallv, nccl_reduce,
 };
