@@ -82,7 +82,7 @@ rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int 
                         rp_activations_bytes(s->config, &blocks, n_streams(s), nranks)},
         .layer = rp_layer_loader_bytes(s->weights, nranks),
         .executor = {0, rp_executor_bytes(s->config, blocks.seq_len, blocks.seqs_per_block)},
-        .solver = {rp_site_solver_bytes(s, nranks, nthreads), 0},
+        .solver = rp_site_solver_bytes(s, nranks, nthreads),
     };
 
     return memory;

@@ -2,7 +2,6 @@
  * solves a share of the rows, and all gather them. */
 #include "jobs/drift.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,15 +18,15 @@ struct rp_drift {
     double *bound;       /* [widest rows] */
     float *input_bound;  /* [widest cols] largest |x - x_f| */
     float *stream_bound; /* [hidden] largest |h - h_f| */
-    float *input_drift;  /* [block tokens, widest cols] x - x_f */
-    float *output_drift; /* [block tokens, widest rows] a */
+    float *input_drift;  /* [place] [block tokens, widest cols] x - x_f */
+    float *output_drift; /* [place] [block tokens, widest rows] a */
     rp_range *rows_of;   /* [nranks] */
     size_t *nbytes;      /* [nranks] */
     double *kept;        /* [2, n_blocks] squared errors with W and with W* */
     rp_site_input input; /* of the site in hand */
     int64_t cols;
     /* Of the linear in hand. */
-    const rp_site_factor *factor;
+    const rp_ldl *ldl;
     float *target;
 };
 
@@ -59,13 +58,13 @@ static sizes sizes_of(const rp_session *s)
     return most;
 }
 
-size_t rp_drift_bytes(const rp_session *session)
+rp_place_bytes rp_drift_bytes(const rp_session *session)
 {
     const sizes n = sizes_of(session);
+    rp_place_bytes bytes = rp_cross_bytes(n.rows, n.elems);
 
-    return n.rows == 0 ? 0
-                       : rp_cross_bytes(n.rows, n.elems) +
-                             (size_t)(n.block_tokens * (n.rows + n.cols)) * sizeof(float);
+    bytes.place += (size_t)(n.block_tokens * (n.rows + n.cols)) * sizeof(float);
+    return bytes;
 }
 
 static rp_status allocate(rp_drift *d, const sizes *n)
@@ -76,12 +75,12 @@ static rp_status allocate(rp_drift *d, const sizes *n)
     const size_t tokens = (size_t)n->block_tokens;
     const size_t n_blocks = (size_t)rp_calibration_blocks(s->job, s->config).n_blocks;
 
-    RP_TRY(rp_cross_create(&d->cross, n->rows, n->elems));
+    RP_TRY(rp_cross_create(&d->cross, s->exec, n->rows, n->elems));
     RP_TRY(rp_alloc_array(&d->bound, (size_t)n->rows, sizeof(*d->bound)));
     RP_TRY(rp_alloc_array(&d->input_bound, (size_t)n->cols, sizeof(float)));
     RP_TRY(rp_alloc_array(&d->stream_bound, (size_t)s->config->hidden_size, sizeof(float)));
-    RP_TRY(rp_alloc_array(&d->input_drift, tokens * (size_t)n->cols, sizeof(float)));
-    RP_TRY(rp_alloc_array(&d->output_drift, tokens * (size_t)n->rows, sizeof(float)));
+    RP_TRY(rp_place_alloc(s->exec, &d->input_drift, tokens * (size_t)n->cols, sizeof(float)));
+    RP_TRY(rp_place_alloc(s->exec, &d->output_drift, tokens * (size_t)n->rows, sizeof(float)));
     RP_TRY(rp_alloc_array(&d->rows_of, nranks, sizeof(*d->rows_of)));
     RP_TRY(rp_alloc_array(&d->nbytes, nranks, sizeof(*d->nbytes)));
     RP_TRY(rp_alloc_array(&d->kept, 2 * n_blocks, sizeof(*d->kept)));
@@ -120,8 +119,8 @@ void rp_drift_destroy(rp_drift **drift)
     free(d->bound);
     free(d->input_bound);
     free(d->stream_bound);
-    free(d->input_drift);
-    free(d->output_drift);
+    rp_place_free(d->session->exec, d->input_drift);
+    rp_place_free(d->session->exec, d->output_drift);
     free(d->rows_of);
     free(d->nbytes);
     free(d->kept);
@@ -130,13 +129,11 @@ void rp_drift_destroy(rp_drift **drift)
 }
 
 /* out [rows, cols] contiguous := a - b. */
-static rp_cmat subtract(float *out, rp_cmat a, rp_cmat b)
+static rp_cmat subtract(const rp_drift *d, float *out, rp_cmat a, rp_cmat b)
 {
-    for (int64_t r = 0; r < a.rows; r++) {
-        for (int64_t c = 0; c < a.cols; c++) {
-            out[r * a.cols + c] = a.data[r * a.ld + c] - b.data[r * b.ld + c];
-        }
-    }
+    const rp_session *s = d->session;
+
+    s->ops->subtract(s->exec, rp_mat_of(out, a.rows, a.cols, a.cols), a, b);
     return rp_cmat_of(out, a.rows, a.cols, a.cols);
 }
 
@@ -144,7 +141,7 @@ static rp_cmat input_drift(rp_drift *d, int64_t b)
 {
     const rp_site_input *in = &d->input;
 
-    return subtract(d->input_drift, rp_site_block(in, in->rows, b, d->cols, in->ld),
+    return subtract(d, d->input_drift, rp_site_block(in, in->rows, b, d->cols, in->ld),
                     rp_site_block(in, in->full_rows, b, d->cols, in->ld));
 }
 
@@ -152,7 +149,7 @@ static rp_cmat stream_drift(const rp_drift *d, int64_t b, float *out)
 {
     const rp_site_input *in = &d->input;
 
-    return subtract(out, rp_site_block(in, in->h, b, in->hidden, in->hidden),
+    return subtract(d, out, rp_site_block(in, in->h, b, in->hidden, in->hidden),
                     rp_site_block(in, in->full_h, b, in->hidden, in->hidden));
 }
 
@@ -189,21 +186,34 @@ static rp_cmat output_drift(rp_drift *d, const rp_linear *linear, const float *w
     return rp_cmat_of(out.data, out.rows, out.cols, out.ld);
 }
 
-/* No |a| of a row is larger. Returns whether any is larger than 0. */
-static bool bound_rows(rp_drift *d, const rp_linear *linear, const float *w)
+static bool is_any_positive(const float *x, int64_t n)
 {
+    int64_t i = 0;
+
+    while (i < n && !(x[i] > 0)) {
+        i++;
+    }
+    return i < n;
+}
+
+/* Do the streams differ: decided from what all ranks have alike, whatever becomes of one's GPU. */
+static bool is_drifting(const rp_drift *d, const rp_linear *linear)
+{
+    return is_any_positive(d->input_bound, linear->cols) ||
+           (corrects_stream(linear) && is_any_positive(d->stream_bound, linear->rows));
+}
+
+/* No |a| of a row is larger. */
+static void bound_rows(rp_drift *d, const rp_linear *linear, const float *w)
+{
+    const rp_session *s = d->session;
     const bool has_stream = corrects_stream(linear);
-    bool is_drifting = false;
 
     for (int64_t i = 0; i < linear->rows; i++) {
-        double sum = has_stream ? (double)d->stream_bound[i] : 0;
-        for (int64_t j = 0; j < linear->cols; j++) {
-            sum += fabs((double)w[i * linear->cols + j]) * (double)d->input_bound[j];
-        }
-        d->bound[i] = sum;
-        is_drifting = is_drifting || sum > 0;
+        d->bound[i] = has_stream ? (double)d->stream_bound[i] : 0;
     }
-    return is_drifting;
+    s->ops->bound_rows(s->exec, rp_cmat_of(w, linear->rows, linear->cols, linear->cols),
+                       d->input_bound, d->bound);
 }
 
 static rp_status sum_products(rp_drift *d, const rp_linear *linear, const float *w)
@@ -215,10 +225,11 @@ static rp_status sum_products(rp_drift *d, const rp_linear *linear, const float 
     for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count; b++) {
         RP_TRY(rp_stop_poll(&s->stop));
         if (!rp_blocks_is_kept_aside(&in->blocks, b)) {
-            rp_cross_add(&d->cross, s->ops, s->exec, output_drift(d, linear, w, b),
+            rp_cross_add(&d->cross, output_drift(d, linear, w, b),
                          rp_site_block(in, in->rows, b, d->cols, in->ld));
         }
     }
+    RP_TRY(rp_place_check(s->exec));
 out:
     return st;
 }
@@ -227,26 +238,22 @@ out:
 static void solve_tile(void *ctx, int64_t index, int thread)
 {
     const rp_drift *d = ctx;
-    const rp_range mine = d->rows_of[rp_comm_rank(d->session->comm)];
-    const int64_t step = rp_solver_tile_rows(d->cross.rows);
+    const rp_session *s = d->session;
+    const rp_exec alone = rp_exec_alone(s->exec, thread);
+    const rp_range mine = d->rows_of[rp_comm_rank(s->comm)];
+    const int64_t step = rp_solver_tile_rows(s->ops, d->cross.rows);
     const int64_t row0 = mine.first + index * step;
     const int64_t nrows = RP_MIN(step, mine.first + mine.count - row0);
-    float *rows = d->target + row0 * d->cols;
+    const rp_mat rows = rp_mat_of(d->target + row0 * d->cols, nrows, d->cols, d->cols);
 
-    (void)thread;
-    for (int64_t i = 0; i < nrows; i++) {
-        rp_cross_row(&d->cross, row0 + i, rows + i * d->cols);
-        for (int64_t j = 0; j < d->cols; j++) {
-            rows[i * d->cols + j] = -rows[i * d->cols + j];
-        }
-    }
-    rp_site_factor_solve_right(d->factor, nrows, d->cols, rows);
+    rp_cross_negative_mean(&d->cross, &alone, row0, rows);
+    s->ops->solve_right(&alone, d->ldl, rows);
 }
 
 /* Whole tiles to ranks, so that a tile's shape does not depend on them. */
-static void deal_rows(rp_range *rows_of, int64_t rows, int nranks)
+static void deal_rows(rp_range *rows_of, const rp_kernel_ops *ops, int64_t rows, int nranks)
 {
-    const int64_t step = rp_solver_tile_rows(rows);
+    const int64_t step = rp_solver_tile_rows(ops, rows);
 
     for (int r = 0; r < nranks; r++) {
         const rp_range tiles = rp_partition(RP_DIV_UP(rows, step), nranks, r);
@@ -268,35 +275,22 @@ static void solve_rows(rp_drift *d, int64_t rows)
     const int rank = rp_comm_rank(s->comm);
     double start = rp_clock_seconds();
 
-    deal_rows(d->rows_of, rows, rp_comm_nranks(s->comm));
+    deal_rows(d->rows_of, s->ops, rows, rp_comm_nranks(s->comm));
     for (int r = 0; r < rp_comm_nranks(s->comm); r++) {
         d->nbytes[r] = target_bytes(d->rows_of[r], d->cols);
     }
     rp_cross_scatter(&d->cross, s->comm, d->rows_of);
     rp_session_lap(s, RP_PHASE_REDUCE, &start);
-    rp_pool_run(s->exec->pool, RP_DIV_UP(d->rows_of[rank].count, rp_solver_tile_rows(rows)),
-                solve_tile, d);
+    rp_pool_run(rp_exec_tile_pool(s->exec),
+                RP_DIV_UP(d->rows_of[rank].count, rp_solver_tile_rows(s->ops, rows)), solve_tile,
+                d);
     rp_session_lap(s, RP_PHASE_SOLVE, &start);
     if (rp_comm_nranks(s->comm) > 1) {
         float *send = (float *)(void *)d->cross.sum; /* done with */
-        memcpy(send, d->target + d->rows_of[rank].first * d->cols, d->nbytes[rank]);
-        rp_comm_allgatherv(s->comm, send, d->target, d->nbytes);
+        rp_place_copy(s->exec, send, d->target + d->rows_of[rank].first * d->cols, d->nbytes[rank]);
+        rp_comm_place_allgatherv(s->comm, s->exec, send, d->target, d->nbytes);
         rp_session_lap(s, RP_PHASE_EXCHANGE, &start);
     }
-}
-
-static double sum_squares(rp_cmat a)
-{
-    double sum = 0;
-
-    for (int64_t r = 0; r < a.rows; r++) {
-        double row = 0;
-        for (int64_t c = 0; c < a.cols; c++) {
-            row += (double)a.data[r * a.ld + c] * (double)a.data[r * a.ld + c];
-        }
-        sum += row;
-    }
-    return sum;
 }
 
 /* Collective. Squared errors a token on the blocks kept aside; target is W* - W. */
@@ -314,11 +308,11 @@ static void judge(rp_drift *d, const rp_linear *linear, const float *w, rp_drift
         if (rp_blocks_is_kept_aside(&in->blocks, b)) {
             const rp_cmat a = output_drift(d, linear, w, b);
             const rp_mat corrected = rp_mat_of(d->output_drift, a.rows, a.cols, a.ld);
-            before[b] = sum_squares(a);
+            before[b] = s->ops->sum_squares(s->exec, a);
             s->ops->linear(s->exec, corrected, rp_site_block(in, in->rows, b, d->cols, in->ld),
                            rp_cmat_of(d->target, linear->rows, linear->cols, linear->cols), NULL,
                            true);
-            after[b] = sum_squares(a);
+            after[b] = s->ops->sum_squares(s->exec, a);
         }
     }
     rp_comm_allreduce_max_f64(s->comm, d->kept, 2 * n_blocks);
@@ -332,16 +326,18 @@ static void judge(rp_drift *d, const rp_linear *linear, const float *w, rp_drift
 }
 
 rp_status rp_drift_target(rp_drift *d, const rp_linear *linear, const float *w, const rp_gram *gram,
-                          const rp_site_factor *factor, float *target, rp_drift_result *result)
+                          const rp_ldl *ldl, float *target, rp_drift_result *result)
 {
     rp_status st = RP_OK;
-    const int64_t n = linear->rows * linear->cols;
+    const rp_session *s = d->session;
+    const int64_t rows = linear->rows, cols = linear->cols;
     double start = rp_clock_seconds();
 
     memset(result, 0, sizeof(*result));
-    d->factor = factor;
+    d->ldl = ldl;
     d->target = target;
-    if (bound_rows(d, linear, w)) {
+    if (is_drifting(d, linear)) {
+        bound_rows(d, linear, w);
         rp_cross_begin(&d->cross, gram, linear->rows, d->bound);
         RP_TRY(rp_agree(d->session->comm, sum_products(d, linear, w)));
         rp_session_lap(d->session, RP_PHASE_GRAM, &start);
@@ -350,12 +346,10 @@ rp_status rp_drift_target(rp_drift *d, const rp_linear *linear, const float *w, 
         judge(d, linear, w, result);
         rp_session_lap(d->session, RP_PHASE_FORWARD, &start);
     }
-    if (!result->is_taken) {
-        memcpy(target, w, (size_t)n * sizeof(float));
-        goto out;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        target[i] += w[i];
+    if (result->is_taken) {
+        s->ops->add(s->exec, rp_mat_of(target, rows, cols, cols), rp_cmat_of(w, rows, cols, cols));
+    } else {
+        rp_place_copy(s->exec, target, w, (size_t)(rows * cols) * sizeof(float));
     }
 out:
     return st;
@@ -382,7 +376,8 @@ bool rp_drift_is_expected(const rp_linears *linears, int64_t layer, rp_site site
     return false;
 }
 
-rp_status rp_drift_target_traffic(rp_traffic *of, const rp_linear *linear, int64_t n_blocks)
+rp_status rp_drift_target_traffic(rp_traffic *of, const rp_kernel_ops *ops, const rp_linear *linear,
+                                  int64_t n_blocks)
 {
     rp_status st = RP_OK;
     const int nranks = of[0].nranks;
@@ -390,7 +385,7 @@ rp_status rp_drift_target_traffic(rp_traffic *of, const rp_linear *linear, int64
     rp_range *rows_of = NULL;
 
     RP_TRY(rp_alloc_array(&rows_of, (size_t)nranks, sizeof(*rows_of)));
-    deal_rows(rows_of, linear->rows, nranks);
+    deal_rows(rows_of, ops, linear->rows, nranks);
     for (int r = 0; r < nranks; r++) {
         rp_traffic_agree(&of[r]);
         rp_cross_scatter_traffic(&of[r], linear->cols, rows_of);

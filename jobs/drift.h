@@ -14,7 +14,7 @@
 
 #include "jobs/session.h"
 #include "jobs/site_input.h"
-#include "methods/site_factor.h"
+#include "kernels/place.h"
 #include "sharding/gram.h"
 
 #ifdef __cplusplus
@@ -33,22 +33,23 @@ typedef struct rp_drift_result {
 /* Local. For the session's linears; NULL in *out when none asks for it. */
 RP_CHECKED rp_status rp_drift_create(rp_drift **out, rp_session *session);
 void rp_drift_destroy(rp_drift **drift);
-size_t rp_drift_bytes(const rp_session *session);
+rp_place_bytes rp_drift_bytes(const rp_session *session);
 /* Collective. Starts a site: how far the streams are apart. */
 void rp_drift_begin_site(rp_drift *drift, const rp_site_input *input, int64_t cols);
 /* Local. Adds what it does. */
 void rp_drift_begin_traffic(rp_traffic *traffic, int64_t cols, int64_t hidden);
 /* Local. Is anything compressed before this site: streams that do not differ yet need no work. */
 bool rp_drift_is_expected(const rp_linears *linears, int64_t layer, rp_site site);
-/* Collective. target [rows, cols] := W*, or W where the result says that it is not taken. w: the
- * linear's weights; gram: the site's, with its exponents; factor: the linear's.
- * RP_ERR_STOPPED between two blocks: nothing is kept. */
+/* Collective. target [place] [rows, cols] := W*, or W where the result says that it is not taken.
+ * w [place]: the linear's weights; gram: the site's, with its exponents; ldl: the linear's factor.
+ * RP_ERR_STOPPED between two blocks: nothing is kept. What a GPU failed at comes out of the next
+ * rp_place_check. */
 RP_CHECKED rp_status rp_drift_target(rp_drift *drift, const rp_linear *linear, const float *w,
-                                     const rp_gram *gram, const rp_site_factor *factor,
-                                     float *target, rp_drift_result *result);
+                                     const rp_gram *gram, const rp_ldl *ldl, float *target,
+                                     rp_drift_result *result);
 /* Local. Adds what it does on each rank where a drift is expected. of [nranks]: every rank's. */
-RP_CHECKED rp_status rp_drift_target_traffic(rp_traffic *of, const rp_linear *linear,
-                                             int64_t n_blocks);
+RP_CHECKED rp_status rp_drift_target_traffic(rp_traffic *of, const rp_kernel_ops *ops,
+                                             const rp_linear *linear, int64_t n_blocks);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
-/* Perplexity, KL divergence and top-1 agreement over all ranks: rank r takes windows r, r + R, ...
- */
+/* Perplexity, KL divergence and top-1 agreement over all ranks: rank r takes batches of windows
+ * r, r + R, ... */
 #ifndef RP_JOBS_EVALUATE_H
 #define RP_JOBS_EVALUATE_H
 
@@ -16,7 +16,7 @@ extern "C" {
 typedef struct rp_evaluator {
     rp_comm *comm;
     const rp_kernel_ops *ops;
-    const rp_exec *exec;
+    const rp_exec *exec; /* the operations' */
     rp_eval_opts opts;
     const int32_t *ids; /* the text, the same on all ranks */
     int64_t n_ids;

@@ -101,8 +101,8 @@ static rp_status solve_rtn(const rp_store_item *item, const rp_session *s, int64
     const int64_t step = RP_MAX(CACHED_ELEMS / cols, 1);
     float *w = NULL;
     rp_form form = {0};
-    rp_solver_task task = {.grid = &item->linear->grid[item->form],
-                           .importance = rp_importance_of_linear(s->importance, item->linear)};
+    rp_tile_solve task = {.grid = &item->linear->grid[item->form],
+                          .importance = rp_importance_of_linear(s->importance, item->linear)};
 
     RP_TRY(rp_alloc_array(&w, (size_t)(RP_MIN(step, nrows) * cols), sizeof(*w)));
     RP_TRY(rp_form_create_codes(&form, task.grid, nrows, cols));
@@ -111,7 +111,7 @@ static rp_status solve_rtn(const rp_store_item *item, const rp_session *s, int64
         RP_TRY(rp_weights_read_f32(s->weights, item->info, row0 + r, rows.rows, w));
         task.w = w;
         task.out = &rows;
-        rp_solver_rtn.solve(&task);
+        rp_solver_rtn.solve(&task, NULL);
     }
     *out = form;
     memset(&form, 0, sizeof(form));

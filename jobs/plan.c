@@ -101,11 +101,8 @@ static rp_place_bytes evaluate_memory(const rp_plan *plan, const rp_session *s)
         return (rp_place_bytes){0, 0};
     }
     opts.context = e->context > 0 ? e->context : RP_MIN(2048, s->config->max_position);
-    return (rp_place_bytes){(has_base ? 2 : 1) *
-                                    rp_lm_bytes(s->config, plan->nthreads, opts.context) +
-                                rp_eval_bytes(s->config, has_base, &opts, plan->nthreads,
-                                              e->max_windows > 0 ? e->max_windows : 1024),
-                            0};
+    return rp_eval_bytes(s->config, has_base, &opts, s->backend == RP_BACKEND_CUDA, plan->nthreads,
+                         e->max_windows > 0 ? e->max_windows : 1024);
 }
 
 /* The arena's own losses: alignment, and what lies between blocks of different sizes. */

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "kernels/place.h"
 
 #define PIECE_ELEMS ((int64_t)8 << 20)
 
@@ -41,7 +42,7 @@ static rp_status observe_blocks(const summing *m)
     for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
         RP_TRY(rp_stop_poll(&m->s->stop));
         if (is_wanted(m, b)) {
-            RP_TRY(rp_gram_observe(m->gram, m->s->ops, m->s->exec, block_of(m, b)));
+            RP_TRY(rp_gram_observe(m->gram, block_of(m, b)));
         }
     }
 out:
@@ -58,11 +59,12 @@ static rp_status add_blocks(summing *m)
             continue;
         }
         RP_TRY(rp_stop_poll(&m->s->stop));
-        rp_gram_add(m->gram, m->s->ops, m->s->exec, block_of(m, b));
+        rp_gram_add(m->gram, block_of(m, b));
         m->s->flop[RP_PHASE_GRAM] +=
             (double)block_of(m, b).rows * (double)m->opts->cols * (double)m->opts->cols;
         m->done[b] = 1;
     }
+    RP_TRY(rp_place_check(m->s->exec));
 out:
     return st;
 }
@@ -122,7 +124,8 @@ static rp_status get_sum(const summing *m)
         }
         from = values;
         for (int64_t i = first; i < end; i++) {
-            memcpy(m->gram->sum + i * cols, from, (size_t)(i + 1) * sizeof(*from));
+            rp_place_put(m->s->exec, m->gram->sum + i * cols, from,
+                         (size_t)(i + 1) * sizeof(*from));
             from += i + 1;
         }
         free(values);
@@ -180,32 +183,42 @@ out:
     return st;
 }
 
-/* The owner's; uses the sum up. */
+size_t rp_site_gram_save_bytes(int64_t cols)
+{
+    return (size_t)RP_MIN(cols * (cols + 1) / 2, RP_MAX(PIECE_ELEMS, cols)) * sizeof(int64_t);
+}
+
+/* The owner's. Its memory is that of a factor, which nobody has yet. */
 static rp_status put_sum(const summing *m)
 {
     rp_status st = RP_OK;
     rp_checkpoint *c = m->s->checkpoint;
+    const rp_exec *exec = m->s->exec;
     const int64_t cols = m->opts->cols;
-    int64_t *sum = m->gram->sum;
     char unit[RP_SITE_PART_BYTES];
+    int64_t *values = NULL;
     int64_t end = 0;
     int piece = 0;
 
+    RP_TRY(rp_alloc(&values, rp_site_gram_save_bytes(cols)));
     for (int64_t first = 0; first < cols; first = end) {
         const int64_t n = piece_elems(cols, first, &end);
         int64_t at = 0;
         for (int64_t i = first; i < end; i++) {
-            memmove(sum + at, sum + i * cols, (size_t)(i + 1) * sizeof(*sum));
+            rp_place_get(exec, values + at, m->gram->sum + i * cols,
+                         (size_t)(i + 1) * sizeof(*values));
             at += i + 1;
         }
         rp_site_part_unit(unit, m->opts->part, "gram/sum/%d", piece++);
-        RP_TRY(rp_checkpoint_put_array(c, unit, RP_I64, sum, n));
+        RP_TRY(rp_checkpoint_put_array(c, unit, RP_I64, values, n));
     }
+    RP_TRY(rp_place_check(exec));
     rp_site_part_unit(unit, m->opts->part, "gram/max_abs");
     RP_TRY(rp_checkpoint_put_array(c, unit, RP_F32, m->gram->max_abs, cols));
     rp_site_part_unit(unit, m->opts->part, "gram/done");
     RP_TRY(rp_checkpoint_put_array(c, unit, RP_F32, m->done, m->in->blocks.n_blocks));
 out:
+    free(values);
     return st;
 }
 

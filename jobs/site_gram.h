@@ -15,7 +15,7 @@ typedef struct rp_site_gram_opts {
     int64_t cols;
     bool keeps_aside; /* without the blocks kept aside */
     int owner;
-    int64_t *scratch;         /* [rp_gram_scratch_bytes]; NULL on one rank */
+    int64_t *scratch;         /* [place] [rp_gram_scratch_bytes]; NULL on one rank */
     const rp_site_part *part; /* where a sum that is not whole is saved; NULL: nowhere */
 } rp_site_gram_opts;
 
@@ -23,6 +23,8 @@ typedef struct rp_site_gram_opts {
  * between two blocks: the sum of those that are done is saved if that is worth it. */
 RP_CHECKED rp_status rp_site_gram_sum(rp_gram *gram, rp_session *session,
                                       const rp_site_input *input, const rp_site_gram_opts *opts);
+/* Local. Host memory that saving a sum takes, at most. */
+size_t rp_site_gram_save_bytes(int64_t cols);
 /* Local. Adds what it does, undisturbed. */
 void rp_site_gram_traffic(rp_traffic *traffic, int64_t cols, int owner);
 

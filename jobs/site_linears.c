@@ -44,7 +44,22 @@ bool rp_linear_same_factor(const rp_linear *a, const rp_linear *b)
            a->choice.actorder == b->choice.actorder;
 }
 
-rp_status rp_site_tiles_list(rp_site_tile **out, int64_t *n,
+int rp_site_factors(const rp_linear *const linears[RP_SITE_LINEARS], int n)
+{
+    int n_distinct = 0;
+
+    for (int i = 0; i < n; i++) {
+        bool is_new = rp_linear_needs_factor(linears[i]);
+        for (int j = 0; j < i; j++) {
+            is_new = is_new && !(rp_linear_needs_factor(linears[j]) &&
+                                 rp_linear_same_factor(linears[i], linears[j]));
+        }
+        n_distinct += is_new;
+    }
+    return n_distinct;
+}
+
+rp_status rp_site_tiles_list(rp_site_tile **out, int64_t *n, const rp_kernel_ops *ops,
                              const rp_linear *const linears[RP_SITE_LINEARS], int n_linears,
                              int nranks)
 {
@@ -55,7 +70,7 @@ rp_status rp_site_tiles_list(rp_site_tile **out, int64_t *n,
     *n = 0;
     for (int k = 0; k < n_linears; k++) {
         const int64_t rows = linears[k]->rows;
-        const int64_t step = rp_solver_tile_rows(rows);
+        const int64_t step = rp_solver_tile_rows(ops, rows);
         for (int64_t i = 0; i < linears[k]->n_forms * RP_DIV_UP(rows, step); i++) {
             const int64_t row0 = i % RP_DIV_UP(rows, step) * step;
             RP_TRY(rp_grow(out, &capacity, (size_t)*n + 1, sizeof(**out)));

@@ -3,6 +3,7 @@
 #define RP_JOBS_SITE_LINEARS_H
 
 #include "jobs/linears.h"
+#include "kernels/ops.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,6 +23,9 @@ bool rp_linear_corrects_drift(const rp_linear *linear);
 bool rp_linear_needs_factor(const rp_linear *linear);
 bool rp_linear_same_factor(const rp_linear *a, const rp_linear *b);
 
+/* Local. Factors of a site, one for all linears that ask for the same. */
+int rp_site_factors(const rp_linear *const linears[RP_SITE_LINEARS], int n);
+
 typedef struct rp_site_tile {
     int linear, form; /* number among the site's linears, form number */
     int owner;
@@ -31,7 +35,7 @@ typedef struct rp_site_tile {
 } rp_site_tile;
 
 /* Local. All tiles of all forms, in order: number i belongs to rank i mod nranks. Caller frees. */
-RP_CHECKED rp_status rp_site_tiles_list(rp_site_tile **out, int64_t *n,
+RP_CHECKED rp_status rp_site_tiles_list(rp_site_tile **out, int64_t *n, const rp_kernel_ops *ops,
                                         const rp_linear *const linears[RP_SITE_LINEARS],
                                         int n_linears, int nranks);
 /* Local. Bytes that a tile's owner sends: its loss, and rows of form 0. */

@@ -14,6 +14,7 @@
 #include "jobs/site_gram.h"
 #include "jobs/site_linears.h"
 #include "jobs/site_part.h"
+#include "methods/site_factor.h"
 #include "methods/solver.h"
 
 typedef struct active_linear {
@@ -21,7 +22,7 @@ typedef struct active_linear {
     const rp_solver *solver; /* rtn after a failed factorisation */
     bool is_fallback, is_done;
     rp_damping_log damping;
-    float *target; /* [rows, cols] what the solver is asked for; NULL: the weights */
+    float *target; /* [place] [rows, cols] what the solver is asked for; NULL: the weights */
     rp_drift_result drift;
     rp_form forms[RP_MAX_OUTPUTS];
 } active_linear;
@@ -29,10 +30,10 @@ typedef struct active_linear {
 struct rp_site_solver {
     rp_session *session;
     rp_gram gram;
-    rp_drift *drift; /* NULL: no linear asks for it */
-    int64_t *reduce_scratch;
-    char *scratch; /* [nthreads][scratch_each] */
-    size_t scratch_each;
+    rp_drift *drift;         /* NULL: no linear asks for it */
+    int64_t *reduce_scratch; /* [place] */
+    char *scratch;           /* [nthreads][scratch_each] */
+    size_t scratch_each;     /* 0 where tiles are solved by an operation */
     /* The site in hand. */
     rp_site_part part;
     active_linear active[RP_SITE_LINEARS];
@@ -40,6 +41,7 @@ struct rp_site_solver {
     rp_site_tile *tiles;
     int64_t n_tiles;
     rp_site_factor factor;
+    rp_ldl ldl; /* of factor */
     float *const *slots;
     /* The tiles of one run of the pool. */
     int64_t *queue;
@@ -61,14 +63,18 @@ bool rp_site_is_active(const rp_session *session, int64_t layer, rp_site site)
 
 static size_t scratch_each_of(const rp_session *session)
 {
+    const rp_kernel_ops *ops = session->ops;
     size_t most = 64;
 
+    if (ops->solve_tile != NULL) {
+        return 0;
+    }
     for (int64_t i = 0; i < session->linears.n; i++) {
         const rp_linear *linear = &session->linears.items[i];
+        const int64_t nrows = RP_MIN(rp_solver_tile_rows(ops, linear->rows), linear->rows);
         for (int f = 0; f < linear->n_forms; f++) {
             const size_t need = solver_of(linear)->scratch_bytes(
-                &linear->grid[f], RP_MIN(rp_solver_tile_rows(linear->rows), linear->rows),
-                linear->cols, linear->choice.block_size);
+                &linear->grid[f], nrows, linear->cols, linear->choice.block_size);
             most = RP_MAX(most, need);
         }
     }
@@ -89,36 +95,60 @@ static int64_t widest_gram(const rp_session *session)
     return most;
 }
 
-size_t rp_site_solver_bytes(const rp_session *session, int nranks, int nthreads)
+/* Targets of a site's linears; their forms, and with several ranks what is sent and received of
+ * form 0. */
+static rp_place_bytes linears_bytes(const rp_session *session, rp_site site, int nranks)
 {
-    const size_t width = (size_t)widest_gram(session);
-    size_t forms = 0;
+    const rp_linear *linears[RP_SITE_LINEARS];
+    const int n = rp_site_linears(linears, &session->linears, 0, site);
+    rp_place_bytes bytes = {0};
+
+    for (int i = 0; i < n; i++) {
+        const size_t n_elems = (size_t)(linears[i]->rows * linears[i]->cols);
+        bytes.place += rp_linear_corrects_drift(linears[i]) ? n_elems * sizeof(float) : 0;
+        for (int f = 0; f < linears[i]->n_forms; f++) {
+            const rp_grid *grid = &linears[i]->grid[f];
+            const size_t form =
+                n_elems + (size_t)(linears[i]->rows * rp_grid_ngroups(grid, linears[i]->cols)) *
+                              (size_t)grid->ops->n_params * sizeof(float);
+            bytes.host += form;
+            bytes.host += nranks > 1 && f == 0 ? form + form / (size_t)nranks : 0;
+        }
+    }
+    return bytes;
+}
+
+/* Does a site need more than one factor, so that its sum is copied. */
+static bool copies_sum(const rp_session *session)
+{
+    bool is_copied = false;
 
     for (int site = 0; site < RP_SITE_COUNT; site++) {
-        size_t here = 0;
-        for (int s = 0; s < RP_SLOT_LINEARS; s++) {
-            const rp_linear *linear = rp_linears_at(&session->linears, 0, (rp_slot)s);
-            if (rp_slot_info_of((rp_slot)s)->site != (rp_site)site) {
-                continue;
-            }
-            here += rp_linear_corrects_drift(linear)
-                        ? (size_t)(linear->rows * linear->cols) * sizeof(float)
-                        : 0;
-            for (int f = 0; f < linear->n_forms; f++) {
-                const size_t n = (size_t)(linear->rows * linear->cols);
-                const size_t params =
-                    (size_t)(linear->rows * rp_grid_ngroups(&linear->grid[f], linear->cols)) *
-                    (size_t)linear->grid[f].ops->n_params * sizeof(float);
-                /* The forms, and with several ranks what is sent and received of form 0. */
-                here += n + params;
-                here += nranks > 1 && f == 0 ? (n + params) + (n + params) / (size_t)nranks : 0;
-            }
-        }
-        forms = RP_MAX(forms, here);
+        const rp_linear *linears[RP_SITE_LINEARS];
+        const int n = rp_site_linears(linears, &session->linears, 0, (rp_site)site);
+        is_copied = is_copied || rp_site_factors(linears, n) > 1;
     }
-    return 12 * width * width + rp_drift_bytes(session) +
-           (nranks > 1 ? rp_gram_scratch_bytes((int64_t)width) : 0) + forms +
-           (size_t)nthreads * scratch_each_of(session);
+    return is_copied;
+}
+
+rp_place_bytes rp_site_solver_bytes(const rp_session *session, int nranks, int nthreads)
+{
+    const int64_t width = widest_gram(session);
+    const size_t elems = (size_t)width * (size_t)width;
+    const size_t sum = elems * sizeof(int64_t);
+    const rp_place_bytes drift = rp_drift_bytes(session);
+    rp_place_bytes most = {0};
+
+    for (int site = 0; site < RP_SITE_COUNT; site++) {
+        const rp_place_bytes here = linears_bytes(session, (rp_site)site, nranks);
+        most.host = RP_MAX(most.host, here.host);
+        most.place = RP_MAX(most.place, here.place);
+    }
+    most.host += drift.host + (size_t)nthreads * scratch_each_of(session);
+    most.host += rp_place_is_host(session->exec) ? 0 : rp_site_gram_save_bytes(width);
+    most.place += drift.place + sum + elems * sizeof(float) + (copies_sum(session) ? sum : 0);
+    most.place += nranks > 1 ? rp_gram_scratch_bytes(width) : 0;
+    return most;
 }
 
 rp_status rp_site_solver_create(rp_site_solver **out, rp_session *session)
@@ -135,9 +165,10 @@ rp_status rp_site_solver_create(rp_site_solver **out, rp_session *session)
                           solver->scratch_each));
     RP_TRY(rp_drift_create(&solver->drift, session));
     if (width > 0) {
-        RP_TRY(rp_gram_create(&solver->gram, width));
+        RP_TRY(rp_gram_create(&solver->gram, session->ops, session->exec, width));
         if (rp_comm_nranks(session->comm) > 1) {
-            RP_TRY(rp_alloc(&solver->reduce_scratch, rp_gram_scratch_bytes(width)));
+            RP_TRY(rp_place_alloc(session->exec, &solver->reduce_scratch, 1,
+                                  rp_gram_scratch_bytes(width)));
         }
     }
     *out = solver;
@@ -153,7 +184,7 @@ static void clear_site(rp_site_solver *solver)
         for (int f = 0; f < RP_MAX_OUTPUTS; f++) {
             rp_form_destroy(&solver->active[i].forms[f]);
         }
-        free(solver->active[i].target);
+        rp_place_free(solver->session->exec, solver->active[i].target);
     }
     memset(solver->active, 0, sizeof(solver->active));
     solver->n_active = 0;
@@ -176,7 +207,7 @@ void rp_site_solver_destroy(rp_site_solver **solver)
     clear_site(s);
     rp_drift_destroy(&s->drift);
     rp_gram_destroy(&s->gram);
-    free(s->reduce_scratch);
+    rp_place_free(s->session->exec, s->reduce_scratch);
     free(s->scratch);
     free(s);
     *solver = NULL;
@@ -186,16 +217,17 @@ void rp_site_solver_destroy(rp_site_solver **solver)
 static rp_status set_up(rp_site_solver *solver, int64_t layer, rp_site site)
 {
     rp_status st = RP_OK;
+    const rp_session *s = solver->session;
     const rp_linear *linears[RP_SITE_LINEARS];
 
-    solver->n_active = rp_site_linears(linears, &solver->session->linears, layer, site);
+    solver->n_active = rp_site_linears(linears, &s->linears, layer, site);
     for (int i = 0; i < solver->n_active; i++) {
         active_linear *a = &solver->active[i];
         const rp_linear *linear = linears[i];
         a->linear = linear;
         a->solver = solver_of(linear);
         if (rp_linear_corrects_drift(linear)) {
-            RP_TRY(rp_alloc_array(&a->target, (size_t)(linear->rows * linear->cols),
+            RP_TRY(rp_place_alloc(s->exec, &a->target, (size_t)(linear->rows * linear->cols),
                                   sizeof(*a->target)));
         }
         for (int f = 0; f < linear->n_forms; f++) {
@@ -203,8 +235,8 @@ static rp_status set_up(rp_site_solver *solver, int64_t layer, rp_site site)
                 rp_form_create_codes(&a->forms[f], &linear->grid[f], linear->rows, linear->cols));
         }
     }
-    RP_TRY(rp_site_tiles_list(&solver->tiles, &solver->n_tiles, linears, solver->n_active,
-                              rp_comm_nranks(solver->session->comm)));
+    RP_TRY(rp_site_tiles_list(&solver->tiles, &solver->n_tiles, s->ops, linears, solver->n_active,
+                              rp_comm_nranks(s->comm)));
     RP_TRY(rp_alloc_array(&solver->queue, (size_t)solver->n_tiles, sizeof(*solver->queue)));
 out:
     return st;
@@ -244,78 +276,104 @@ out:
     return st;
 }
 
-/* Collective. The owner's factor on every rank; *is_fallback when there is none. */
-static rp_status share_factor(rp_site_solver *solver, const active_linear *lead, int owner,
+/* The owner's. The build uses the sum up: it works on a copy when another damping or order comes.
+ */
+static rp_status build_factor(rp_site_solver *solver, const rp_linear_choice *choice,
                               bool is_last_use, rp_damping_log *log)
 {
     rp_status st = RP_OK;
     rp_session *s = solver->session;
-    rp_gram *gram = &solver->gram;
+    const rp_gram *gram = &solver->gram;
     const size_t cols = (size_t)gram->cols;
-    const bool is_owner = rp_comm_rank(s->comm) == owner;
-    rp_site_factor *f = &solver->factor;
-    rp_site_factor_part parts[RP_SITE_FACTOR_PARTS];
+    rp_gram_view view = {gram->cols,     gram->n_tokens, gram->sum,
+                         gram->exponent, gram->shift,    gram->max_abs};
     int64_t *copy = NULL;
+
+    if (!is_last_use) {
+        RP_TRY(rp_place_alloc(s->exec, &copy, cols * cols, sizeof(*copy)));
+        rp_place_copy(s->exec, copy, gram->sum, cols * cols * sizeof(*copy));
+        view.sum = copy;
+    }
+    s->flop[RP_PHASE_FACTOR] += (double)cols * (double)cols * (double)cols / 3;
+    RP_TRY(rp_site_factor_build(&solver->factor, log, s->ops, s->exec, &view,
+                                choice->dampening_frac, choice->actorder == RP_ACTORDER_STATIC));
+out:
+    rp_place_free(s->exec, copy);
+    return st;
+}
+
+static void broadcast_factor(rp_site_solver *solver, int owner)
+{
+    const rp_session *s = solver->session;
+    rp_site_factor_part parts[RP_SITE_FACTOR_PARTS];
+
+    rp_site_factor_list_parts(parts, &solver->factor, solver->factor.cols);
+    for (int i = 0; i < RP_SITE_FACTOR_PARTS; i++) {
+        if (parts[i].is_in_place) {
+            rp_comm_place_bcast(s->comm, s->exec, parts[i].data, parts[i].nbytes, owner);
+        } else {
+            rp_comm_bcast(s->comm, parts[i].data, parts[i].nbytes, owner);
+        }
+    }
+}
+
+/* Collective. The owner's factor on every rank; *is_fallback when there is none. */
+static rp_status share_factor(rp_site_solver *solver, const rp_linear *lead, int owner,
+                              bool is_last_use, rp_damping_log *log)
+{
+    rp_status st = RP_OK;
+    rp_session *s = solver->session;
+    rp_site_factor *f = &solver->factor;
     double start = rp_clock_seconds();
 
     rp_site_factor_destroy(f);
-    if (is_owner) {
-        rp_gram_view view = {gram->cols,     gram->n_tokens, gram->sum,
-                             gram->exponent, gram->shift,    gram->max_abs};
-        if (!is_last_use) { /* another damping or order comes: the build uses the sum up */
-            st = rp_alloc_array(&copy, cols * cols, sizeof(*copy));
-            if (st == RP_OK) {
-                memcpy(copy, gram->sum, cols * cols * sizeof(*copy));
-                view.sum = copy;
-            }
-        }
-        if (st == RP_OK) {
-            st = rp_site_factor_build(f, log, s->exec, &view, lead->linear->choice.dampening_frac,
-                                      lead->linear->choice.actorder == RP_ACTORDER_STATIC);
-        }
-        s->flop[RP_PHASE_FACTOR] += (double)cols * (double)cols * (double)cols / 3;
+    if (rp_comm_rank(s->comm) == owner) {
+        st = build_factor(solver, &lead->choice, is_last_use, log);
     } else {
-        st = rp_site_factor_alloc(f, gram->cols);
+        st = rp_site_factor_alloc(f, s->exec, solver->gram.cols);
     }
     rp_session_lap(s, RP_PHASE_FACTOR, &start);
     RP_TRY(rp_agree(s->comm, st));
     rp_comm_bcast(s->comm, log, sizeof(*log), owner);
     if (!log->is_fallback) {
-        f->is_actorder = lead->linear->choice.actorder == RP_ACTORDER_STATIC;
-        rp_site_factor_list_parts(parts, f, (int64_t)cols);
-        for (int i = 0; i < RP_SITE_FACTOR_PARTS; i++) {
-            rp_comm_bcast(s->comm, parts[i].data, parts[i].nbytes, owner);
-        }
+        f->is_actorder = lead->choice.actorder == RP_ACTORDER_STATIC;
+        broadcast_factor(solver, owner);
+        solver->ldl = rp_site_factor_ldl(f);
     }
     rp_session_lap(s, RP_PHASE_EXCHANGE, &start);
 out:
-    free(copy);
     return st;
 }
 
 static void solve_queued(void *ctx, int64_t index, int thread)
 {
     rp_site_solver *solver = ctx;
+    const rp_session *s = solver->session;
     rp_site_tile *tile = &solver->tiles[solver->queue[index]];
     active_linear *a = &solver->active[tile->linear];
     rp_form rows = rp_form_view_rows(&a->forms[tile->form], tile->row0, tile->nrows);
-    rp_solver_task task = {
+    rp_tile_solve task = {
         .grid = &a->linear->grid[tile->form],
-        .factor = a->solver->needs_gram ? &solver->factor : NULL,
-        .importance = rp_importance_of_linear(solver->session->importance, a->linear),
+        .ldl = a->solver->needs_gram ? &solver->ldl : NULL,
+        .importance = rp_importance_of_linear(s->importance, a->linear),
         .block_cols = a->linear->choice.block_size,
         .sweeps = rp_linear_sweeps(a->linear, tile->form),
         .w = (a->target != NULL ? a->target : solver->slots[a->linear->slot]) +
              tile->row0 * a->linear->cols,
         .out = &rows,
-        .scratch = solver->scratch + (size_t)thread * solver->scratch_each,
     };
 
-    if (!rp_stop_is_due(&solver->session->stop, thread)) {
-        a->solver->solve(&task);
-        tile->loss = task.loss;
-        tile->is_solved = true;
+    if (rp_stop_is_due(&solver->session->stop, thread)) {
+        return;
     }
+    if (s->ops->solve_tile != NULL) {
+        RP_ASSERT(a->solver == &rp_solver_gptq || a->solver == &rp_solver_rtn);
+        s->ops->solve_tile(s->exec, &task);
+    } else {
+        a->solver->solve(&task, solver->scratch + (size_t)thread * solver->scratch_each);
+    }
+    tile->loss = task.loss;
+    tile->is_solved = true;
 }
 
 /* Collective. Solves this rank's tiles of the linears in `is_wanted`, but for those that are solved
@@ -342,7 +400,8 @@ static rp_status solve_tiles(rp_site_solver *solver, const bool is_wanted[RP_SIT
         }
     }
     begin = start;
-    rp_pool_run(s->exec->pool, solver->n_queue, solve_queued, solver);
+    rp_pool_run(rp_exec_tile_pool(s->exec), solver->n_queue, solve_queued, solver);
+    local = rp_place_check(s->exec);
     rp_session_lap(s, RP_PHASE_SOLVE, &start);
     solver->solve_seconds += start - begin;
     for (int64_t i = 0; i < solver->n_queue && local == RP_OK; i++) {
@@ -363,12 +422,12 @@ static rp_status set_target(rp_site_solver *solver, active_linear *a, const rp_d
     a->is_done = true;
     if (log->is_fallback) {
         a->solver = &rp_solver_rtn;
-        free(a->target);
+        rp_place_free(solver->session->exec, a->target);
         a->target = NULL;
     }
     if (a->target != NULL) {
         st = rp_drift_target(solver->drift, a->linear, solver->slots[a->linear->slot],
-                             &solver->gram, &solver->factor, a->target, &a->drift);
+                             &solver->gram, &solver->ldl, a->target, &a->drift);
     }
     return st;
 }
@@ -393,7 +452,7 @@ static rp_status solve_with_factors(rp_site_solver *solver, int owner)
             is_last_use =
                 is_last_use && (is_wanted[j] || a->is_done || !rp_linear_needs_factor(a->linear));
         }
-        RP_TRY(share_factor(solver, lead, owner, is_last_use, &log));
+        RP_TRY(share_factor(solver, lead->linear, owner, is_last_use, &log));
         for (int j = i; j < solver->n_active; j++) {
             if (is_wanted[j]) {
                 RP_TRY(set_target(solver, &solver->active[j], &log));
@@ -601,26 +660,15 @@ out:
     return st;
 }
 
-static void decode_tile(void *ctx, int64_t index, int thread)
-{
-    rp_site_solver *solver = ctx;
-    const rp_site_tile *tile = &solver->tiles[solver->queue[index]];
-    const active_linear *a = &solver->active[tile->linear];
-
-    (void)thread;
-    rp_form_decode_rows(&a->forms[0], tile->row0, tile->nrows,
-                        solver->slots[a->linear->slot] + tile->row0 * a->linear->cols);
-}
-
 void rp_site_replace(rp_site_solver *solver)
 {
-    solver->n_queue = 0;
-    for (int64_t i = 0; i < solver->n_tiles; i++) {
-        if (solver->tiles[i].form == 0) {
-            solver->queue[solver->n_queue++] = i;
-        }
+    const rp_session *s = solver->session;
+
+    for (int i = 0; i < solver->n_active; i++) {
+        const active_linear *a = &solver->active[i];
+        s->ops->decode_rows(s->exec, &a->forms[0], 0, a->linear->rows,
+                            solver->slots[a->linear->slot]);
     }
-    rp_pool_run(solver->session->exec->pool, solver->n_queue, decode_tile, solver);
     clear_site(solver);
 }
 

@@ -39,28 +39,12 @@ static void exchange_traffic(rp_traffic *t, const rp_site_tile *tiles, int64_t n
     }
 }
 
-/* Factors of a site, one for all linears that ask for the same. */
-static int n_factors(const rp_linear *const linears[RP_SITE_LINEARS], int n)
-{
-    int n_distinct = 0;
-
-    for (int i = 0; i < n; i++) {
-        bool is_new = rp_linear_needs_factor(linears[i]);
-        for (int j = 0; j < i; j++) {
-            is_new = is_new && !(rp_linear_needs_factor(linears[j]) &&
-                                 rp_linear_same_factor(linears[i], linears[j]));
-        }
-        n_distinct += is_new;
-    }
-    return n_distinct;
-}
-
 /* Statistics and factors: all of it but drifts, which are a linear's. */
 static void factors_traffic(rp_traffic *t, const rp_session *s, int owner,
                             const rp_linear *const linears[RP_SITE_LINEARS], int n)
 {
     const int64_t cols = linears[0]->cols;
-    const int n_distinct = n_factors(linears, n);
+    const int n_distinct = rp_site_factors(linears, n);
     bool corrects = false;
 
     for (int i = 0; i < n; i++) {
@@ -90,12 +74,12 @@ rp_status rp_site_solve_traffic(rp_traffic *of, const rp_session *session, int64
     int64_t n_tiles = 0;
     bool has_plain = false;
 
-    RP_TRY(rp_site_tiles_list(&tiles, &n_tiles, linears, n, nranks));
+    RP_TRY(rp_site_tiles_list(&tiles, &n_tiles, session->ops, linears, n, nranks));
     for (int i = 0; i < n; i++) {
         has_plain = has_plain || !rp_linear_needs_factor(linears[i]);
         if (rp_linear_corrects_drift(linears[i]) &&
             rp_drift_is_expected(&session->linears, layer, site)) {
-            RP_TRY(rp_drift_target_traffic(of, linears[i], n_blocks));
+            RP_TRY(rp_drift_target_traffic(of, session->ops, linears[i], n_blocks));
         }
     }
     for (int r = 0; r < nranks; r++) {

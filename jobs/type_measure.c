@@ -58,10 +58,10 @@ size_t rp_type_compare_bytes(const rp_session *session, int nranks, int nthreads
     const rp_blocks blocks = rp_calibration_blocks(session->job, session->config);
     const int64_t n_kept = blocks.n_seqs - rp_blocks_fitted_seqs(&blocks);
     const rp_eval_opts opts = {.context = blocks.seq_len};
+    const rp_place_bytes eval =
+        rp_eval_bytes(session->config, true, &opts, false, nthreads, RP_DIV_UP(n_kept, nranks));
 
-    return 2 * rp_lm_bytes(session->config, nthreads, blocks.seq_len) +
-           rp_eval_bytes(session->config, true, &opts, nthreads, RP_DIV_UP(n_kept, nranks)) +
-           (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t) +
+    return eval.host + eval.place + (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t) +
            rp_type_losses_bytes(session, nthreads);
 }
 
@@ -95,7 +95,7 @@ static rp_status create_local(measure *m)
     const size_t width = (size_t)widest(m->s->config);
 
     RP_TRY(rp_type_probes_create(&m->probes, m->s, m->losses, &m->run.act.blocks, m->run.ids));
-    RP_TRY(rp_gram_create(&m->gram, (int64_t)width));
+    RP_TRY(rp_gram_create(&m->gram, m->s->ops, m->s->exec, (int64_t)width));
     RP_TRY(rp_alloc_array(&m->mean, width * width, sizeof(*m->mean)));
     if (rp_comm_nranks(m->s->comm) > 1) {
         RP_TRY(rp_alloc(&m->reduce_scratch, rp_gram_scratch_bytes((int64_t)width)));

@@ -46,12 +46,13 @@ size_t rp_type_probes_bytes(const rp_session *session, int nranks, int nthreads)
     const rp_eval_opts opts = {.context = shape.seq_len};
     const size_t seqs = (size_t)RP_DIV_UP(shape.n_seqs, nranks);
     const size_t rows = seqs * (size_t)shape.seq_len;
+    const rp_place_bytes eval =
+        rp_eval_bytes(session->config, true, &opts, false, nthreads, (int64_t)seqs);
 
     return ((size_t)(session->linears.n + 1) * rows * (size_t)session->config->hidden_size +
             largest_matrix(session)) *
                sizeof(float) +
-           2 * rp_lm_bytes(session->config, nthreads, shape.seq_len) +
-           rp_eval_bytes(session->config, true, &opts, nthreads, (int64_t)seqs);
+           eval.host + eval.place;
 }
 
 double rp_type_probes_flop(const rp_session *session)
@@ -115,7 +116,7 @@ rp_status rp_type_probes_create(rp_type_probes *out, rp_session *session, rp_typ
                           sizeof(float)));
     RP_TRY(rp_alloc_array(&p->rounded, largest_matrix(session), sizeof(float)));
     take_ids(p, blocks, ids);
-    RP_TRY(rp_lm_embed(session->weights, p->ids, p->n_mine * p->seq_len, p->base));
+    RP_TRY(rp_lm_embed(session->weights, &exec, p->ids, p->n_mine * p->seq_len, p->base));
 out:
     return st;
 }

@@ -50,6 +50,20 @@ void rp_exec_destroy(rp_exec **exec)
     *exec = NULL;
 }
 
+rp_pool *rp_exec_tile_pool(const rp_exec *exec)
+{
+    return exec->gpu == NULL ? exec->pool : NULL;
+}
+
+rp_exec rp_exec_alone(const rp_exec *exec, int thread)
+{
+    rp_exec alone = *exec;
+
+    alone.pool = NULL;
+    alone.scratch = rp_exec_scratch(exec, thread);
+    return alone;
+}
+
 void *rp_exec_scratch(const rp_exec *exec, int thread)
 {
     return exec->scratch + (size_t)thread * RP_EXEC_SCRATCH_BYTES;

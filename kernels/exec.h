@@ -35,6 +35,11 @@ RP_CHECKED rp_status rp_exec_create(rp_exec **out, int nthreads, rp_products pro
 /* Local. Bytes that rp_exec_create allocates, for the plan. */
 size_t rp_exec_bytes(int nthreads, rp_products products);
 void rp_exec_destroy(rp_exec **exec);
+/* Local. For tiles that are operations of their own: the threads, each of which computes with
+ * rp_exec_alone; NULL with a GPU, which takes one operation after the other. */
+rp_pool *rp_exec_tile_pool(const rp_exec *exec);
+/* Local. One thread's: its scratch and no pool. Valid while exec is. */
+rp_exec rp_exec_alone(const rp_exec *exec, int thread);
 /* Local. The scratch of one thread: RP_EXEC_SCRATCH_BYTES bytes, content undefined. */
 void *rp_exec_scratch(const rp_exec *exec, int thread);
 

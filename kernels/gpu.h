@@ -27,13 +27,13 @@ bool rp_gpu_is_built(void);
 int rp_gpu_count(void);
 RP_CHECKED rp_status rp_gpu_describe(rp_gpu_info *out, int ordinal);
 
-/* Local. Makes the GPU the calling thread's, which alone works with it, takes arena_bytes of its memory for good, and sets up
- * libraries with fixed algorithms and workspaces of their own (rp_gpu_own_bytes, not of the arena).
- * RP_ERR_MEMORY names what was wanted and what is free. */
+/* Local. Makes the GPU the calling thread's, which alone works with it, takes arena_bytes of its
+ * memory for good, and sets up libraries with fixed algorithms and workspaces of their own
+ * (rp_gpu_own_bytes, not of the arena). RP_ERR_MEMORY names what was wanted and what is free. */
 RP_CHECKED rp_status rp_gpu_create(rp_gpu **out, int ordinal, size_t arena_bytes);
 void rp_gpu_destroy(rp_gpu **gpu);
-/* Local. What rp_gpu_create takes beside the arena of a GPU of total_bytes, for the plan. */
-size_t rp_gpu_own_bytes(size_t total_bytes);
+/* Local. What rp_gpu_create takes beside the arena at most (small GPUs: less), for the plan. */
+size_t rp_gpu_own_bytes(void);
 /* Local. The arithmetic class: model and the libraries' versions, "cuda NVIDIA H200 sm_90 cublas
  * 13.0". */
 const char *rp_gpu_class(const rp_gpu *gpu);

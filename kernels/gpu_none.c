@@ -37,9 +37,8 @@ void rp_gpu_destroy(rp_gpu **gpu)
     (void)gpu;
 }
 
-size_t rp_gpu_own_bytes(size_t total_bytes)
+size_t rp_gpu_own_bytes(void)
 {
-    (void)total_bytes;
     return 0;
 }
 

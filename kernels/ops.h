@@ -78,7 +78,7 @@ typedef struct rp_tile_solve {
     int64_t sweeps;          /* passes of coordinate descent after error feedback */
     const float *w;          /* [place] [out->rows, out->cols] contiguous */
     rp_form *out;            /* host; RP_FORM_CODES view of the tile's rows; filled */
-    double loss;             /* out: as rp_solver_task's (methods/solver.h) */
+    double loss;             /* out: tr(dW H dW^T) of the tile, undamped, a token; 0 without ldl */
 } rp_tile_solve;
 
 typedef struct rp_kernel_ops {

@@ -101,12 +101,12 @@ static void open_block(rp_descent *s, int64_t a, int64_t b)
 {
     const int64_t c = s->cols;
     const int64_t ld = s->t.ld;
-    const float *l = s->t.factor->l;
+    const float *l = s->t.ldl->l;
 
     s->a = a;
     s->n = b - a;
     for (int64_t i = 0; i < s->n; i++) {
-        s->h[i * s->block + i] = s->t.factor->diagonal[a + i];
+        s->h[i * s->block + i] = s->t.ldl->diagonal[a + i];
         for (int64_t j = i + 1; j < s->n; j++) {
             s->h[i * s->block + j] = l[(a + i) * c + a + j];
             s->h[j * s->block + i] = l[(a + i) * c + a + j];
@@ -302,7 +302,7 @@ RP_CLONES static void minimiser(int64_t rows, float curvature, const float *rest
 static void search_column(rp_descent *s, int64_t lo, int64_t n, int64_t i)
 {
     const int64_t at = lo + i;
-    const int64_t column = s->t.factor->order[s->a + at];
+    const int64_t column = s->t.ldl->order[s->a + at];
     const float curvature = s->h[at * s->block + at];
     const float *params = s->t.params + column / s->group * s->ops->n_params * s->t.rows;
     const float *w = s->t.w + (s->a + at) * s->t.ld;
@@ -338,11 +338,11 @@ static void search_codes(rp_descent *s)
 
 double rp_descent_run(const rp_descent_tile *tile, int64_t sweeps, void *scratch)
 {
-    rp_descent s = make_descent(tile->grid, tile->rows, tile->factor->cols);
+    rp_descent s = make_descent(tile->grid, tile->rows, tile->ldl->n);
     double before = -1;
 
     s.t = *tile;
-    s.has_lines = s.ops->levels != NULL && !s.ops->is_power_scale && !tile->factor->is_actorder;
+    s.has_lines = s.ops->levels != NULL && !s.ops->is_power_scale && !tile->ldl->is_actorder;
     memset(scratch, 0, carve(&s, scratch));
     for (int64_t sweep = 0; sweep < sweeps && s.gain > before; sweep++) {
         before = s.gain;

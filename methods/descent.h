@@ -3,8 +3,7 @@
 #ifndef RP_METHODS_DESCENT_H
 #define RP_METHODS_DESCENT_H
 
-#include "kernels/grid.h"
-#include "methods/site_factor.h"
+#include "kernels/ops.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -14,7 +13,7 @@ extern "C" {
  * columns as the factor does. */
 typedef struct rp_descent_tile {
     const rp_grid *grid;
-    const rp_site_factor *factor;
+    const rp_ldl *ldl;
     int64_t rows, ld;
     const float *w; /* [cols][ld] by t: the target */
     float *error;   /* [cols][ld] by t: target - decoded; kept up to date */

@@ -26,7 +26,7 @@ enum { FIT_ROWS = 16 };
 
 typedef struct tile {
     const rp_grid *grid;
-    const rp_site_factor *f;
+    const rp_ldl *f;
     int64_t rows, cols, ld, block, group, sub, ngroups;
     float *w, *delta, *p, *x;
     float *params;
@@ -316,13 +316,13 @@ static double damping_loss(const tile *t)
     return loss;
 }
 
-static void gptq_solve(rp_solver_task *task)
+static void gptq_solve(rp_tile_solve *task, void *scratch)
 {
     tile t = make_tile(task->grid, task->out->rows, task->out->cols, task->block_cols);
     void *rest = NULL;
 
-    t.f = task->factor;
-    rest = (char *)task->scratch + carve(&t, task->scratch);
+    t.f = task->ldl;
+    rest = (char *)scratch + carve(&t, scratch);
     load(&t, task->w);
     if (t.f->is_actorder) {
         fit_all_groups(&t, task->w);

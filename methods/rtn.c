@@ -8,8 +8,9 @@ static size_t rtn_scratch_bytes(const rp_grid *grid, int64_t rows, int64_t cols,
     return 0;
 }
 
-static void rtn_solve(rp_solver_task *task)
+static void rtn_solve(rp_tile_solve *task, void *scratch)
 {
+    (void)scratch;
     task->grid->ops->quantise(task->grid, task->out->rows, task->out->cols, task->w,
                               task->importance, task->out->params, task->out->codes);
     task->loss = 0;

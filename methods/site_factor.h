@@ -14,10 +14,11 @@ extern "C" {
 #endif
 
 typedef struct rp_site_factor {
+    const rp_exec *exec; /* borrowed */
     int64_t cols;
     bool is_actorder; /* processing order by descending diagonal; groups are static then */
-    float *l; /* [cols, cols] row-major, by t: the unit lower factor of H + damping I; strictly
-                 above the diagonal H's own values, undamped */
+    float *l; /* [place] [cols, cols] row-major, by t: the unit lower factor of H + damping I;
+                 strictly above the diagonal H's own values, undamped */
     float *d; /* [cols] squared Cholesky diagonal, by t */
     float *diagonal;   /* [cols] H's diagonal, undamped, by t; dead: 0 */
     double damping;    /* what was added to the diagonal */
@@ -29,7 +30,7 @@ typedef struct rp_site_factor {
 /* A site's summed statistics as sharding/gram.h leaves them at the owner. */
 typedef struct rp_gram_view {
     int64_t cols, n_tokens;
-    int64_t *sum;         /* [cols * cols] lower triangle; consumed as work space */
+    int64_t *sum;         /* [place] [cols * cols] lower triangle; consumed as work space */
     const int *exponent;  /* [cols] */
     int shift;            /* value = sum * 2^(e_i + e_j - shift) */
     const float *max_abs; /* [cols]; exactly 0: dead */
@@ -46,18 +47,19 @@ typedef struct rp_damping_log {
  * RP_OK returned and *out left empty (l NULL). Uses gram->sum's memory (8 cols^2 bytes) and no
  * second matrix; the caller keeps ownership of it. out->l: 4 cols^2. */
 RP_CHECKED rp_status rp_site_factor_build(rp_site_factor *out, rp_damping_log *log,
-                                          const rp_exec *exec, const rp_gram_view *gram,
-                                          double dampening_frac, bool is_actorder);
-/* Local. t [rows, cols], rows ld apart, in the original column order: t (H + damping I)^-1 in
- * place, 0 in dead columns. The bits depend on `rows`: cut matrices into fixed tiles. */
-void rp_site_factor_solve_right(const rp_site_factor *factor, int64_t rows, int64_t ld, float *t);
+                                          const rp_kernel_ops *ops, const rp_exec *exec,
+                                          const rp_gram_view *gram, double dampening_frac,
+                                          bool is_actorder);
+/* Local. As operations see it; borrows the factor's arrays. */
+rp_ldl rp_site_factor_ldl(const rp_site_factor *factor);
 /* Local. Empty arrays for `cols`, to be filled by a broadcast. */
-RP_CHECKED rp_status rp_site_factor_alloc(rp_site_factor *out, int64_t cols);
+RP_CHECKED rp_status rp_site_factor_alloc(rp_site_factor *out, const rp_exec *exec, int64_t cols);
 /* Local. What of a factor has to be broadcast. */
 #define RP_SITE_FACTOR_PARTS 7
 typedef struct rp_site_factor_part {
     void *data;
     size_t nbytes;
+    bool is_in_place; /* else the host's */
 } rp_site_factor_part;
 void rp_site_factor_list_parts(rp_site_factor_part out[RP_SITE_FACTOR_PARTS],
                                rp_site_factor *factor, int64_t cols);

@@ -15,8 +15,11 @@ const rp_solver *rp_solver_find(const char *name)
     return NULL;
 }
 
-int64_t rp_solver_tile_rows(int64_t rows)
+int64_t rp_solver_tile_rows(const rp_kernel_ops *ops, int64_t rows)
 {
+    if (ops->solve_tile != NULL) {
+        return 1024; /* a GPU's threads take a row each */
+    }
     /* Small matrices are cut finer, so that every rank gets work; large ones keep the GEMMs fast.
      */
     return rows >= 2048 ? 256 : 128;

@@ -1,5 +1,8 @@
 /* See eval.h. For each chunk of windows: hidden rows of both models, then the vocabulary in tiles
- * as the outer loop (each head row is read once a chunk), windows over threads inside. */
+ * as the outer loop (each head row is read once a chunk), batches of windows over threads inside.
+ *
+ * A batch is scored as one matrix: from its first window's first scored row to its last window's
+ * last. Rows between that are not scored are computed with the others and left out of the sums. */
 #include "model/eval.h"
 
 #include <math.h>
@@ -9,8 +12,15 @@
 #include "base/mem.h"
 #include "kernels/loss.h"
 
-enum { HEAD_TILE_IDS = 1536 };
-#define CHUNK_BYTES ((int64_t)256 << 20)
+typedef struct eval_shape {
+    int64_t head_ids;    /* of a vocabulary tile; in the last bits of results */
+    int64_t chunk_bytes; /* of hidden rows; not seen in results */
+} eval_shape;
+
+static eval_shape shape_of(bool has_gpu)
+{
+    return has_gpu ? (eval_shape){4096, (int64_t)2 << 30} : (eval_shape){1536, (int64_t)256 << 20};
+}
 
 rp_eval_opts rp_eval_opts_default(void)
 {
@@ -70,137 +80,201 @@ void rp_eval_window_tokens(int32_t *out, const rp_eval_opts *opts, const int32_t
 
 typedef struct model_state {
     rp_lm *lm;
-    float *h;      /* [chunk, context, hidden] */
-    float *head;   /* [HEAD_TILE_IDS, hidden] */
-    float *logits; /* [nthreads, scored rows, HEAD_TILE_IDS] */
-    rp_loss *loss; /* [chunk, scored rows] */
+    float *h;            /* [place] [chunk, context, hidden] */
+    float *head;         /* [place] [head_ids, hidden] */
+    float *logits;       /* [place] [nthreads, batch_rows, head_ids] */
+    rp_loss *loss;       /* [place] [chunk, context] */
+    rp_loss *one_window; /* [context] the same of one window, on the host */
 } model_state;
 
 typedef struct eval_state {
     const rp_eval_opts *opts;
-    model_state model, base;   /* base.lm NULL: none */
-    int64_t first_row, n_rows; /* scored rows of a window */
-    int64_t chunk;
-    int32_t *tokens;         /* [chunk, context] */
-    int64_t first_id, n_ids; /* the vocabulary tile */
+    model_state model, base; /* base.lm NULL: none */
+    const rp_exec *exec;     /* of the calling thread */
+    eval_shape shape;
+    int64_t first_row, n_rows;     /* scored rows of a window */
+    int64_t chunk, batch;          /* windows */
+    int64_t n_windows, batch_rows; /* in hand; of a whole batch */
+    int32_t *tokens;               /* [chunk, context] */
+    int32_t *placed_tokens;        /* [place] the same */
+    int64_t first_id, n_ids;       /* the vocabulary tile */
 } eval_state;
 
-static void free_model_state(model_state *s)
+static void free_model_state(model_state *s, const rp_exec *exec)
 {
-    free(s->h);
-    free(s->head);
-    free(s->logits);
-    free(s->loss);
+    rp_place_free(exec, s->h);
+    rp_place_free(exec, s->head);
+    rp_place_free(exec, s->logits);
+    rp_place_free(exec, s->loss);
+    free(s->one_window);
 }
 
-static rp_status alloc_model_state(model_state *s, const eval_state *e, int nthreads)
+static rp_status alloc_model_state(model_state *s, const eval_state *e)
 {
     rp_status st = RP_OK;
+    const rp_pool *pool = rp_lm_pool(s->lm);
+    const size_t n_threads = pool == NULL ? 1 : (size_t)rp_pool_nthreads(pool);
     const size_t hidden = (size_t)rp_lm_config(s->lm)->hidden_size;
     const size_t rows = (size_t)e->chunk * (size_t)e->opts->context;
     size_t elems = 0;
 
     RP_TRY(rp_mul_size(&elems, rows, hidden));
-    RP_TRY(rp_alloc_array(&s->h, elems, sizeof(float)));
-    RP_TRY(rp_alloc_array(&s->head, HEAD_TILE_IDS * hidden, sizeof(float)));
-    RP_TRY(rp_mul_size(&elems, (size_t)nthreads * HEAD_TILE_IDS, (size_t)e->n_rows));
-    RP_TRY(rp_alloc_array(&s->logits, elems, sizeof(float)));
-    RP_TRY(rp_alloc_array(&s->loss, (size_t)(e->chunk * e->n_rows), sizeof(rp_loss)));
+    RP_TRY(rp_place_alloc(e->exec, &s->h, elems, sizeof(float)));
+    RP_TRY(rp_place_alloc(e->exec, &s->head, (size_t)e->shape.head_ids * hidden, sizeof(float)));
+    RP_TRY(rp_mul_size(&elems, n_threads * (size_t)e->shape.head_ids, (size_t)e->batch_rows));
+    RP_TRY(rp_place_alloc(e->exec, &s->logits, elems, sizeof(float)));
+    RP_TRY(rp_place_alloc(e->exec, &s->loss, rows, sizeof(rp_loss)));
+    RP_TRY(rp_alloc_array(&s->one_window, (size_t)e->opts->context, sizeof(rp_loss)));
 out:
     return st;
 }
 
-/* Logits of one window's scored rows against the current head tile. */
-static float *window_logits(const eval_state *e, const model_state *s, int64_t window, int thread)
+static int64_t batch_rows(const rp_eval_opts *opts, int64_t n_windows)
 {
-    const int64_t hidden = rp_lm_config(s->lm)->hidden_size;
-    const float *const rows = s->h + (window * e->opts->context + e->first_row) * hidden;
-    float *const logits = s->logits + thread * e->n_rows * HEAD_TILE_IDS;
-
-    rp_lm_logits(s->lm, thread, logits, rp_cmat_of(rows, e->n_rows, hidden, hidden), s->head,
-                 e->n_ids);
-    return logits;
+    return n_windows * opts->context - 1 - first_scored_row(opts);
 }
 
-static void score_window(void *ctx, int64_t window, int thread)
+/* Fills e but for the models, which it has, and the content of the tokens. */
+static rp_status create_state(eval_state *e, int64_t chunk)
+{
+    rp_status st = RP_OK;
+    const rp_eval_opts *opts = e->opts;
+    const size_t n_tokens = (size_t)(chunk * opts->context);
+
+    e->exec = rp_lm_exec(e->model.lm, 0);
+    e->shape = shape_of(!rp_place_is_host(e->exec));
+    e->first_row = first_scored_row(opts);
+    e->n_rows = opts->context - 1 - e->first_row;
+    e->chunk = chunk;
+    e->batch = rp_lm_batch_seqs(!rp_place_is_host(e->exec), opts->context);
+    e->batch_rows = batch_rows(opts, e->batch);
+    RP_TRY(rp_alloc_array(&e->tokens, n_tokens, sizeof(int32_t)));
+    RP_TRY(rp_place_alloc(e->exec, &e->placed_tokens, n_tokens, sizeof(int32_t)));
+    RP_TRY(alloc_model_state(&e->model, e));
+    if (e->base.lm != NULL) {
+        RP_TRY(alloc_model_state(&e->base, e));
+    }
+out:
+    return st;
+}
+
+static void destroy_state(eval_state *e)
+{
+    const rp_exec *exec = rp_lm_exec(e->model.lm, 0);
+
+    free_model_state(&e->model, exec);
+    free_model_state(&e->base, exec);
+    rp_place_free(exec, e->placed_tokens);
+    free(e->tokens);
+}
+
+/* Logits of `rows` rows from row0 of the chunk on against the current head tile. */
+static rp_cmat batch_logits(const eval_state *e, const model_state *s, int64_t row0, int64_t rows,
+                            int thread)
+{
+    const int64_t hidden = rp_lm_config(s->lm)->hidden_size;
+    float *const logits = s->logits + thread * e->batch_rows * e->shape.head_ids;
+
+    rp_lm_logits(s->lm, thread, logits, rp_cmat_of(s->h + row0 * hidden, rows, hidden, hidden),
+                 s->head, e->n_ids);
+    return rp_cmat_of(logits, rows, e->n_ids, e->n_ids);
+}
+
+static void score_batch(void *ctx, int64_t tile, int thread)
 {
     const eval_state *e = ctx;
-    const bool has_base = e->base.lm != NULL;
-    const float *const logits = window_logits(e, &e->model, window, thread);
-    const float *const base = has_base ? window_logits(e, &e->base, window, thread) : NULL;
-    const int32_t *const targets = e->tokens + window * e->opts->context + e->first_row + 1;
+    const rp_kernel_ops *ops = rp_lm_ops(e->model.lm);
+    const rp_exec *exec = rp_lm_exec(e->model.lm, thread);
+    const int64_t first = tile * e->batch;
+    const int64_t row0 = first * e->opts->context + e->first_row;
+    const int64_t rows = batch_rows(e->opts, RP_MIN(e->batch, e->n_windows - first));
+    const int32_t *const targets = e->placed_tokens + row0 + 1;
+    const rp_cmat logits = batch_logits(e, &e->model, row0, rows, thread);
 
-    for (int64_t i = 0; i < e->n_rows; i++) {
-        const int64_t at = i * e->n_ids;
-        rp_loss_add(&e->model.loss[window * e->n_rows + i], logits + at, NULL, e->first_id,
-                    e->n_ids, targets[i]);
-        if (has_base) {
-            rp_loss_add(&e->base.loss[window * e->n_rows + i], base + at, logits + at, e->first_id,
-                        e->n_ids, targets[i]);
-        }
+    ops->loss_add(exec, e->model.loss + row0, logits, (rp_cmat){.data = NULL}, e->first_id,
+                  targets);
+    if (e->base.lm != NULL) {
+        ops->loss_add(exec, e->base.loss + row0, batch_logits(e, &e->base, row0, rows, thread),
+                      logits, e->first_id, targets);
     }
+}
+
+/* One window's scored rows, from their place. */
+static const rp_loss *get_losses(const eval_state *e, const model_state *s, int64_t window)
+{
+    rp_place_get(e->exec, s->one_window, s->loss + window * e->opts->context + e->first_row,
+                 (size_t)e->n_rows * sizeof(rp_loss));
+    return s->one_window;
 }
 
 static rp_eval_window sum_window(const eval_state *e, int64_t window)
 {
     rp_eval_window sum = {.n_scored = e->n_rows};
+    const rp_loss *model = get_losses(e, &e->model, window);
+    const rp_loss *base = e->base.lm == NULL ? NULL : get_losses(e, &e->base, window);
 
     for (int64_t i = 0; i < e->n_rows; i++) {
-        const rp_loss *model = &e->model.loss[window * e->n_rows + i];
-        sum.nll += rp_loss_nll(model);
-        if (e->base.lm != NULL) {
-            const rp_loss *base = &e->base.loss[window * e->n_rows + i];
-            sum.kl += rp_loss_kl(base, model);
-            sum.n_same_top1 += base->best == model->best;
+        sum.nll += rp_loss_nll(&model[i]);
+        if (base != NULL) {
+            sum.kl += rp_loss_kl(&base[i], &model[i]);
+            sum.n_same_top1 += base[i].best == model[i].best;
         }
     }
     return sum;
 }
 
-static void start_losses(const model_state *s, int64_t n)
+static void start_losses(const eval_state *e, const model_state *s)
 {
-    for (int64_t i = 0; i < n; i++) {
-        s->loss[i] = rp_loss_start();
+    const int64_t context = e->opts->context;
+
+    for (int64_t i = 0; i < context; i++) {
+        s->one_window[i] = rp_loss_start();
+    }
+    for (int64_t w = 0; w < e->n_windows; w++) {
+        rp_place_put(e->exec, s->loss + w * context, s->one_window,
+                     (size_t)context * sizeof(rp_loss));
     }
 }
 
-/* n windows from the hidden rows that stand in both states. */
-static rp_status score_windows(eval_state *e, int64_t n, rp_pool *pool, rp_eval_window *out)
+/* The windows in hand from the hidden rows that stand in both states. */
+static rp_status score_windows(eval_state *e, rp_eval_window *out)
 {
     rp_status st = RP_OK;
     const int64_t vocab = rp_lm_config(e->model.lm)->vocab_size;
 
-    start_losses(&e->model, n * e->n_rows);
+    rp_place_put(e->exec, e->placed_tokens, e->tokens,
+                 (size_t)(e->n_windows * e->opts->context) * sizeof(int32_t));
+    start_losses(e, &e->model);
     if (e->base.lm != NULL) {
-        start_losses(&e->base, n * e->n_rows);
+        start_losses(e, &e->base);
     }
     for (e->first_id = 0; e->first_id < vocab; e->first_id += e->n_ids) {
-        e->n_ids = RP_MIN((int64_t)HEAD_TILE_IDS, vocab - e->first_id);
+        e->n_ids = RP_MIN(e->shape.head_ids, vocab - e->first_id);
         RP_TRY(rp_lm_read_head(e->model.lm, e->first_id, e->n_ids, e->model.head));
         if (e->base.lm != NULL) {
             RP_TRY(rp_lm_read_head(e->base.lm, e->first_id, e->n_ids, e->base.head));
         }
-        rp_pool_run(pool, n, score_window, e);
+        rp_pool_run(rp_lm_pool(e->model.lm), RP_DIV_UP(e->n_windows, e->batch), score_batch, e);
     }
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < e->n_windows; i++) {
         out[i] = sum_window(e, i);
     }
+    RP_TRY(rp_place_check(e->exec));
 out:
     return st;
 }
 
-static rp_status run_chunk(eval_state *e, int64_t n, rp_pool *pool, rp_eval_window *out,
-                           const rp_lm_tick *tick)
+static rp_status run_chunk(eval_state *e, rp_eval_window *out, const rp_lm_tick *tick)
 {
     rp_status st = RP_OK;
 
-    RP_TRY(rp_lm_hidden(e->model.lm, e->tokens, n, e->model.h, tick));
+    RP_TRY(rp_lm_hidden(e->model.lm, e->tokens, e->n_windows, e->model.h, tick));
     if (e->base.lm != NULL) {
-        RP_TRY(rp_lm_hidden(e->base.lm, e->tokens, n, e->base.h, tick));
+        RP_TRY(rp_lm_hidden(e->base.lm, e->tokens, e->n_windows, e->base.h, tick));
     }
-    RP_TRY(score_windows(e, n, pool, out));
+    RP_TRY(score_windows(e, out));
     if (tick != NULL) {
-        RP_TRY(tick->fn(tick->ctx, n));
+        RP_TRY(tick->fn(tick->ctx, e->n_windows));
     }
 out:
     return st;
@@ -208,28 +282,37 @@ out:
 
 /* ---- All windows ---- */
 
-static int64_t chunk_windows(const rp_model_config *config, const rp_eval_opts *opts, int64_t n)
+/* Whole batches. */
+static int64_t chunk_windows(const rp_model_config *config, const rp_eval_opts *opts, bool has_gpu,
+                             int64_t n)
 {
+    const int64_t batch = rp_lm_batch_seqs(has_gpu, opts->context);
     const int64_t window_bytes = opts->context * config->hidden_size * (int64_t)sizeof(float);
-    const int64_t chunk =
-        opts->chunk_windows > 0 ? opts->chunk_windows : RP_MAX(CHUNK_BYTES / window_bytes, 1);
+    const int64_t fitting = RP_MAX(shape_of(has_gpu).chunk_bytes / window_bytes, 1);
+    const int64_t chunk = opts->chunk_windows > 0 ? opts->chunk_windows : fitting;
 
-    return RP_MIN(chunk, RP_MAX(n, 1));
+    return RP_DIV_UP(RP_MIN(chunk, RP_MAX(n, 1)), batch) * batch;
 }
 
-size_t rp_eval_bytes(const rp_model_config *config, bool has_base, const rp_eval_opts *opts,
-                     int nthreads, int64_t n)
+rp_place_bytes rp_eval_bytes(const rp_model_config *config, bool has_base, const rp_eval_opts *opts,
+                             bool has_gpu, int nthreads, int64_t n)
 {
-    const size_t chunk = (size_t)chunk_windows(config, opts, n);
-    const size_t context = (size_t)opts->context;
+    const size_t n_models = has_base ? 2 : 1;
+    const size_t tokens = (size_t)(chunk_windows(config, opts, has_gpu, n) * opts->context);
     const size_t hidden = (size_t)config->hidden_size;
-    const size_t rows = (size_t)(opts->context - 1 - first_scored_row(opts));
-    const size_t model_bytes = (chunk * context * hidden + HEAD_TILE_IDS * hidden +
-                                (size_t)nthreads * rows * HEAD_TILE_IDS) *
-                                   sizeof(float) +
-                               chunk * rows * sizeof(rp_loss);
+    const size_t head_ids = (size_t)shape_of(has_gpu).head_ids;
+    const size_t logits_rows = (has_gpu ? 1 : (size_t)nthreads) *
+                               (size_t)batch_rows(opts, rp_lm_batch_seqs(has_gpu, opts->context));
+    const size_t state_bytes =
+        (tokens * hidden + head_ids * hidden + logits_rows * head_ids) * sizeof(float) +
+        tokens * sizeof(rp_loss);
+    const rp_place_bytes lm = rp_lm_bytes(config, has_gpu, nthreads, opts->context);
 
-    return (has_base ? 2 : 1) * model_bytes + chunk * context * sizeof(int32_t);
+    return (rp_place_bytes){
+        .host =
+            lm.host + tokens * sizeof(int32_t) + n_models * (size_t)opts->context * sizeof(rp_loss),
+        .place = n_models * (lm.place + state_bytes) + tokens * sizeof(int32_t),
+    };
 }
 
 static rp_status check_pair(const rp_lm *model, const rp_lm *base, const rp_eval_opts *opts)
@@ -255,30 +338,20 @@ rp_status rp_eval_windows(rp_eval_window *out, rp_lm *model, rp_lm *base, const 
                           const rp_lm_tick *tick)
 {
     rp_status st = RP_OK;
-    rp_pool *const pool = rp_lm_pool(model);
-    const int nthreads = pool == NULL ? 1 : rp_pool_nthreads(pool);
+    const bool has_gpu = !rp_place_is_host(rp_lm_exec(model, 0));
     eval_state e = {.opts = opts, .model.lm = model, .base.lm = base};
 
     RP_TRY(check_pair(model, base, opts));
-    e.first_row = first_scored_row(opts);
-    e.n_rows = opts->context - 1 - e.first_row;
-    e.chunk = chunk_windows(rp_lm_config(model), opts, n);
-    RP_TRY(rp_alloc_array(&e.tokens, (size_t)(e.chunk * opts->context), sizeof(int32_t)));
-    RP_TRY(alloc_model_state(&e.model, &e, nthreads));
-    if (base != NULL) {
-        RP_TRY(alloc_model_state(&e.base, &e, nthreads));
-    }
+    RP_TRY(create_state(&e, chunk_windows(rp_lm_config(model), opts, has_gpu, n)));
     for (int64_t done = 0; done < n; done += e.chunk) {
-        const int64_t now = RP_MIN(e.chunk, n - done);
-        for (int64_t i = 0; i < now; i++) {
+        e.n_windows = RP_MIN(e.chunk, n - done);
+        for (int64_t i = 0; i < e.n_windows; i++) {
             rp_eval_window_tokens(e.tokens + i * opts->context, opts, ids, indices[done + i]);
         }
-        RP_TRY(run_chunk(&e, now, pool, out + done, tick));
+        RP_TRY(run_chunk(&e, out + done, tick));
     }
 out:
-    free_model_state(&e.model);
-    free_model_state(&e.base);
-    free(e.tokens);
+    destroy_state(&e);
     return st;
 }
 
@@ -286,25 +359,18 @@ rp_status rp_eval_hidden(rp_eval_window *out, rp_lm *lm, const int32_t *ids, con
                          const float *base_h, int64_t n)
 {
     rp_status st = RP_OK;
-    rp_pool *const pool = rp_lm_pool(lm);
-    const int nthreads = pool == NULL ? 1 : rp_pool_nthreads(pool);
     const rp_eval_opts opts = {.context = rp_lm_seq_len(lm)};
-    const size_t elems =
+    const size_t h_bytes =
         (size_t)(n * opts.context) * (size_t)rp_lm_config(lm)->hidden_size * sizeof(float);
-    eval_state e = {.opts = &opts, .model.lm = lm, .base.lm = lm, .chunk = n};
+    eval_state e = {.opts = &opts, .model.lm = lm, .base.lm = lm, .n_windows = n};
 
-    e.n_rows = opts.context - 1;
-    RP_TRY(rp_alloc_array(&e.tokens, (size_t)(n * opts.context), sizeof(int32_t)));
+    RP_TRY(create_state(&e, n));
     memcpy(e.tokens, ids, (size_t)(n * opts.context) * sizeof(int32_t));
-    RP_TRY(alloc_model_state(&e.model, &e, nthreads));
-    RP_TRY(alloc_model_state(&e.base, &e, nthreads));
-    memcpy(e.model.h, h, elems);
-    memcpy(e.base.h, base_h, elems);
-    RP_TRY(score_windows(&e, n, pool, out));
+    rp_place_copy(e.exec, e.model.h, h, h_bytes);
+    rp_place_copy(e.exec, e.base.h, base_h, h_bytes);
+    RP_TRY(score_windows(&e, out));
 out:
-    free_model_state(&e.model);
-    free_model_state(&e.base);
-    free(e.tokens);
+    destroy_state(&e);
     return st;
 }
 

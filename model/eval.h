@@ -1,8 +1,9 @@
 /* Perplexity of a text in fixed windows, and KL divergence and top-1 agreement against a base
  * model.
  *
- * A window is the unit of work: its result depends on nothing else, so ranks take windows r,
- * r + R, ..., and whoever gathers the results adds them up in window order. */
+ * A batch of rp_lm_batch_seqs windows (on the CPU: a window) is the unit of work: its results
+ * depend on nothing else, so ranks take batches r, r + R, ..., and whoever gathers the results adds
+ * them up in window order. */
 #ifndef RP_MODEL_EVAL_H
 #define RP_MODEL_EVAL_H
 
@@ -29,8 +30,8 @@ typedef struct rp_eval_opts {
     bool add_bos;
     int32_t bos_id;        /* used with add_bos */
     int64_t max_windows;   /* 0: all that the text gives */
-    int64_t chunk_windows; /* windows held at a time; 0: as many as fit 256 MiB of hidden rows. Not
-                              seen in results. */
+    int64_t chunk_windows; /* windows held at a time, whole batches; 0: as many as fit 256 MiB of
+                              hidden rows, 2 GiB on a GPU. Not seen in results. */
 } rp_eval_opts;
 rp_eval_opts rp_eval_opts_default(void); /* context 512 */
 
@@ -56,20 +57,21 @@ RP_CHECKED rp_status rp_eval_count_windows(int64_t *n_windows, const rp_eval_opt
 /* Local. The tokens [context] of window `index`. */
 void rp_eval_window_tokens(int32_t *out, const rp_eval_opts *opts, const int32_t *ids,
                            int64_t index);
-/* Local. out [n] = results of the windows indices[n], each below rp_eval_count_windows. model and
- * base are made for sequences of opts->context tokens and share a vocabulary size; base NULL: no
- * KL. tick may be NULL; units in all: rp_eval_units. */
+/* Local. out [n] = results of the windows indices[n], each below rp_eval_count_windows, whole
+ * batches one after the other. model and base are made for sequences of opts->context tokens with
+ * the same operations and share a vocabulary size; base NULL: no KL. tick may be NULL; units in
+ * all: rp_eval_units. */
 RP_CHECKED rp_status rp_eval_windows(rp_eval_window *out, rp_lm *model, rp_lm *base,
                                      const rp_eval_opts *opts, const int32_t *ids,
                                      const int64_t *indices, int64_t n, const rp_lm_tick *tick);
 /* Local. The same for n sequences ids [n, rp_lm_seq_len] of which rows after the final norm are
- * known: h of a model that shares lm's head, base_h of lm's own. */
+ * known [place]: h of a model that shares lm's head, base_h of lm's own. */
 RP_CHECKED rp_status rp_eval_hidden(rp_eval_window *out, rp_lm *lm, const int32_t *ids,
                                     const float *h, const float *base_h, int64_t n);
 int64_t rp_eval_units(const rp_model_config *model, const rp_model_config *base, int64_t n);
-/* Local. Bytes that rp_eval_windows allocates beyond the two rp_lm, for the plan. */
-size_t rp_eval_bytes(const rp_model_config *config, bool has_base, const rp_eval_opts *opts,
-                     int nthreads, int64_t n);
+/* Local. Bytes that rp_eval_windows takes, each rp_lm included, for the plan. */
+rp_place_bytes rp_eval_bytes(const rp_model_config *config, bool has_base, const rp_eval_opts *opts,
+                             bool has_gpu, int nthreads, int64_t n);
 /* Local. Sums in window order. */
 rp_eval_result rp_eval_summarise(const rp_eval_window *windows, int64_t n);
 

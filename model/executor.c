@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "kernels/place.h"
 #include "model/rope.h"
 
 struct rp_executor {
@@ -17,7 +18,7 @@ struct rp_executor {
     rp_exec exec;
     int64_t seq_len, max_seqs;
     rp_rope rope;
-    float *scratch;
+    float *scratch; /* [place] */
 };
 
 static int64_t q_width(const rp_model_config *config)
@@ -51,10 +52,10 @@ rp_status rp_executor_create(rp_executor **out, const rp_model_config *config,
     made->exec = *exec;
     made->seq_len = seq_len;
     made->max_seqs = max_seqs;
-    RP_TRY(rp_rope_create(&made->rope, config, seq_len));
+    RP_TRY(rp_rope_create(&made->rope, config, &made->exec, seq_len));
     RP_TRY(rp_mul_size(&rows, (size_t)seq_len, (size_t)max_seqs));
     RP_TRY(rp_mul_size(&elems, rows, (size_t)scratch_width(config)));
-    RP_TRY(rp_alloc_array(&made->scratch, elems, sizeof(float)));
+    RP_TRY(rp_place_alloc(&made->exec, &made->scratch, elems, sizeof(float)));
     *out = made;
     made = NULL;
 out:
@@ -65,8 +66,8 @@ out:
 void rp_executor_destroy(rp_executor **executor)
 {
     if (*executor != NULL) {
-        rp_rope_destroy(&(*executor)->rope);
-        free((*executor)->scratch);
+        rp_rope_destroy(&(*executor)->exec, &(*executor)->rope);
+        rp_place_free(&(*executor)->exec, (*executor)->scratch);
         free(*executor);
         *executor = NULL;
     }
@@ -74,7 +75,7 @@ void rp_executor_destroy(rp_executor **executor)
 
 size_t rp_executor_bytes(const rp_model_config *config, int64_t seq_len, int64_t max_seqs)
 {
-    return sizeof(rp_executor) + rp_rope_bytes(config, seq_len) +
+    return rp_rope_bytes(config, seq_len) +
            (size_t)(seq_len * max_seqs * scratch_width(config)) * sizeof(float);
 }
 

@@ -17,8 +17,8 @@
 extern "C" {
 #endif
 
-/* Borrowed f32 weights of one layer, by slot; linears [rows, cols] row-major; NULL where the model
- * has none. */
+/* Borrowed f32 weights of one layer [place], by slot; linears [rows, cols] row-major; NULL where
+ * the model has none. */
 typedef struct rp_layer_weights {
     const float *slot[RP_SLOT_COUNT];
 } rp_layer_weights;
@@ -31,10 +31,10 @@ RP_CHECKED rp_status rp_executor_create(rp_executor **out, const rp_model_config
                                         const rp_kernel_ops *ops, const rp_exec *exec,
                                         int64_t seq_len, int64_t max_seqs);
 void rp_executor_destroy(rp_executor **executor);
-/* Local. Bytes that rp_executor_create allocates, for the plan. */
+/* Local. Bytes in the place that rp_executor_create allocates, for the plan. */
 size_t rp_executor_bytes(const rp_model_config *config, int64_t seq_len, int64_t max_seqs);
-/* Local. h [n_seqs * seq_len, hidden] f32 contiguous; buf rows have leading dimension ldbuf >=
- * every site's width. */
+/* Local. h [place] [n_seqs * seq_len, hidden] f32 contiguous; buf [place]: rows have leading
+ * dimension ldbuf >= every site's width. */
 void rp_executor_enter(rp_executor *executor, int64_t layer, const rp_layer_weights *w,
                        int64_t n_seqs, const float *h, float *buf, int64_t ldbuf);
 void rp_executor_step(rp_executor *executor, int64_t layer, rp_site site, const rp_layer_weights *w,

@@ -5,12 +5,16 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "kernels/place.h"
+#include "model/place_rows.h"
 
 #define NAME_BYTES 128
 
 struct rp_layer_reader {
     const rp_weights *weights;
-    float *values; /* [sum of the slots' elements] */
+    const rp_kernel_ops *ops;
+    const rp_exec *exec;
+    float *values; /* [place] [sum of the slots' elements] */
 };
 
 static size_t slot_elems(const rp_model_config *config, rp_slot slot)
@@ -35,7 +39,8 @@ size_t rp_layer_reader_bytes(const rp_model_config *config)
     return elems * sizeof(float);
 }
 
-rp_status rp_layer_reader_create(rp_layer_reader **out, const rp_weights *weights)
+rp_status rp_layer_reader_create(rp_layer_reader **out, const rp_weights *weights,
+                                 const rp_kernel_ops *ops, const rp_exec *exec)
 {
     rp_status st = RP_OK;
     rp_layer_reader *made = NULL;
@@ -43,7 +48,10 @@ rp_status rp_layer_reader_create(rp_layer_reader **out, const rp_weights *weight
     *out = NULL;
     RP_TRY(rp_calloc(&made, 1, sizeof(*made)));
     made->weights = weights;
-    RP_TRY(rp_alloc(&made->values, rp_layer_reader_bytes(rp_weights_config(weights))));
+    made->ops = ops;
+    made->exec = exec;
+    RP_TRY(
+        rp_place_alloc(exec, &made->values, rp_layer_reader_bytes(rp_weights_config(weights)), 1));
     *out = made;
     made = NULL;
 out:
@@ -54,7 +62,7 @@ out:
 void rp_layer_reader_destroy(rp_layer_reader **reader)
 {
     if (*reader != NULL) {
-        free((*reader)->values);
+        rp_place_free((*reader)->exec, (*reader)->values);
         free(*reader);
         *reader = NULL;
     }
@@ -81,7 +89,8 @@ static rp_status reader_load(void *ctx, int64_t layer, rp_layer_weights *out)
                          rp_weights_path(reader->weights), name);
             goto out;
         }
-        RP_TRY(rp_weights_read_f32(reader->weights, info, 0, info->shape[0], at));
+        RP_TRY(rp_place_rows_read(reader->weights, info, 0, info->shape[0], reader->ops,
+                                  reader->exec, at));
         out->slot[slot] = at;
         at += slot_elems(config, slot);
     }

@@ -1,5 +1,5 @@
 /* Where a layer's f32 weights come from: this process's own reads of a model, or a loader that
- * shares the reading among ranks. */
+ * shares the reading among ranks. They lie in the place. */
 #ifndef RP_MODEL_LAYER_SOURCE_H
 #define RP_MODEL_LAYER_SOURCE_H
 
@@ -18,11 +18,13 @@ typedef struct rp_layer_source {
 } rp_layer_source;
 
 typedef struct rp_layer_reader rp_layer_reader;
-/* Local. Reads layers into one buffer of rp_layer_reader_bytes. Borrows weights. */
-RP_CHECKED rp_status rp_layer_reader_create(rp_layer_reader **out, const rp_weights *weights);
+/* Local. Reads layers into one buffer of rp_layer_reader_bytes. Borrows all. */
+RP_CHECKED rp_status rp_layer_reader_create(rp_layer_reader **out, const rp_weights *weights,
+                                            const rp_kernel_ops *ops, const rp_exec *exec);
 void rp_layer_reader_destroy(rp_layer_reader **reader);
 /* Local. The reader as a source; borrows it. */
 rp_layer_source rp_layer_reader_source(rp_layer_reader *reader);
+/* Local. In the place. */
 size_t rp_layer_reader_bytes(const rp_model_config *config);
 
 #ifdef __cplusplus

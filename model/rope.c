@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "kernels/place.h"
 
 #define TWO_PI 6.283185307179586
 
@@ -116,19 +117,15 @@ size_t rp_rope_bytes(const rp_model_config *config, int64_t seq_len)
     return (size_t)(seq_len * rp_model_rotary_dims(config)) * sizeof(float);
 }
 
-rp_status rp_rope_create(rp_rope *out, const rp_model_config *config, int64_t seq_len)
+/* cos_sin [2, seq_len, rot_dim / 2]. */
+static void fill_table(float *cos_sin, const rp_model_config *config, int64_t seq_len)
 {
-    rp_status st = RP_OK;
     const int64_t half = rp_model_rotary_dims(config) / 2;
     float inv_freq[RP_ROPE_MAX_FACTORS] = {0};
-    size_t n = 0;
-
-    *out = (rp_rope){.cos_sin = NULL};
-    RP_TRY(rp_mul_size(&n, (size_t)seq_len, (size_t)half));
-    RP_TRY(rp_alloc_array(&out->cos_sin, n, 2 * sizeof(float)));
     const double factor = rp_rope_frequencies(config, seq_len, inv_freq);
-    float *const cos_at = out->cos_sin;
-    float *const sin_at = out->cos_sin + n;
+    float *const cos_at = cos_sin;
+    float *const sin_at = cos_sin + seq_len * half;
+
     for (int64_t p = 0; p < seq_len; p++) {
         for (int64_t i = 0; i < half; i++) {
             const float angle = (float)p * inv_freq[i];
@@ -136,13 +133,31 @@ rp_status rp_rope_create(rp_rope *out, const rp_model_config *config, int64_t se
             sin_at[p * half + i] = (float)(sin((double)angle) * factor);
         }
     }
-    out->table = (rp_rope_table){.cos = cos_at, .sin = sin_at, .rot_dim = (int)(2 * half)};
+}
+
+rp_status rp_rope_create(rp_rope *out, const rp_model_config *config, const rp_exec *exec,
+                         int64_t seq_len)
+{
+    rp_status st = RP_OK;
+    const int64_t rot_dim = rp_model_rotary_dims(config) / 2 * 2;
+    float *filled = NULL;
+    size_t n = 0;
+
+    *out = (rp_rope){.cos_sin = NULL};
+    RP_TRY(rp_mul_size(&n, (size_t)seq_len, (size_t)rot_dim));
+    RP_TRY(rp_alloc_array(&filled, n, sizeof(float)));
+    RP_TRY(rp_place_alloc(exec, &out->cos_sin, n, sizeof(float)));
+    fill_table(filled, config, seq_len);
+    rp_place_put(exec, out->cos_sin, filled, n * sizeof(float));
+    out->table =
+        (rp_rope_table){.cos = out->cos_sin, .sin = out->cos_sin + n / 2, .rot_dim = (int)rot_dim};
 out:
+    free(filled);
     return st;
 }
 
-void rp_rope_destroy(rp_rope *rope)
+void rp_rope_destroy(const rp_exec *exec, rp_rope *rope)
 {
-    free(rope->cos_sin);
+    rp_place_free(exec, rope->cos_sin);
     *rope = (rp_rope){.cos_sin = NULL};
 }

@@ -10,14 +10,14 @@
 /* What the f32 (or bf16) products of a drift may exceed its bound by. */
 #define BOUND_MARGIN 1.05
 
-rp_status rp_cross_create(rp_cross *out, int64_t max_rows, int64_t max_elems)
+rp_status rp_cross_create(rp_cross *out, const rp_exec *exec, int64_t max_rows, int64_t max_elems)
 {
     rp_status st = RP_OK;
-    rp_cross cross = {.max_rows = max_rows, .max_elems = max_elems};
+    rp_cross cross = {.exec = exec, .max_rows = max_rows, .max_elems = max_elems};
 
     memset(out, 0, sizeof(*out));
     RP_TRY(rp_alloc_array(&cross.row_exponent, (size_t)max_rows, sizeof(*cross.row_exponent)));
-    RP_TRY(rp_alloc_array(&cross.sum, (size_t)max_elems, sizeof(*cross.sum)));
+    RP_TRY(rp_place_alloc(exec, &cross.sum, (size_t)max_elems, sizeof(*cross.sum)));
     *out = cross;
     memset(&cross, 0, sizeof(cross));
 out:
@@ -27,14 +27,17 @@ out:
 
 void rp_cross_destroy(rp_cross *cross)
 {
+    if (cross->sum != NULL) {
+        rp_place_free(cross->exec, cross->sum);
+    }
     free(cross->row_exponent);
-    free(cross->sum);
     memset(cross, 0, sizeof(*cross));
 }
 
-size_t rp_cross_bytes(int64_t max_rows, int64_t max_elems)
+rp_place_bytes rp_cross_bytes(int64_t max_rows, int64_t max_elems)
 {
-    return (size_t)max_rows * sizeof(int) + (size_t)max_elems * sizeof(int64_t);
+    return (rp_place_bytes){.host = (size_t)max_rows * sizeof(int),
+                            .place = (size_t)max_elems * sizeof(int64_t)};
 }
 
 void rp_cross_begin(rp_cross *cross, const rp_gram *gram, int64_t rows, const double *bound)
@@ -48,14 +51,15 @@ void rp_cross_begin(rp_cross *cross, const rp_gram *gram, int64_t rows, const do
             (void)frexp(bound[i] * BOUND_MARGIN, &cross->row_exponent[i]);
         }
     }
-    memset(cross->sum, 0, (size_t)(rows * gram->cols) * sizeof(*cross->sum));
+    rp_place_zero(cross->exec, cross->sum, (size_t)(rows * gram->cols) * sizeof(*cross->sum));
 }
 
-void rp_cross_add(rp_cross *cross, const rp_kernel_ops *ops, const rp_exec *exec, rp_cmat a,
-                  rp_cmat x)
+void rp_cross_add(rp_cross *cross, rp_cmat a, rp_cmat x)
 {
-    ops->cross_add(exec, a, x, cross->row_exponent, cross->gram->exponent, cross->gram->shift,
-                   cross->sum);
+    const rp_gram *gram = cross->gram;
+
+    gram->ops->cross_add(cross->exec, a, x, cross->row_exponent, gram->exponent, gram->shift,
+                         cross->sum);
 }
 
 void rp_cross_scatter(rp_cross *cross, rp_comm *comm, const rp_range *rows_of)
@@ -64,8 +68,8 @@ void rp_cross_scatter(rp_cross *cross, rp_comm *comm, const rp_range *rows_of)
 
     for (int r = 0; r < rp_comm_nranks(comm) && rp_comm_nranks(comm) > 1; r++) {
         if (rows_of[r].count > 0) {
-            rp_comm_reduce_sum_i64(comm, cross->sum + rows_of[r].first * cols,
-                                   rows_of[r].count * cols, r);
+            rp_comm_place_reduce_sum_i64(comm, cross->exec, cross->sum + rows_of[r].first * cols,
+                                         rows_of[r].count * cols, r);
         }
     }
 }
@@ -79,14 +83,10 @@ void rp_cross_scatter_traffic(rp_traffic *traffic, int64_t cols, const rp_range 
     }
 }
 
-void rp_cross_row(const rp_cross *cross, int64_t row, float *out)
+void rp_cross_negative_mean(const rp_cross *cross, const rp_exec *exec, int64_t row0, rp_mat out)
 {
     const rp_gram *gram = cross->gram;
-    const int64_t *sum = cross->sum + row * gram->cols;
 
-    for (int64_t j = 0; j < gram->cols; j++) {
-        out[j] = (float)(ldexp((double)sum[j],
-                               cross->row_exponent[row] + gram->exponent[j] - gram->shift) /
-                         (double)gram->n_tokens);
-    }
+    gram->ops->cross_mean(exec, out, cross->sum + row0 * gram->cols, cross->row_exponent + row0,
+                          gram->exponent, gram->shift, -(double)gram->n_tokens);
 }

@@ -6,20 +6,22 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/place.h"
 #include "sharding/exact_sum.h"
 
 #define CHUNK_ELEMS ((int64_t)8 << 20)
 
-rp_status rp_gram_create(rp_gram *out, int64_t max_cols)
+rp_status rp_gram_create(rp_gram *out, const rp_kernel_ops *ops, const rp_exec *exec,
+                         int64_t max_cols)
 {
     rp_status st = RP_OK;
-    rp_gram gram = {.capacity = max_cols};
+    rp_gram gram = {.ops = ops, .exec = exec, .capacity = max_cols};
     const size_t n = (size_t)max_cols;
 
     memset(out, 0, sizeof(*out));
     RP_TRY(rp_alloc_array(&gram.exponent, n, sizeof(*gram.exponent)));
     RP_TRY(rp_alloc_array(&gram.max_abs, n, sizeof(*gram.max_abs)));
-    RP_TRY(rp_alloc_array(&gram.sum, n * n, sizeof(*gram.sum)));
+    RP_TRY(rp_place_alloc(exec, &gram.sum, n * n, sizeof(*gram.sum)));
     *out = gram;
     memset(&gram, 0, sizeof(gram));
 out:
@@ -29,9 +31,11 @@ out:
 
 void rp_gram_destroy(rp_gram *gram)
 {
+    if (gram->sum != NULL) {
+        rp_place_free(gram->exec, gram->sum);
+    }
     free(gram->exponent);
     free(gram->max_abs);
-    free(gram->sum);
     memset(gram, 0, sizeof(*gram));
 }
 
@@ -41,13 +45,12 @@ void rp_gram_begin(rp_gram *gram, int64_t cols, int64_t n_tokens, int64_t block_
     gram->cols = cols;
     gram->n_tokens = n_tokens;
     memset(gram->max_abs, 0, (size_t)cols * sizeof(*gram->max_abs));
-    memset(gram->sum, 0, (size_t)(cols * cols) * sizeof(*gram->sum));
+    rp_place_zero(gram->exec, gram->sum, (size_t)(cols * cols) * sizeof(*gram->sum));
 }
 
-rp_status rp_gram_observe(rp_gram *gram, const rp_kernel_ops *ops, const rp_exec *exec,
-                          rp_cmat block)
+rp_status rp_gram_observe(rp_gram *gram, rp_cmat block)
 {
-    return rp_exact_observe(gram->max_abs, ops, exec, block);
+    return rp_exact_observe(gram->max_abs, gram->ops, gram->exec, block);
 }
 
 void rp_gram_fix_exponents(rp_gram *gram, rp_comm *comm)
@@ -58,9 +61,9 @@ void rp_gram_fix_exponents(rp_gram *gram, rp_comm *comm)
     }
 }
 
-void rp_gram_add(rp_gram *gram, const rp_kernel_ops *ops, const rp_exec *exec, rp_cmat block)
+void rp_gram_add(rp_gram *gram, rp_cmat block)
 {
-    ops->gram_add(exec, block, gram->exponent, gram->shift, gram->sum);
+    gram->ops->gram_add(gram->exec, block, gram->exponent, gram->shift, gram->sum);
 }
 
 /* Values of the first n rows. */
@@ -95,18 +98,10 @@ void rp_gram_reduce(rp_gram *gram, rp_comm *comm, int owner, int64_t *scratch)
 
     for (int64_t first = 0; first < n && rp_comm_nranks(comm) > 1; first = end) {
         const int64_t n_elems = piece_elems(n, first, &end);
-        int64_t at = 0;
-        for (int64_t i = first; i < end; i++) {
-            memcpy(scratch + at, gram->sum + i * n, (size_t)(i + 1) * sizeof(int64_t));
-            at += i + 1;
-        }
-        rp_comm_reduce_sum_i64(comm, scratch, n_elems, owner);
+        gram->ops->triangle(gram->exec, gram->sum, n, first, end, scratch, true);
+        rp_comm_place_reduce_sum_i64(comm, gram->exec, scratch, n_elems, owner);
         if (rp_comm_rank(comm) == owner) {
-            at = 0;
-            for (int64_t i = first; i < end; i++) {
-                memcpy(gram->sum + i * n, scratch + at, (size_t)(i + 1) * sizeof(int64_t));
-                at += i + 1;
-            }
+            gram->ops->triangle(gram->exec, gram->sum, n, first, end, scratch, false);
         }
     }
 }

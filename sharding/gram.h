@@ -16,30 +16,32 @@ extern "C" {
 #endif
 
 typedef struct rp_gram {
+    const rp_kernel_ops *ops; /* borrowed, as is exec */
+    const rp_exec *exec;
     int64_t cols, n_tokens;
     int shift;
     int *exponent;  /* [cols] */
     float *max_abs; /* [cols] */
-    int64_t *sum;   /* [cols * cols], lower triangle */
+    int64_t *sum;   /* [place] [cols * cols], lower triangle */
     int64_t capacity;
 } rp_gram;
 
-/* Local. For sites of up to max_cols columns. */
-RP_CHECKED rp_status rp_gram_create(rp_gram *out, int64_t max_cols);
+/* Local. For sites of up to max_cols columns, whose blocks lie in exec's place. */
+RP_CHECKED rp_status rp_gram_create(rp_gram *out, const rp_kernel_ops *ops, const rp_exec *exec,
+                                    int64_t max_cols);
 void rp_gram_destroy(rp_gram *gram);
 /* Local. Starts a site: n_tokens over all ranks, at most block_tokens in one block. */
 void rp_gram_begin(rp_gram *gram, int64_t cols, int64_t n_tokens, int64_t block_tokens);
 /* Local. First pass over this rank's blocks. RP_ERR_FORMAT when a value is not finite. */
-RP_CHECKED rp_status rp_gram_observe(rp_gram *gram, const rp_kernel_ops *ops, const rp_exec *exec,
-                                     rp_cmat block);
+RP_CHECKED rp_status rp_gram_observe(rp_gram *gram, rp_cmat block);
 /* Collective on comm. Between the passes: exponents from the maximum over ranks. */
 void rp_gram_fix_exponents(rp_gram *gram, rp_comm *comm);
 /* Local. Adds what it does. */
 void rp_gram_fix_exponents_traffic(rp_traffic *traffic, int64_t cols);
 /* Local. Second pass. */
-void rp_gram_add(rp_gram *gram, const rp_kernel_ops *ops, const rp_exec *exec, rp_cmat block);
+void rp_gram_add(rp_gram *gram, rp_cmat block);
 /* Collective on comm. The sum of all ranks at owner; triangles only, in pieces of at most 64 MiB.
- * `scratch` [rp_gram_scratch_bytes]. */
+ * `scratch` [place] [rp_gram_scratch_bytes]. */
 void rp_gram_reduce(rp_gram *gram, rp_comm *comm, int owner, int64_t *scratch);
 size_t rp_gram_scratch_bytes(int64_t max_cols);
 /* Local. Adds what it does. */

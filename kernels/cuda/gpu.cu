@@ -128,10 +128,15 @@ static size_t scratch_bytes_of(size_t total_bytes)
     return total_bytes >= SMALL_GPU_BYTES ? RP_GPU_SCRATCH_BYTES : rp_gpu_aligned(total_bytes / 16);
 }
 
-size_t rp_gpu_own_bytes(size_t total_bytes)
+static size_t own_bytes_of(size_t total_bytes)
 {
     return scratch_bytes_of(total_bytes) + RP_GPU_WORKSPACE_BYTES +
            RP_MIN(LIBRARY_BYTES, total_bytes / 16);
+}
+
+size_t rp_gpu_own_bytes(void)
+{
+    return own_bytes_of(SMALL_GPU_BYTES);
 }
 
 size_t rp_gpu_scratch_bytes(const rp_gpu *gpu)
@@ -289,7 +294,7 @@ static void name_class(rp_gpu *gpu, const rp_gpu_info *info)
 static rp_status take_memory(rp_gpu *gpu, const rp_gpu_info *info, size_t arena_bytes)
 {
     rp_status st = RP_OK;
-    const size_t own_bytes = rp_gpu_own_bytes(info->total_bytes);
+    const size_t own_bytes = own_bytes_of(info->total_bytes);
     const size_t arena_end = rp_gpu_aligned(arena_bytes);
 
     gpu->scratch_bytes = scratch_bytes_of(info->total_bytes);

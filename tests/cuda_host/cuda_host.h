@@ -9,7 +9,8 @@
  *   mib=N        memory of each (1024)
  *   fail=N       the N-th launch, copy, fill or library call fails
  *   order=down   blocks, and threads as far as barriers leave it open, run from the last to the
- *                first: what depends on their order shows */
+ *                first: what depends on their order shows
+ *   guard=pages  memory is closed by its pages' rights although the processor has keys for that */
 #ifndef RP_TESTS_CUDA_HOST_H
 #define RP_TESTS_CUDA_HOST_H
 
@@ -20,7 +21,7 @@ typedef struct rp_host_settings {
     int gpus;
     size_t gpu_bytes;
     int64_t fail_at; /* 0: never */
-    bool is_downward;
+    bool is_downward, is_guarded_by_pages;
 } rp_host_settings;
 
 const rp_host_settings *rp_host_get_settings(void);

@@ -31,18 +31,20 @@ struct device_memory {
     std::mutex lock;
     unsigned char *range;
     size_t range_bytes;
-    int pattern_file, n_opened;
+    int pattern_file;
+    int key;      /* of memory protection, one register a thread; -1: none, pages are changed */
+    int n_opened; /* without a key */
     std::map<size_t, size_t> taken; /* offset in the range -> bytes */
 };
 
 device_memory memory;
 std::atomic<int64_t> n_calls;
-thread_local int current_device;
+thread_local int current_device, n_opened_here;
 bool (*is_busy)(void);
 
 rp_host_settings read_settings()
 {
-    rp_host_settings made = {1, (size_t)1024 << 20, 0, false};
+    rp_host_settings made = {1, (size_t)1024 << 20, 0, false, false};
     const char *const text = getenv("RP_CUDA_HOST");
     char copy[256] = "", *rest = nullptr;
 
@@ -58,6 +60,8 @@ rp_host_settings read_settings()
             made.fail_at = (int64_t)value;
         } else if (strcmp(item, "order=down") == 0) {
             made.is_downward = true;
+        } else if (strcmp(item, "guard=pages") == 0) {
+            made.is_guarded_by_pages = true;
         } else {
             rp_host_die("RP_CUDA_HOST: what is %s?", item);
         }
@@ -101,6 +105,7 @@ void reserve_range()
     }
     memory.range = static_cast<unsigned char *>(range);
     memory.pattern_file = make_pattern();
+    memory.key = settings->is_guarded_by_pages ? -1 : pkey_alloc(0, PKEY_DISABLE_ACCESS);
 }
 
 size_t page_end(size_t offset)
@@ -111,7 +116,8 @@ size_t page_end(size_t offset)
 /* Under the lock. Fresh, poisoned, closed unless somebody has it open. */
 void map_poison(size_t offset, size_t nbytes)
 {
-    const int access = memory.n_opened > 0 ? PROT_READ | PROT_WRITE : PROT_NONE;
+    const bool is_open = memory.key >= 0 || memory.n_opened > 0;
+    const int access = is_open ? PROT_READ | PROT_WRITE : PROT_NONE;
 
     for (size_t at = 0; at < nbytes; at += PATTERN_BYTES) {
         const size_t part = nbytes - at < PATTERN_BYTES ? page_end(nbytes - at) : PATTERN_BYTES;
@@ -119,6 +125,9 @@ void map_poison(size_t offset, size_t nbytes)
                  memory.pattern_file, 0) == MAP_FAILED) {
             rp_host_die("no memory for %zu bytes of a GPU", nbytes);
         }
+    }
+    if (memory.key >= 0) {
+        pkey_mprotect(memory.range + offset, page_end(nbytes), access, memory.key);
     }
 }
 
@@ -197,7 +206,12 @@ void rp_host_open(void)
 {
     const std::lock_guard<std::mutex> locked(memory.lock);
 
-    if (memory.n_opened++ == 0) {
+    reserve_range();
+    if (memory.key >= 0) {
+        if (n_opened_here++ == 0) {
+            pkey_set(memory.key, 0);
+        }
+    } else if (memory.n_opened++ == 0) {
         set_access(PROT_READ | PROT_WRITE);
     }
 }
@@ -206,7 +220,11 @@ void rp_host_close(void)
 {
     const std::lock_guard<std::mutex> locked(memory.lock);
 
-    if (--memory.n_opened == 0) {
+    if (memory.key >= 0) {
+        if (--n_opened_here == 0) {
+            pkey_set(memory.key, PKEY_DISABLE_ACCESS);
+        }
+    } else if (--memory.n_opened == 0) {
         set_access(PROT_NONE);
     }
 }

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "jobs/drift.h"
+#include "methods/site_factor.h"
 #include "rank_check.h"
 #include "tests/methods/eliminate.h"
 
@@ -101,7 +102,7 @@ static void factor_of(rp_gram *gram, rp_site_factor *factor, const rp_session *s
 
     whole.rows -= in->mine.first * SEQ * COLS;
     whole.mine = all;
-    CHECK(rp_gram_create(gram, COLS) == RP_OK);
+    CHECK(rp_gram_create(gram, s->ops, s->exec, COLS) == RP_OK);
     rp_gram_begin(gram, COLS, rp_blocks_fitted_seqs(&in->blocks) * SEQ, SEQ);
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t b = 0; b < in->blocks.n_blocks; b++) {
@@ -110,9 +111,9 @@ static void factor_of(rp_gram *gram, rp_site_factor *factor, const rp_session *s
                 continue;
             }
             if (pass == 0) {
-                CHECK(rp_gram_observe(gram, s->ops, s->exec, block) == RP_OK);
+                CHECK(rp_gram_observe(gram, block) == RP_OK);
             } else {
-                rp_gram_add(gram, s->ops, s->exec, block);
+                rp_gram_add(gram, block);
             }
         }
         if (pass == 0) {
@@ -121,7 +122,7 @@ static void factor_of(rp_gram *gram, rp_site_factor *factor, const rp_session *s
     }
     const rp_gram_view view = {COLS,           gram->n_tokens, gram->sum,
                                gram->exponent, gram->shift,    gram->max_abs};
-    CHECK(rp_site_factor_build(factor, &log, s->exec, &view, DAMPENING, false) == RP_OK);
+    CHECK(rp_site_factor_build(factor, &log, s->ops, s->exec, &view, DAMPENING, false) == RP_OK);
     CHECK(!log.is_fallback);
 }
 
@@ -178,15 +179,17 @@ static void target_of(float *target, rp_drift_result *result, const streams *s, 
     const rp_site_input input = input_of(s, comm);
     rp_drift *drift = NULL;
     rp_site_factor factor;
+    rp_ldl ldl;
     rp_gram gram;
 
     session->comm = comm;
     factor_of(&gram, &factor, session, &input);
+    ldl = rp_site_factor_ldl(&factor);
     CHECK(rp_drift_create(&drift, session) == RP_OK && drift != NULL);
     rp_drift_begin_site(drift, &input, COLS);
     session->stop = rp_stop_plan_make(comm, (rp_walltime){0}, 45);
-    CHECK(rp_drift_target(drift, &session->linears.items[0], s->w, &gram, &factor, target,
-                          result) == RP_OK);
+    CHECK(rp_drift_target(drift, &session->linears.items[0], s->w, &gram, &ldl, target, result) ==
+          RP_OK);
     rp_drift_destroy(&drift);
     rp_site_factor_destroy(&factor);
     rp_gram_destroy(&gram);

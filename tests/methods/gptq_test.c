@@ -296,7 +296,7 @@ static void test_factor_rebuilds_gram(void **state)
     want[2 * N + 2] = 1;
     assert_int_equal(rp_exec_create(&exec, 1, RP_PRODUCTS_F32), RP_OK);
     const rp_gram_view view = {N, 10, sum, exponent, 0, max_abs};
-    assert_int_equal(rp_site_factor_build(&f, &log, exec, &view, 0, true), RP_OK);
+    assert_int_equal(rp_site_factor_build(&f, &log, rp_kernels_cpu(), exec, &view, 0, true), RP_OK);
     assert_true(f.is_dead[2] && !f.is_dead[0]);
     assert_int_equal(f.order[N - 1], 5); /* largest diagonal first, so last by index */
     assert_int_equal(f.order[0], 2);
@@ -338,7 +338,8 @@ static void check_solve_right(bool is_actorder)
     for (int64_t i = 0; i < (int64_t)ROWS * LD; i++) {
         want[i] = got[i] = (float)site_problem_normal(&state);
     }
-    rp_site_factor_solve_right(f, ROWS, LD, got);
+    const rp_ldl ldl = rp_site_factor_ldl(f);
+    rp_kernels_cpu()->solve_right(p.exec, &ldl, rp_mat_of(got, ROWS, N, LD));
     for (int64_t r = 0; r < ROWS; r++) {
         for (int64_t j = 0; j < N; j++) {
             double value = f->damping * (double)got[r * LD + j];
@@ -384,12 +385,13 @@ static void test_damping_ladder(void **state)
     (void)state;
     assert_int_equal(rp_exec_create(&exec, 1, RP_PRODUCTS_F32), RP_OK);
     const rp_gram_view one = {2, 1, singular, exponent, 0, max_abs};
-    assert_int_equal(rp_site_factor_build(&f, &log, exec, &one, 0, false), RP_OK);
+    assert_int_equal(rp_site_factor_build(&f, &log, rp_kernels_cpu(), exec, &one, 0, false), RP_OK);
     assert_false(log.is_fallback);
     assert_int_equal(log.n_steps, 2);
     rp_site_factor_destroy(&f);
     const rp_gram_view two = {2, 1, indefinite, exponent, 0, max_abs};
-    assert_int_equal(rp_site_factor_build(&f, &log, exec, &two, 0.01, false), RP_OK);
+    assert_int_equal(rp_site_factor_build(&f, &log, rp_kernels_cpu(), exec, &two, 0.01, false),
+                     RP_OK);
     assert_true(log.is_fallback);
     assert_null(f.l);
     assert_true(log.n_steps > 2);

@@ -72,17 +72,16 @@ static void build(site_problem *p, bool is_actorder)
     const int64_t n = p->cols;
     rp_gram gram;
     rp_comm *comm = NULL;
-    rp_exec *exec = NULL;
     rp_damping_log log;
     const rp_cmat x = rp_cmat_of(p->x, PROBLEM_TOKENS, n, n);
 
-    assert_int_equal(rp_exec_create(&exec, 1, RP_PRODUCTS_F32), RP_OK);
+    assert_int_equal(rp_exec_create(&p->exec, 1, RP_PRODUCTS_F32), RP_OK);
     assert_int_equal(rp_comm_create_serial(&comm), RP_OK);
-    assert_int_equal(rp_gram_create(&gram, n), RP_OK);
+    assert_int_equal(rp_gram_create(&gram, rp_kernels_cpu(), p->exec, n), RP_OK);
     rp_gram_begin(&gram, n, PROBLEM_TOKENS, PROBLEM_TOKENS);
-    assert_int_equal(rp_gram_observe(&gram, rp_kernels_cpu(), exec, x), RP_OK);
+    assert_int_equal(rp_gram_observe(&gram, x), RP_OK);
     rp_gram_fix_exponents(&gram, comm);
-    rp_gram_add(&gram, rp_kernels_cpu(), exec, x);
+    rp_gram_add(&gram, x);
     for (int64_t i = 0; i < n; i++) {
         for (int64_t j = 0; j <= i; j++) {
             const double value = ldexp((double)gram.sum[i * n + j],
@@ -94,12 +93,13 @@ static void build(site_problem *p, bool is_actorder)
     }
     const rp_gram_view view = {n,          PROBLEM_TOKENS, gram.sum, gram.exponent,
                                gram.shift, gram.max_abs};
-    assert_int_equal(rp_site_factor_build(&p->factor, &log, exec, &view, 0.01, is_actorder), RP_OK);
+    assert_int_equal(
+        rp_site_factor_build(&p->factor, &log, rp_kernels_cpu(), p->exec, &view, 0.01, is_actorder),
+        RP_OK);
     assert_false(log.is_fallback);
     assert_int_equal(log.n_steps, 1);
     rp_gram_destroy(&gram);
     rp_comm_destroy(&comm);
-    rp_exec_destroy(&exec);
 }
 
 void site_problem_create(site_problem *p, h_kind kind, int64_t cols, bool is_actorder)
@@ -119,6 +119,7 @@ void site_problem_create(site_problem *p, h_kind kind, int64_t cols, bool is_act
 void site_problem_destroy(site_problem *p)
 {
     rp_site_factor_destroy(&p->factor);
+    rp_exec_destroy(&p->exec);
     free(p->w);
     free(p->x);
     free(p->h);
@@ -163,17 +164,15 @@ double site_problem_solve(const site_problem *p, const rp_grid *grid, int64_t sw
                           rp_form *form)
 {
     const size_t nbytes = rp_solver_gptq.scratch_bytes(grid, PROBLEM_ROWS, p->cols, 64);
-    rp_solver_task task = {.grid = grid,
-                           .factor = &p->factor,
-                           .block_cols = 64,
-                           .sweeps = sweeps,
-                           .w = p->w,
-                           .out = form};
+    const rp_ldl ldl = rp_site_factor_ldl(&p->factor);
+    rp_tile_solve task = {
+        .grid = grid, .ldl = &ldl, .block_cols = 64, .sweeps = sweeps, .w = p->w, .out = form};
+    void *scratch = NULL;
 
     assert_int_equal(rp_form_create_codes(form, grid, PROBLEM_ROWS, p->cols), RP_OK);
-    assert_int_equal(rp_alloc(&task.scratch, nbytes), RP_OK);
-    memset(task.scratch, fill, nbytes);
-    rp_solver_gptq.solve(&task);
-    free(task.scratch);
+    assert_int_equal(rp_alloc(&scratch, nbytes), RP_OK);
+    memset(scratch, fill, nbytes);
+    rp_solver_gptq.solve(&task, scratch);
+    free(scratch);
     return task.loss;
 }

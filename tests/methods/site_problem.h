@@ -13,9 +13,10 @@ enum { PROBLEM_ROWS = 48, PROBLEM_TOKENS = 1024, PROBLEM_DEAD = 11 };
 
 typedef struct site_problem {
     int64_t cols;
-    float *w;  /* [PROBLEM_ROWS, cols] */
-    float *x;  /* [PROBLEM_TOKENS, cols] */
-    double *h; /* [cols, cols] mean over tokens, undamped */
+    float *w;      /* [PROBLEM_ROWS, cols] */
+    float *x;      /* [PROBLEM_TOKENS, cols] */
+    double *h;     /* [cols, cols] mean over tokens, undamped */
+    rp_exec *exec; /* one thread */
     rp_site_factor factor;
 } site_problem;
 

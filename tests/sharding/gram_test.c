@@ -13,19 +13,18 @@
 /* Both passes over this rank's blocks, reduced to `owner`. */
 static void total(rp_gram *gram, const float *x, const rp_exec *exec, rp_comm *comm, int owner)
 {
-    const rp_kernel_ops *ops = rp_kernels_cpu();
     const rp_range mine = rp_partition(N_BLOCKS, rp_comm_nranks(comm), rp_comm_rank(comm));
     int64_t *scratch = malloc(rp_gram_scratch_bytes(COLS));
 
     CHECK(scratch != NULL);
-    CHECK(rp_gram_create(gram, COLS) == RP_OK);
+    CHECK(rp_gram_create(gram, rp_kernels_cpu(), exec, COLS) == RP_OK);
     rp_gram_begin(gram, COLS, (int64_t)N_BLOCKS * BLOCK, BLOCK);
     for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
-        CHECK(rp_gram_observe(gram, ops, exec, block_of(x, b)) == RP_OK);
+        CHECK(rp_gram_observe(gram, block_of(x, b)) == RP_OK);
     }
     rp_gram_fix_exponents(gram, comm);
     for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
-        rp_gram_add(gram, ops, exec, block_of(x, b));
+        rp_gram_add(gram, block_of(x, b));
     }
     rp_gram_reduce(gram, comm, owner, scratch);
     free(scratch);
@@ -96,7 +95,7 @@ int main(void)
     /* A value that is not finite is refused. */
     x[3] = NAN;
     rp_gram_begin(&serial, COLS, BLOCK, BLOCK);
-    CHECK(rp_gram_observe(&serial, rp_kernels_cpu(), exec, block_of(x, 0)) == RP_ERR_FORMAT);
+    CHECK(rp_gram_observe(&serial, block_of(x, 0)) == RP_ERR_FORMAT);
     rp_gram_destroy(&serial);
     rp_exec_destroy(&exec);
     rp_comm_destroy(&alone);
