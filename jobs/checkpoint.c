@@ -438,15 +438,46 @@ out:
 
 /* ---- open ---- */
 
-static rp_status check_job(const rp_checkpoint *c, const rp_manifest *manifest)
+static bool is_finished(const void *ctx, size_t piece)
+{
+    const rp_manifest *manifest = ctx;
+
+    return strncmp(manifest->pieces[piece].unit, RP_UNIT_PASSING, strlen(RP_UNIT_PASSING)) != 0;
+}
+
+static rp_status drop_passing(rp_manifest *manifest)
 {
     rp_status st = RP_OK;
+    rp_manifest kept = {.generation = manifest->generation, .job_hash = manifest->job_hash};
+
+    RP_TRY(rp_manifest_append(&kept, manifest, is_finished, manifest));
+    rp_manifest_clear(manifest);
+    *manifest = kept;
+    memset(&kept, 0, sizeof(kept));
+out:
+    rp_manifest_clear(&kept);
+    return st;
+}
+
+/* Rank 0. Units of another job are refused; those of a job that differs in the loose key alone are
+ * kept where they are finished. */
+static rp_status check_job(rp_checkpoint *c, rp_manifest *manifest)
+{
+    rp_status st = RP_OK;
+    const char *loose = c->opts.loose_key;
     char *differences = NULL;
 
     if (manifest->job_text == NULL || rp_hash_equal(manifest->job_hash, c->job_hash)) {
         return RP_OK;
     }
     RP_TRY(rp_manifest_job_differences(&differences, manifest->job_text, c->job_text));
+    if (loose != NULL && rp_manifest_job_differs_only_in(manifest->job_text, c->job_text, loose)) {
+        rp_checkpoint_warn(c,
+                           "%s: %s: what is finished is kept, sums and streams in progress are not",
+                           c->dir, differences);
+        RP_TRY(drop_passing(manifest));
+        goto out;
+    }
     st = RP_FAIL(RP_ERR_CONFIG, "%s was made by another job: %s", c->dir,
                  differences[0] == '\0' ? "the hashes differ" : differences);
 out:

@@ -34,6 +34,9 @@ typedef struct rp_checkpoint_opts {
      * another job's by now, and no file in it is touched any more. NULL: always. */
     rp_status (*may_write)(void *ctx);
     void *may_write_ctx;
+    /* A manifest whose job differs in this key alone is gone on with, after a warning, without the
+     * units below RP_UNIT_PASSING. NULL: no such key. */
+    const char *loose_key;
 } rp_checkpoint_opts;
 rp_checkpoint_opts rp_checkpoint_opts_default(void);
 

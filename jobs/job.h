@@ -183,6 +183,7 @@ typedef struct rp_job_cluster {
     double stop_seconds;     /* that saving may take at a stop */
     double heartbeat_seconds;
     double peer_deadline_seconds; /* 0: off */
+    double collective_deadline_seconds;
     rp_job_checkpoint checkpoint;
     int64_t log_level; /* rp_log_level */
     rp_job_slurm slurm;

@@ -325,3 +325,35 @@ rp_status rp_manifest_job_differences(char **out, const char *before, const char
     }
     return rp_strdup(out, list.text);
 }
+
+/* The text after its next line, which is left out if it is the key's; *line: the line, "" at the
+ * end. */
+static const char *next_line(const char *text, const char *key, const char **line, size_t *nbytes)
+{
+    const size_t key_bytes = strlen(key);
+
+    do {
+        *line = text;
+        *nbytes = strcspn(text, "\n");
+        text += *nbytes + (text[*nbytes] != '\0');
+    } while (*nbytes > key_bytes && strncmp(*line, key, key_bytes) == 0 &&
+             (*line)[key_bytes] == '=');
+    return text;
+}
+
+bool rp_manifest_job_differs_only_in(const char *before, const char *after, const char *key)
+{
+    const char *old = "";
+    const char *now = "";
+    size_t old_bytes = 0;
+    size_t now_bytes = 0;
+
+    do {
+        before = next_line(before, key, &old, &old_bytes);
+        after = next_line(after, key, &now, &now_bytes);
+        if (old_bytes != now_bytes || strncmp(old, now, old_bytes) != 0) {
+            return false;
+        }
+    } while (old_bytes > 0 || *before != '\0' || *after != '\0');
+    return true;
+}

@@ -80,6 +80,8 @@ RP_CHECKED rp_status rp_manifest_publish(const char *dir, const char *text, size
 /* Local. How two job texts differ: "key: old -> new; ..." with at most a few keys; "" when not at
  * all. Caller frees. */
 RP_CHECKED rp_status rp_manifest_job_differences(char **out, const char *before, const char *after);
+/* Local. Are they equal but for the line of this key. */
+bool rp_manifest_job_differs_only_in(const char *before, const char *after, const char *key);
 
 #ifdef __cplusplus
 }

@@ -190,6 +190,7 @@ static rp_status open_checkpoint(rp_session *s)
     opts.warn_ctx = s;
     opts.may_write = holds_lock;
     opts.may_write_ctx = s;
+    opts.loose_key = "arithmetic";
     st = identify(s, &hash, &text);
     if (st == RP_OK) {
         st = rp_fs_join(&dir, s->job->output.dir, RP_CHECKPOINT_DIR);

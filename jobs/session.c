@@ -12,10 +12,12 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "jobs/tokenizer_of.h"
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/exec.h"
+#include "mpi/comm_gpu.h"
 
 static const char *const phase_names[RP_PHASE_COUNT] = {
     [RP_PHASE_READ] = "read",         [RP_PHASE_FORWARD] = "forward",
@@ -91,30 +93,45 @@ out:
     return st;
 }
 
+/* Collective. */
 static rp_status open_gpu(rp_session *s, size_t place_bytes)
 {
     rp_status st = RP_OK;
+    rp_gpu_choice choice = {.ordinal = -1};
+    rp_comm_gpu_opts opts = rp_comm_gpu_opts_default();
 
-    if (s->job->cluster.products == RP_PRODUCTS_F32) {
-        return RP_FAIL(RP_ERR_CONFIG, "cluster.products is f32, and a GPU has bf16 alone: use "
-                                      "backend=cpu, or another cluster.products");
-    }
-    if (rp_gpu_count() == 0) {
+    RP_TRY(rp_comm_choose_gpu(&choice, s->comm));
+    if (choice.ordinal < 0) {
         return RP_FAIL(RP_ERR_MEMORY, "backend is cuda, but %s",
-                       rp_gpu_is_built() ? "this rank sees no GPU"
+                       rp_gpu_is_built() ? "there is no GPU"
                                          : "this rankpress was built without CUDA");
     }
-    s->gpu_ordinal = rp_comm_node_rank(s->comm) % rp_gpu_count();
-    RP_TRY(rp_gpu_create(&s->gpu, s->gpu_ordinal, place_bytes));
+    if (choice.warning[0] != '\0' && rp_session_prints(s)) {
+        (void)fprintf(stderr, "rankpress: warning: %s\n", choice.warning);
+    }
+    st = rp_gpu_create(&s->gpu, choice.ordinal, place_bytes);
+    RP_TRY(rp_agree(s->comm, st));
     (void)snprintf(s->arithmetic, sizeof(s->arithmetic), "%s", rp_gpu_class(s->gpu));
+    s->gpu_exec = *s->exec;
+    s->gpu_exec.gpu = s->gpu;
+    opts.deadline_seconds = s->job->cluster.collective_deadline_seconds;
+    RP_TRY(rp_comm_attach_gpu(s->comm, &s->gpu_exec, &opts));
 out:
     return st;
 }
 
 rp_status rp_session_open_gpu(rp_session *session, size_t place_bytes)
 {
-    return rp_agree(session->comm,
-                    session->backend == RP_BACKEND_CUDA ? open_gpu(session, place_bytes) : RP_OK);
+    rp_session *s = session;
+
+    if (s->backend == RP_BACKEND_CPU) {
+        return RP_OK;
+    }
+    if (s->job->cluster.products == RP_PRODUCTS_F32) {
+        return RP_FAIL(RP_ERR_CONFIG, "cluster.products is f32, and a GPU has bf16 alone: use "
+                                      "backend=cpu, or another cluster.products");
+    }
+    return open_gpu(s, place_bytes);
 }
 
 void rp_session_use_gpu(rp_session *session)
@@ -122,6 +139,8 @@ void rp_session_use_gpu(rp_session *session)
     if (session->gpu != NULL) {
         session->ops = rp_kernels_cuda();
         session->exec->gpu = session->gpu;
+        RP_LOG(RP_LOG_INFO, "gpu", rp_log_str("arithmetic", session->arithmetic),
+               rp_log_str("transport", rp_comm_gpu_transport(session->comm)));
     }
 }
 
@@ -152,7 +171,10 @@ void rp_session_close(rp_session *session)
     rp_importance_destroy(&session->importance);
     rp_linears_destroy(&session->linears);
     rp_exec_destroy(&session->exec);
-    rp_gpu_destroy(&session->gpu);
+    if (session->gpu != NULL) {
+        rp_comm_detach_gpu(session->comm);
+        rp_gpu_destroy(&session->gpu);
+    }
     rp_tokenizer_destroy(&session->tokenizer);
     rp_weights_close(&session->weights);
     rp_job_destroy(&session->job);

@@ -43,8 +43,8 @@ typedef struct rp_session {
     const rp_kernel_ops *ops; /* the CPU's, until rp_session_use_gpu */
     rp_exec *exec;
     rp_backend backend;   /* CPU or CUDA */
-    int gpu_ordinal;      /* CUDA: this rank's GPU */
     rp_gpu *gpu;          /* NULL until rp_session_open_gpu */
+    rp_exec gpu_exec;     /* what the ranks' GPUs are connected by */
     char arithmetic[160]; /* the arithmetic class */
     rp_weights *weights;
     const rp_model_config *config;

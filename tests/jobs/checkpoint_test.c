@@ -212,6 +212,42 @@ static void test_other_job(rp_comm *comm, const char *dir)
     rp_checkpoint_close(&c);
 }
 
+static rp_status open_loose(rp_checkpoint **out, rp_comm *comm, const char *dir, const char *text,
+                            const char *loose_key)
+{
+    rp_checkpoint_opts opts = rp_checkpoint_opts_default();
+
+    opts.loose_key = loose_key;
+    return rp_checkpoint_open(out, comm, dir, rp_hash_bytes(text, strlen(text)), text, &opts);
+}
+
+static void test_loose_key(rp_comm *comm, const char *dir)
+{
+    static const char *const before = "bits=4\narithmetic=cpu\n";
+    rp_checkpoint *c = NULL;
+    const float sum = 1;
+
+    CHECK(rp_manifest_job_differs_only_in(before, "arithmetic=cuda\nbits=4\n", "arithmetic"));
+    CHECK(rp_manifest_job_differs_only_in("bits=4\n", before, "arithmetic"));
+    CHECK(!rp_manifest_job_differs_only_in(before, "bits=3\narithmetic=cpu\n", "arithmetic"));
+    CHECK(!rp_manifest_job_differs_only_in(before, "bits=4\narithmetic=cpu\nx=1\n", "arithmetic"));
+    empty_folder(comm, dir);
+    CHECK(open_loose(&c, comm, dir, before, NULL) == RP_OK);
+    CHECK(rp_checkpoint_begin(c) == RP_OK);
+    if (rp_comm_rank(comm) == 0) {
+        CHECK(rp_checkpoint_put_text(c, "finished", "facts") == RP_OK);
+        CHECK(rp_checkpoint_put_array(c, RP_UNIT_PASSING "sum", RP_F32, &sum, 1) == RP_OK);
+    }
+    CHECK(rp_checkpoint_commit(c, RP_OK) == RP_OK);
+    rp_checkpoint_close(&c);
+    CHECK(open_loose(&c, comm, dir, "bits=4\narithmetic=cuda\n", NULL) != RP_OK);
+    CHECK(open_loose(&c, comm, dir, "bits=3\narithmetic=cuda\n", "arithmetic") != RP_OK);
+    CHECK(open_loose(&c, comm, dir, "bits=4\narithmetic=cuda\n", "arithmetic") == RP_OK);
+    CHECK(rp_checkpoint_has(c, "finished"));
+    CHECK(!rp_checkpoint_has(c, RP_UNIT_PASSING "sum"));
+    rp_checkpoint_close(&c);
+}
+
 /* One attempt: version 1 is committed, then version 2 with the n-th occurrence of a site failing on
  * rank `at`. Returns whether it was reached. */
 static bool fail_once(rp_comm *comm, const char *dir, const char *site, int at, int64_t n)
@@ -302,6 +338,7 @@ int main(int argc, char **argv)
         test_passing(comm, dir);
         test_misuse(comm, dir);
         test_other_job(comm, dir);
+        test_loose_key(comm, dir);
         test_faults(comm, dir);
         empty_folder(comm, dir);
     }
