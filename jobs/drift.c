@@ -9,7 +9,6 @@
 #include "base/mem.h"
 #include "jobs/calibration_text.h"
 #include "jobs/site_linears.h"
-#include "methods/solver.h"
 #include "sharding/cross.h"
 
 struct rp_drift {
@@ -241,7 +240,7 @@ static void solve_tile(void *ctx, int64_t index, int thread)
     const rp_session *s = d->session;
     const rp_exec alone = rp_exec_alone(s->exec, thread);
     const rp_range mine = d->rows_of[rp_comm_rank(s->comm)];
-    const int64_t step = rp_solver_tile_rows(s->ops, d->cross.rows);
+    const int64_t step = rp_site_tile_rows(s, d->cross.rows);
     const int64_t row0 = mine.first + index * step;
     const int64_t nrows = RP_MIN(step, mine.first + mine.count - row0);
     const rp_mat rows = rp_mat_of(d->target + row0 * d->cols, nrows, d->cols, d->cols);
@@ -251,9 +250,9 @@ static void solve_tile(void *ctx, int64_t index, int thread)
 }
 
 /* Whole tiles to ranks, so that a tile's shape does not depend on them. */
-static void deal_rows(rp_range *rows_of, const rp_kernel_ops *ops, int64_t rows, int nranks)
+static void deal_rows(rp_range *rows_of, const rp_session *session, int64_t rows, int nranks)
 {
-    const int64_t step = rp_solver_tile_rows(ops, rows);
+    const int64_t step = rp_site_tile_rows(session, rows);
 
     for (int r = 0; r < nranks; r++) {
         const rp_range tiles = rp_partition(RP_DIV_UP(rows, step), nranks, r);
@@ -275,15 +274,14 @@ static void solve_rows(rp_drift *d, int64_t rows)
     const int rank = rp_comm_rank(s->comm);
     double start = rp_clock_seconds();
 
-    deal_rows(d->rows_of, s->ops, rows, rp_comm_nranks(s->comm));
+    deal_rows(d->rows_of, s, rows, rp_comm_nranks(s->comm));
     for (int r = 0; r < rp_comm_nranks(s->comm); r++) {
         d->nbytes[r] = target_bytes(d->rows_of[r], d->cols);
     }
     rp_cross_scatter(&d->cross, s->comm, d->rows_of);
     rp_session_lap(s, RP_PHASE_REDUCE, &start);
     rp_pool_run(rp_exec_tile_pool(s->exec),
-                RP_DIV_UP(d->rows_of[rank].count, rp_solver_tile_rows(s->ops, rows)), solve_tile,
-                d);
+                RP_DIV_UP(d->rows_of[rank].count, rp_site_tile_rows(s, rows)), solve_tile, d);
     rp_session_lap(s, RP_PHASE_SOLVE, &start);
     if (rp_comm_nranks(s->comm) > 1) {
         float *send = (float *)(void *)d->cross.sum; /* done with */
@@ -376,8 +374,8 @@ bool rp_drift_is_expected(const rp_linears *linears, int64_t layer, rp_site site
     return false;
 }
 
-rp_status rp_drift_target_traffic(rp_traffic *of, const rp_kernel_ops *ops, const rp_linear *linear,
-                                  int64_t n_blocks)
+rp_status rp_drift_target_traffic(rp_traffic *of, const rp_session *session,
+                                  const rp_linear *linear, int64_t n_blocks)
 {
     rp_status st = RP_OK;
     const int nranks = of[0].nranks;
@@ -385,7 +383,7 @@ rp_status rp_drift_target_traffic(rp_traffic *of, const rp_kernel_ops *ops, cons
     rp_range *rows_of = NULL;
 
     RP_TRY(rp_alloc_array(&rows_of, (size_t)nranks, sizeof(*rows_of)));
-    deal_rows(rows_of, ops, linear->rows, nranks);
+    deal_rows(rows_of, session, linear->rows, nranks);
     for (int r = 0; r < nranks; r++) {
         rp_traffic_agree(&of[r]);
         rp_cross_scatter_traffic(&of[r], linear->cols, rows_of);

@@ -48,7 +48,7 @@ RP_CHECKED rp_status rp_drift_target(rp_drift *drift, const rp_linear *linear, c
                                      const rp_gram *gram, const rp_ldl *ldl, float *target,
                                      rp_drift_result *result);
 /* Local. Adds what it does on each rank where a drift is expected. of [nranks]: every rank's. */
-RP_CHECKED rp_status rp_drift_target_traffic(rp_traffic *of, const rp_kernel_ops *ops,
+RP_CHECKED rp_status rp_drift_target_traffic(rp_traffic *of, const rp_session *session,
                                              const rp_linear *linear, int64_t n_blocks);
 
 #ifdef __cplusplus

@@ -59,7 +59,12 @@ int rp_site_factors(const rp_linear *const linears[RP_SITE_LINEARS], int n)
     return n_distinct;
 }
 
-rp_status rp_site_tiles_list(rp_site_tile **out, int64_t *n, const rp_kernel_ops *ops,
+int64_t rp_site_tile_rows(const rp_session *session, int64_t rows)
+{
+    return rp_solver_tile_rows(rows, session->backend == RP_BACKEND_CUDA);
+}
+
+rp_status rp_site_tiles_list(rp_site_tile **out, int64_t *n, const rp_session *session,
                              const rp_linear *const linears[RP_SITE_LINEARS], int n_linears,
                              int nranks)
 {
@@ -70,7 +75,7 @@ rp_status rp_site_tiles_list(rp_site_tile **out, int64_t *n, const rp_kernel_ops
     *n = 0;
     for (int k = 0; k < n_linears; k++) {
         const int64_t rows = linears[k]->rows;
-        const int64_t step = rp_solver_tile_rows(ops, rows);
+        const int64_t step = rp_site_tile_rows(session, rows);
         for (int64_t i = 0; i < linears[k]->n_forms * RP_DIV_UP(rows, step); i++) {
             const int64_t row0 = i % RP_DIV_UP(rows, step) * step;
             RP_TRY(rp_grow(out, &capacity, (size_t)*n + 1, sizeof(**out)));

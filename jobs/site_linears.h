@@ -2,8 +2,7 @@
 #ifndef RP_JOBS_SITE_LINEARS_H
 #define RP_JOBS_SITE_LINEARS_H
 
-#include "jobs/linears.h"
-#include "kernels/ops.h"
+#include "jobs/session.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,8 +33,10 @@ typedef struct rp_site_tile {
     bool is_solved; /* by its owner, in this run or before a stop */
 } rp_site_tile;
 
+/* Local. Rows of a tile of a matrix in this session, on its CPUs or its GPUs. */
+int64_t rp_site_tile_rows(const rp_session *session, int64_t rows);
 /* Local. All tiles of all forms, in order: number i belongs to rank i mod nranks. Caller frees. */
-RP_CHECKED rp_status rp_site_tiles_list(rp_site_tile **out, int64_t *n, const rp_kernel_ops *ops,
+RP_CHECKED rp_status rp_site_tiles_list(rp_site_tile **out, int64_t *n, const rp_session *session,
                                         const rp_linear *const linears[RP_SITE_LINEARS],
                                         int n_linears, int nranks);
 /* Local. Bytes that a tile's owner sends: its loss, and rows of form 0. */

@@ -63,15 +63,14 @@ bool rp_site_is_active(const rp_session *session, int64_t layer, rp_site site)
 
 static size_t scratch_each_of(const rp_session *session)
 {
-    const rp_kernel_ops *ops = session->ops;
     size_t most = 64;
 
-    if (ops->solve_tile != NULL) {
+    if (session->backend == RP_BACKEND_CUDA) {
         return 0;
     }
     for (int64_t i = 0; i < session->linears.n; i++) {
         const rp_linear *linear = &session->linears.items[i];
-        const int64_t nrows = RP_MIN(rp_solver_tile_rows(ops, linear->rows), linear->rows);
+        const int64_t nrows = RP_MIN(rp_site_tile_rows(session, linear->rows), linear->rows);
         for (int f = 0; f < linear->n_forms; f++) {
             const size_t need = solver_of(linear)->scratch_bytes(
                 &linear->grid[f], nrows, linear->cols, linear->choice.block_size);
@@ -145,7 +144,7 @@ rp_place_bytes rp_site_solver_bytes(const rp_session *session, int nranks, int n
         most.place = RP_MAX(most.place, here.place);
     }
     most.host += drift.host + (size_t)nthreads * scratch_each_of(session);
-    most.host += rp_place_is_host(session->exec) ? 0 : rp_site_gram_save_bytes(width);
+    most.host += session->backend == RP_BACKEND_CUDA ? rp_site_gram_save_bytes(width) : 0;
     most.place += drift.place + sum + elems * sizeof(float) + (copies_sum(session) ? sum : 0);
     most.place += nranks > 1 ? rp_gram_scratch_bytes(width) : 0;
     return most;
@@ -158,6 +157,7 @@ rp_status rp_site_solver_create(rp_site_solver **out, rp_session *session)
     const int64_t width = widest_gram(session);
 
     *out = NULL;
+    RP_ASSERT((session->backend == RP_BACKEND_CUDA) == (session->ops->solve_tile != NULL));
     RP_TRY(rp_calloc(&solver, 1, sizeof(*solver)));
     solver->session = session;
     solver->scratch_each = scratch_each_of(session);
@@ -235,7 +235,7 @@ static rp_status set_up(rp_site_solver *solver, int64_t layer, rp_site site)
                 rp_form_create_codes(&a->forms[f], &linear->grid[f], linear->rows, linear->cols));
         }
     }
-    RP_TRY(rp_site_tiles_list(&solver->tiles, &solver->n_tiles, s->ops, linears, solver->n_active,
+    RP_TRY(rp_site_tiles_list(&solver->tiles, &solver->n_tiles, s, linears, solver->n_active,
                               rp_comm_nranks(s->comm)));
     RP_TRY(rp_alloc_array(&solver->queue, (size_t)solver->n_tiles, sizeof(*solver->queue)));
 out:

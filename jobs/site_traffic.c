@@ -74,12 +74,12 @@ rp_status rp_site_solve_traffic(rp_traffic *of, const rp_session *session, int64
     int64_t n_tiles = 0;
     bool has_plain = false;
 
-    RP_TRY(rp_site_tiles_list(&tiles, &n_tiles, session->ops, linears, n, nranks));
+    RP_TRY(rp_site_tiles_list(&tiles, &n_tiles, session, linears, n, nranks));
     for (int i = 0; i < n; i++) {
         has_plain = has_plain || !rp_linear_needs_factor(linears[i]);
         if (rp_linear_corrects_drift(linears[i]) &&
             rp_drift_is_expected(&session->linears, layer, site)) {
-            RP_TRY(rp_drift_target_traffic(of, session->ops, linears[i], n_blocks));
+            RP_TRY(rp_drift_target_traffic(of, session, linears[i], n_blocks));
         }
     }
     for (int r = 0; r < nranks; r++) {

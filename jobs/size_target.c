@@ -563,25 +563,6 @@ out:
     return st;
 }
 
-/* The CPU measures, whatever the job's other work is done with: types do not change with it. */
-static rp_status choose_on_cpu(target *targets, int64_t n)
-{
-    rp_status st = RP_OK;
-    rp_session *s = targets[0].s;
-    const rp_kernel_ops *const ops = s->ops;
-    rp_exec *const exec = s->exec;
-    rp_exec host = *exec;
-
-    host.gpu = NULL;
-    host.products = host.bf16 == NULL ? RP_PRODUCTS_F32 : host.products;
-    s->ops = rp_kernels_cpu();
-    s->exec = &host;
-    st = choose_new(targets, n);
-    s->ops = ops;
-    s->exec = exec;
-    return st;
-}
-
 static rp_status take_records(const target *targets, int64_t n)
 {
     rp_status st = RP_OK;
@@ -620,7 +601,7 @@ rp_status rp_size_target_choose(rp_session *session)
         return RP_OK;
     }
     if (!is_known) {
-        RP_TRY(choose_on_cpu(targets, n));
+        RP_TRY(choose_new(targets, n));
     }
     RP_TRY(rp_agree(s->comm, take_records(targets, n)));
 out:

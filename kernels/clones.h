@@ -12,7 +12,17 @@
 #define RP_CLONES
 #endif
 
+/* What CUDA's compiler makes for the processor and for the GPU. */
+#ifdef __CUDACC__
+#define RP_HOST_DEVICE __host__ __device__
+#define RP_UNROLL(count) _Pragma(RP_CLONES_TEXT(unroll count))
+#else
+#define RP_HOST_DEVICE
+#define RP_UNROLL(count) _Pragma(RP_CLONES_TEXT(GCC unroll count))
+#endif
+#define RP_CLONES_TEXT(text) #text
+
 /* For what a clone calls: the compiler does not inline across its options unless told to. */
-#define RP_INLINE static inline __attribute__((always_inline))
+#define RP_INLINE RP_HOST_DEVICE static inline __attribute__((always_inline))
 
 #endif

@@ -12,8 +12,6 @@
 #include "base/mem.h"
 #include "kernels/clones.h"
 
-#define MSE_STEPS 80
-
 #define LANES 16
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float))));
 typedef int32_t lane_mask __attribute__((vector_size(LANES * sizeof(float))));
@@ -27,17 +25,13 @@ static float max_code(const rp_grid *grid)
     return (float)((1 << grid->bits) - 1);
 }
 
-/* By the inverse of the scale: a division a value would take most of the time. */
 RP_CLONES static void round_values(float top, float scale, float zero, int64_t n, const float *x,
                                    uint8_t *code)
 {
     const float inverse = 1.0f / scale;
 
     for (int64_t i = 0; i < n; i++) {
-        float q = rintf(x[i] * inverse) + zero;
-        q = q < 0 ? 0 : q;
-        q = q > top ? top : q;
-        code[i] = (uint8_t)q;
+        code[i] = (uint8_t)rp_affine_code(top, inverse, zero, x[i]);
     }
 }
 
@@ -53,9 +47,7 @@ RP_CLONES static void round_rows(float top, int64_t rows, const float *scale, co
                                  const float *x, uint8_t *code, float *decoded)
 {
     for (int64_t i = 0; i < rows; i++) {
-        float q = rintf(x[i] * (1.0f / scale[i])) + zero[i];
-        q = q < 0 ? 0 : q;
-        q = q > top ? top : q;
+        const float q = rp_affine_code(top, 1.0f / scale[i], zero[i], x[i]);
         code[i] = (uint8_t)q;
         decoded[i] = scale[i] * (q - zero[i]);
     }
@@ -111,30 +103,6 @@ RP_CLONES static float weighted_error(float top, float scale, float zero, int64_
     return sum;
 }
 
-/* Parameters of the range [low, high], which holds 0. */
-static void params_of_range(const rp_grid *grid, float low, float high, float *params)
-{
-    const float top = max_code(grid);
-    float scale = rp_round_to_dtype((high - low) / top, grid->scale_type);
-    float zero = 0;
-
-    if (!(scale > 1e-30f)) { /* all zero, or too small to be stored or inverted */
-        scale = rp_round_to_dtype(6.103515625e-05f, grid->scale_type);
-    }
-    if (isinf(scale)) {
-        scale = 65504.0f;
-    }
-    if (grid->is_symmetric) {
-        zero = (top + 1) / 2;
-    } else {
-        zero = rintf(-low / scale);
-        zero = zero < (float)grid->zero_min ? (float)grid->zero_min : zero;
-        zero = zero > top ? top : zero;
-    }
-    params[0] = scale;
-    params[1] = zero;
-}
-
 /* Lane k meets the lane that the list names: after four folds the first lane holds the extremes. */
 #define FOLD(lows, highs, ...)                                                                     \
     do {                                                                                           \
@@ -170,7 +138,10 @@ RP_CLONES static void range_of(int64_t n, const float *x, float *low, float *hig
 static void fit_group(const rp_grid *grid, int64_t n, const float *x, const float *importance,
                       float *params)
 {
-    const float top = max_code(grid);
+    const rp_affine a = {.top = max_code(grid),
+                         .zero_min = (float)grid->zero_min,
+                         .is_symmetric = grid->is_symmetric,
+                         .scale_type = grid->scale_type};
     float low = 0;
     float high = 0;
     float best = INFINITY;
@@ -180,15 +151,15 @@ static void fit_group(const rp_grid *grid, int64_t n, const float *x, const floa
         high = -low > high ? -low : high;
         low = -high;
     }
-    params_of_range(grid, low, high, params);
+    rp_affine_range(&a, low, high, params);
     if (!grid->mse || low == high) {
         return;
     }
-    for (int step = 0; step < MSE_STEPS; step++) {
-        const float shrink = 1.0f - (float)step / 100.0f;
+    for (int step = 0; step < RP_AFFINE_STEPS; step++) {
+        const float shrink = rp_affine_shrink(step);
         float tried[2];
-        params_of_range(grid, shrink * low, shrink * high, tried);
-        const float error = weighted_error(top, tried[0], tried[1], n, x, importance);
+        rp_affine_range(&a, shrink * low, shrink * high, tried);
+        const float error = weighted_error(a.top, tried[0], tried[1], n, x, importance);
         if (error < best) {
             best = error;
             params[0] = tried[0];

@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "kernels/grid_params.h"
+#include "kernels/grid_refit.h"
 #include "kernels/grid_round.h"
 #include "kernels/grid_search.h"
 
@@ -385,109 +386,94 @@ static void kquant_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, co
 
 /* ---- For solvers ---- */
 
-/* Integers of the sub-group: sixteen pairs tried at once. */
-typedef struct pairs {
-    float s[RP_CANDIDATES], m[RP_CANDIDATES];
-} pairs;
-
 typedef struct sub_fit {
-    float s, m, error;
+    rp_pair pair;
+    float error;
 } sub_fit;
 
-/* Keeps the best of the pairs, held to their bounds. Returns whether one was better. */
-static bool try_pairs(const rp_grid *grid, const float *params, int64_t n, const float *x,
-                      const float *w, pairs *p, sub_fit *best)
+static rp_refit refit_of(const rp_grid_ops *ops, int top, const float *params)
 {
-    const rp_grid_ops *ops = grid->ops;
     const float lo = ops->levels[0];
-    rp_candidates c = {
-        .is_iq4 = ops->search->plain == RP_SEARCH_LEVELS, .lo = lo, .hi = lo + (float)top_of(grid)};
+
+    return (rp_refit){.d = params[0],
+                      .dmin = ops->has_min ? params[1] : 0.0f,
+                      .has_min = ops->has_min,
+                      .scale_lo = (float)ops->scale_lo,
+                      .scale_hi = (float)ops->scale_hi,
+                      .min_hi = (float)ops->min_hi,
+                      .lowest = lo,
+                      .highest = lo + (float)top};
+}
+
+/* Keeps the best of RP_CANDIDATES pairs, held to their bounds. */
+static void try_pairs(const rp_refit *f, bool is_iq4, int64_t n, const float *x, const float *w,
+                      rp_pair *p, sub_fit *best)
+{
+    rp_candidates c = {.is_iq4 = is_iq4, .lo = f->lowest, .hi = f->highest};
     RP_SEARCH_ALIGNED float error[RP_CANDIDATES];
-    bool found = false;
 
     for (int k = 0; k < RP_CANDIDATES; k++) {
-        p->s[k] = rp_clamp(p->s[k], (float)ops->scale_lo, (float)ops->scale_hi);
-        p->m[k] = rp_clamp(p->m[k], 0.0f, (float)ops->min_hi);
-        c.step[k] = params[0] * p->s[k];
-        c.offset[k] = ops->has_min ? params[1] * p->m[k] : 0.0f;
+        p[k] = rp_bounded_pair(f, p[k]);
+        c.step[k] = rp_pair_step(f, p[k]);
+        c.offset[k] = rp_pair_offset(f, p[k]);
     }
     rp_search_candidate_errors(&c, n, x, w, error);
     for (int k = 0; k < RP_CANDIDATES; k++) {
         if (error[k] < best->error) {
-            *best = (sub_fit){p->s[k], p->m[k], error[k]};
-            found = true;
+            *best = (sub_fit){p[k], error[k]};
         }
     }
-    return found;
-}
-
-static float rounded_ratio(float v, float d)
-{
-    return d != 0.0f ? (float)rp_nearest_int(rp_clamp(v / d, -256.0f, 256.0f)) : 0.0f;
 }
 
 /* Real scales of least squares for the codes of sixteen inverse scales, as pairs of integers. */
-static void line_pairs(const rp_grid *grid, const float *params, int64_t n, const float *x,
-                       const float *w, pairs *p)
+static void line_pairs(const rp_refit *f, int64_t n, const float *x, const float *w, rp_pair *p)
 {
-    const float top = (float)top_of(grid);
-    float min = 0.0f;
-    float max = x[0];
-    float sum_w = 0.0f;
-    float sum_x = 0.0f;
     RP_SEARCH_ALIGNED float inverse[RP_CANDIDATES];
     rp_candidate_sums sums;
+    rp_refit_range range;
+
+    rp_refit_range_start(x[0], &range);
+    for (int64_t i = 0; i < n; i++) {
+        rp_refit_range_add(x[i], w == NULL ? 1.0f : w[i], &range);
+    }
+    for (int k = 0; k < RP_CANDIDATES; k++) {
+        inverse[k] = rp_line_inverse(f, &range, k);
+    }
+    rp_search_candidate_sums(inverse, range.min, f->highest, n, x, w, &sums);
+    for (int k = 0; k < RP_CANDIDATES; k++) {
+        p[k] = rp_line_pair(f, &range, sums.l[k], sums.l2[k], sums.lx[k]);
+    }
+}
+
+static void refit_line(const rp_refit *f, int64_t n, const float *x, const float *w, sub_fit *best)
+{
+    rp_pair p[RP_CANDIDATES];
+
+    line_pairs(f, n, x, w, p);
+    try_pairs(f, false, n, x, w, p, best);
+    const rp_pair start = best->pair;
+    for (int square = 0; square < 4; square++) {
+        for (int k = 0; k < RP_CANDIDATES; k++) {
+            p[k] = rp_square_pair(start, square % 2 * 4 - 4, square / 2 * 4 - 4, k);
+        }
+        try_pairs(f, false, n, x, w, p, best);
+    }
+}
+
+static void refit_signed(const rp_refit *f, bool is_iq4, int64_t n, const float *x, const float *w,
+                         sub_fit *best)
+{
+    float largest = 0.0f;
+    rp_pair p[RP_CANDIDATES];
 
     for (int64_t i = 0; i < n; i++) {
-        min = x[i] < min ? x[i] : min;
-        max = x[i] > max ? x[i] : max;
-        sum_w += w == NULL ? 1.0f : w[i];
-        sum_x += w == NULL ? x[i] : w[i] * x[i];
+        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
     }
-    for (int k = 0; k < RP_CANDIDATES; k++) {
-        inverse[k] = (top + 0.12f * ((float)k - 7.5f)) / (max - min);
-    }
-    rp_search_candidate_sums(inverse, min, top, n, x, w, &sums);
-    for (int k = 0; k < RP_CANDIDATES; k++) {
-        const float l = sums.l[k];
-        const float l2 = sums.l2[k];
-        const float det = sum_w * l2 - l * l;
-        const float origin = det > 0.0f ? (l2 * sum_x - l * sums.lx[k]) / det : min;
-        p->m[k] = rp_clamp(rounded_ratio(-origin, params[1]), 0.0f, (float)grid->ops->min_hi);
-        const float shifted = sums.lx[k] + params[1] * p->m[k] * l;
-        p->s[k] = rounded_ratio(l2 > 0.0f ? shifted / l2 : 0.0f, params[0]);
-    }
-}
-
-/* Scales that put the largest value onto the outermost level or somewhat beyond, of one sign. */
-static void signed_pairs(const rp_grid *grid, const float *params, float largest, float sign,
-                         pairs *p)
-{
-    const float scale = sign * largest / fabsf(grid->ops->levels[0]);
-
-    for (int k = 0; k < RP_CANDIDATES; k++) {
-        p->s[k] = rounded_ratio((0.75f + 0.04f * (float)k) * scale, params[0]);
-        p->m[k] = 0.0f;
-    }
-}
-
-/* Four scales by four minima, from an offset to the best. */
-static void square_pairs(const sub_fit *from, int ds, int dm, pairs *p)
-{
-    for (int k = 0; k < RP_CANDIDATES; k++) {
-        const int row = k / 4;
-        p->s[k] = from->s + (float)(ds + k % 4);
-        p->m[k] = from->m + (float)(dm + row);
-    }
-}
-
-/* Around the best: three scales by five minima, or sixteen scales. */
-static void near_pairs(const rp_grid *grid, const sub_fit *best, pairs *p)
-{
-    for (int k = 0; k < RP_CANDIDATES; k++) {
-        const int row = k / 3 % 5;
-        p->s[k] = best->s + (float)(grid->ops->has_min ? k % 3 - 1 : k - 8);
-        p->m[k] = best->m + (float)(grid->ops->has_min ? row - 2 : 0);
+    for (int sign = 1; sign >= -1; sign -= 2) {
+        for (int k = 0; k < RP_CANDIDATES; k++) {
+            p[k] = rp_signed_pair(f, largest, (float)sign, k);
+        }
+        try_pairs(f, is_iq4, n, x, w, p, best);
     }
 }
 
@@ -495,33 +481,24 @@ static void kquant_refit(const rp_grid *grid, int sub, int64_t n, const float *x
                          const float *importance, float *params)
 {
     const rp_grid_ops *ops = grid->ops;
+    const bool is_iq4 = ops->search->plain == RP_SEARCH_LEVELS;
+    const rp_refit f = refit_of(ops, top_of(grid), params);
     float *own = params + (ops->has_min ? 2 : 1) + sub;
-    sub_fit best = {0.0f, 0.0f, INFINITY};
-    pairs p;
+    sub_fit best = {{0.0f, 0.0f}, INFINITY};
+    rp_pair p[RP_CANDIDATES];
 
     if (ops->has_min) {
-        line_pairs(grid, params, n, x, importance, &p);
-        (void)try_pairs(grid, params, n, x, importance, &p, &best);
-        const sub_fit start = best;
-        for (int k = 0; k < 4; k++) {
-            square_pairs(&start, k % 2 * 4 - 4, k / 2 * 4 - 4, &p);
-            (void)try_pairs(grid, params, n, x, importance, &p, &best);
-        }
+        refit_line(&f, n, x, importance, &best);
     } else {
-        float largest = 0.0f;
-        for (int64_t i = 0; i < n; i++) {
-            largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
-        }
-        signed_pairs(grid, params, largest, 1.0f, &p);
-        (void)try_pairs(grid, params, n, x, importance, &p, &best);
-        signed_pairs(grid, params, largest, -1.0f, &p);
-        (void)try_pairs(grid, params, n, x, importance, &p, &best);
+        refit_signed(&f, is_iq4, n, x, importance, &best);
     }
-    near_pairs(grid, &best, &p);
-    (void)try_pairs(grid, params, n, x, importance, &p, &best);
-    own[0] = best.s;
+    for (int k = 0; k < RP_CANDIDATES; k++) {
+        p[k] = rp_near_pair(f.has_min, best.pair, k);
+    }
+    try_pairs(&f, is_iq4, n, x, importance, p, &best);
+    own[0] = best.pair.s;
     if (ops->has_min) {
-        own[ops->n_sub] = best.m;
+        own[ops->n_sub] = best.pair.m;
     }
 }
 

@@ -11,6 +11,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/grid_mxfp4.h"
 #include "kernels/grid_params.h"
 #include "kernels/grid_round.h"
 
@@ -101,50 +102,13 @@ static void ternary_decode(const rp_grid *grid, const float *params, int64_t n, 
 
 /* ---- MXFP4 ---- */
 
-#define MXFP4_BLOCK 32
-#define MXFP4_NEGATIVE 8 /* added to the code of a magnitude that is not 0 */
-
-/* E2M1, doubled. */
-static const float mxfp4_levels[16] = {0.0f, 1.0f,  2.0f,  3.0f,  4.0f,  6.0f,  8.0f,  12.0f,
-                                       0.0f, -1.0f, -2.0f, -3.0f, -4.0f, -6.0f, -8.0f, -12.0f};
-/* A magnitude on the bound takes the lower level. */
-static const float mxfp4_bounds[7] = {0.5f, 1.5f, 2.5f, 3.5f, 5.0f, 7.0f, 10.0f};
-
-/* d exact; top: the largest magnitude's code. */
-RP_INLINE uint8_t mxfp4_code(float x, float d, int top)
-{
-    const float magnitude = fabsf(x);
-    int code = 0;
-
-    for (int k = 0; k < 7; k++) {
-        code += magnitude > mxfp4_bounds[k] * d ? 1 : 0;
-    }
-    code = code < top ? code : top;
-    return (uint8_t)(x < 0.0f && code > 0 ? code + MXFP4_NEGATIVE : code);
-}
+static const float mxfp4_levels[16] = RP_MXFP4_LEVELS;
 
 RP_CLONES static void round_mxfp4(float d, int top, int64_t n, const float *x, uint8_t *code)
 {
     for (int64_t i = 0; i < n; i++) {
-        code[i] = mxfp4_code(x[i], d, top);
+        code[i] = rp_mxfp4_code(x[i], d, top);
     }
-}
-
-/* ggml's byte wraps below 2^-125 as its conversion does. */
-static uint8_t mxfp4_exponent(float largest)
-{
-    return largest > 0.0f ? (uint8_t)(int)(floorf(log2f(largest)) - 2.0f + 127.0f) : 0;
-}
-
-static float mxfp4_scale(int exponent)
-{
-    return ldexpf(1.0f, exponent - 128);
-}
-
-/* Levels that overflow are never nearest: near fp32's largest numbers 8 d and 12 d do. */
-static int mxfp4_top(float d)
-{
-    return d < 0x1p125f ? 7 : 5;
 }
 
 static void mxfp4_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, const float *x,
@@ -152,11 +116,11 @@ static void mxfp4_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, con
 {
     (void)grid;
     (void)importance;
-    RP_ASSERT(cols % MXFP4_BLOCK == 0);
-    for (int64_t i = 0; i < nrows * cols; i += MXFP4_BLOCK) {
-        const float d = mxfp4_scale(mxfp4_exponent(largest_magnitude(MXFP4_BLOCK, x + i)));
-        round_mxfp4(d, mxfp4_top(d), MXFP4_BLOCK, x + i, codes + i);
-        params[i / MXFP4_BLOCK] = d;
+    RP_ASSERT(cols % RP_MXFP4_BLOCK == 0);
+    for (int64_t i = 0; i < nrows * cols; i += RP_MXFP4_BLOCK) {
+        const float d = rp_mxfp4_scale(rp_mxfp4_exponent(largest_magnitude(RP_MXFP4_BLOCK, x + i)));
+        round_mxfp4(d, rp_mxfp4_top(d), RP_MXFP4_BLOCK, x + i, codes + i);
+        params[i / RP_MXFP4_BLOCK] = d;
     }
 }
 
@@ -164,14 +128,14 @@ static void mxfp4_quantise(const rp_grid *grid, int64_t nrows, int64_t cols, con
 static void mxfp4_fit_group(int64_t n, const float *x, const float *importance, float *params)
 {
     const float largest = largest_magnitude(n, x);
-    const int middle = largest > 0x1p-120f ? (int)mxfp4_exponent(largest) : 2;
+    const int middle = rp_mxfp4_middle(largest);
     float best = INFINITY;
 
     for (int exponent = middle - 2; exponent <= middle + 2 && exponent < 255; exponent++) {
-        const float d = mxfp4_scale(exponent);
+        const float d = rp_mxfp4_scale(exponent);
         float error = 0.0f;
         for (int64_t i = 0; i < n; i++) {
-            const float e = x[i] - d * mxfp4_levels[mxfp4_code(x[i], d, mxfp4_top(d))];
+            const float e = x[i] - d * rp_mxfp4_level(rp_mxfp4_code(x[i], d, rp_mxfp4_top(d)));
             error += (importance == NULL ? 1.0f : importance[i]) * (e * e);
         }
         if (error < best) {
@@ -179,7 +143,7 @@ static void mxfp4_fit_group(int64_t n, const float *x, const float *importance, 
             params[0] = d;
         }
     }
-    params[0] = best < INFINITY ? params[0] : mxfp4_scale(middle);
+    params[0] = best < INFINITY ? params[0] : rp_mxfp4_scale(middle);
 }
 
 static void mxfp4_fit(const rp_grid *grid, int64_t nrows, int64_t n, const float *x,
@@ -197,8 +161,8 @@ static void mxfp4_round_column(const rp_grid *grid, int64_t rows, const float *p
     (void)grid;
     (void)sub;
     for (int64_t i = 0; i < rows; i++) {
-        code[i] = mxfp4_code(x[i], params[i], mxfp4_top(params[i]));
-        decoded[i] = params[i] * mxfp4_levels[code[i]];
+        code[i] = rp_mxfp4_code(x[i], params[i], rp_mxfp4_top(params[i]));
+        decoded[i] = params[i] * rp_mxfp4_level(code[i]);
     }
 }
 
@@ -220,7 +184,7 @@ const rp_grid_ops rp_grid_tq2_0 = TERNARY("TQ2_0");
 const rp_grid_ops rp_grid_mxfp4 = {
     .name = "MXFP4",
     .n_params = 1,
-    .fixed_group = MXFP4_BLOCK,
+    .fixed_group = RP_MXFP4_BLOCK,
     .fixed_bits = 4,
     .levels = mxfp4_levels,
     .is_power_scale = true,

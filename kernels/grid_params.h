@@ -23,6 +23,18 @@ RP_INLINE float rp_nearest_f16(float v)
     return copysignf(magnitude < 0x1p-14f ? (magnitude + 0.5f) - 0.5f : normal, v);
 }
 
+/* The nearest bf16 value (ties to even). */
+RP_INLINE float rp_nearest_bf16(float v)
+{
+    float nearest = v;
+    uint32_t bits = 0;
+
+    memcpy(&bits, &v, sizeof(bits));
+    bits = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
+    memcpy(&nearest, &bits, sizeof(bits));
+    return v == v ? nearest : v;
+}
+
 RP_INLINE float rp_inverse(float d)
 {
     return d != 0.0f ? 1.0f / d : 0.0f;
@@ -53,7 +65,7 @@ RP_INLINE float rp_largest_magnitude(int64_t n, const float *x)
     int32_t largest = 0;
     float magnitude = 0.0f;
 
-#pragma GCC unroll 1
+    RP_UNROLL(1)
     for (int64_t i = 0; i < n; i++) {
         int32_t bits = 0;
         memcpy(&bits, &x[i], sizeof(bits));

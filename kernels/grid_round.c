@@ -7,10 +7,7 @@
 
 #define MAGIC 12582912.0f /* 1.5 * 2^23: added and subtracted it rounds to nearest */
 
-const float rp_iq4_levels[16] = {-127.0f, -104.0f, -83.0f, -65.0f, -49.0f, -35.0f, -22.0f, -10.0f,
-                                 1.0f,    13.0f,   25.0f,  38.0f,  53.0f,  69.0f,  89.0f,  113.0f};
-const float rp_iq4_bounds[15] = {-115.5f, -93.5f, -74.0f, -57.0f, -42.0f, -28.5f, -16.0f, -4.5f,
-                                 7.0f,    19.0f,  31.5f,  45.5f,  61.0f,  79.0f,  101.0f};
+const float rp_iq4_levels[16] = RP_IQ4_LEVELS;
 
 #define FOUR(n) (float)(n), (float)((n) + 1), (float)((n) + 2), (float)((n) + 3)
 #define SIXTEEN(n) FOUR(n), FOUR((n) + 4), FOUR((n) + 8), FOUR((n) + 12)
@@ -35,31 +32,21 @@ RP_CLONES void rp_round_uniform(const rp_uniform *levels, int64_t rows, const fl
     }
 }
 
-RP_INLINE int iq4_code(float v)
-{
-    int code = 0;
-
-    for (int k = 0; k < 15; k++) {
-        code += v < rp_iq4_bounds[k] ? 0 : 1;
-    }
-    return code;
-}
-
 RP_CLONES void rp_round_iq4(int64_t rows, const float *step, const float *x, uint8_t *code,
                             float *decoded)
 {
     for (int64_t i = 0; i < rows; i++) {
-        code[i] = (uint8_t)iq4_code(x[i] * rp_inverse(step[i]));
+        code[i] = (uint8_t)rp_iq4_code(x[i] * rp_inverse(step[i]));
     }
     for (int64_t i = 0; i < rows; i++) {
-        decoded[i] = step[i] * rp_iq4_levels[code[i]];
+        decoded[i] = step[i] * rp_iq4_level(code[i]);
     }
 }
 
 RP_CLONES void rp_round_iq4_values(float inverse, int64_t n, const float *x, uint8_t *code)
 {
     for (int64_t i = 0; i < n; i++) {
-        code[i] = (uint8_t)iq4_code(inverse * x[i]);
+        code[i] = (uint8_t)rp_iq4_code(inverse * x[i]);
     }
 }
 

@@ -8,20 +8,20 @@
 #include "kernels/clones.h"
 
 #define LANES 4
-#include "kernels/grid_search_lanes.h"
+#include "kernels/grid_search_tiles.h"
 #include "kernels/lanes_end.h"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v3")
 #define LANES 8
-#include "kernels/grid_search_lanes.h"
+#include "kernels/grid_search_tiles.h"
 #include "kernels/lanes_end.h"
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v4")
 #define LANES 16
-#include "kernels/grid_search_lanes.h"
+#include "kernels/grid_search_tiles.h"
 #include "kernels/lanes_end.h"
 #pragma GCC pop_options
 

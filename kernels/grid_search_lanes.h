@@ -1,23 +1,34 @@
-/* The searches of grid_search.h for one width of vectors: included by grid_search.c once for every
- * processor, with LANES defined. */
+/* The searches of grid_search.h for one width of vectors, with LANES defined: included by
+ * grid_search_tiles.h for every kind of processor, and with one lane by what runs on GPUs. */
 #include <math.h>
 #include <stddef.h>
-#include <string.h>
 
-#include "base/mem.h"
-#include "kernels/grid_plain_lanes.h"
 #include "kernels/grid_round.h"
 #include "kernels/grid_search.h"
+#include "kernels/lanes.h"
 
 #ifndef RP_KERNELS_GRID_SEARCH_LANES_H
 #define RP_KERNELS_GRID_SEARCH_LANES_H
 #define DESCENT_PASSES 5
-/* Vectors of groups side by side, so that their chains of operations overlap. */
-#define SYMMETRIC_ABREAST 2
-#define DESCENT_ABREAST 4
 typedef enum symmetric_reach { REACH_ANY, REACH_FINITE, REACH_INSIDE } symmetric_reach;
-#define MAX_PENDING (RP_SEARCH_TILES * RP_SEARCH_GROUPS + 16 * DESCENT_ABREAST)
+#endif
 
+#if LANES == 1 /* tiles of one group */
+#define TILE LANES_NAME(tile)
+#define RESULT LANES_NAME(result)
+typedef struct TILE {
+    int n, ngroups;
+    float x[RP_SEARCH_MAX][1], w[RP_SEARCH_MAX][1];
+} TILE;
+typedef struct RESULT {
+    float scale[1], min[1];
+    uint8_t code[RP_SEARCH_MAX][1];
+} RESULT;
+#define SYMMETRIC_ABREAST 1
+#else
+#define TILE rp_search_tile
+#define RESULT rp_search_result
+#define SYMMETRIC_ABREAST 2 /* vectors of groups side by side, so that their operations overlap */
 #endif
 
 #define LOAD(row, at) (*(const VEC *)(const void *)&(row)[at])
@@ -38,7 +49,7 @@ typedef struct LANES_NAME(part) {
 } LANES_NAME(part);
 #define PART LANES_NAME(part)
 
-RP_INLINE void LANES_NAME(load_part)(const rp_search_tile *t, int n, int at, PART *p)
+RP_INLINE void LANES_NAME(load_part)(const TILE *t, int n, int at, PART *p)
 {
     VEC largest = ALL_OF(0.0f);
 
@@ -47,7 +58,7 @@ RP_INLINE void LANES_NAME(load_part)(const rp_search_tile *t, int n, int at, PAR
         p->x[i] = LOAD(t->x[i], at);
         p->w[i] = LOAD(t->w[i], at);
         p->wx[i] = p->w[i] * p->x[i];
-        const VEC magnitude = MAGNITUDE(p->x[i]);
+        const VEC magnitude = LANES_NAME(magnitude)(p->x[i]);
         const MASK above = LESS(largest, magnitude);
         largest = SELECT(above, magnitude, largest);
         p->max = SELECT(above, p->x[i], p->max);
@@ -55,10 +66,10 @@ RP_INLINE void LANES_NAME(load_part)(const rp_search_tile *t, int n, int at, PAR
     p->is_zero = LESS(largest, ALL_OF(RP_SEARCH_TINY));
 }
 
-RP_INLINE void LANES_NAME(put_codes)(rp_search_result *out, int i, int at, VEC v)
+RP_INLINE void LANES_NAME(put_codes)(RESULT *out, int i, int at, VEC v)
 {
     for (int k = 0; k < LANES; k++) {
-        out->code[i][at + k] = (uint8_t)(int)v[k];
+        out->code[i][at + k] = (uint8_t)(int)LANE(v, k);
     }
 }
 
@@ -80,7 +91,7 @@ RP_INLINE void LANES_NAME(symmetric_sums)(const PART *p, int abreast, int n, con
     for (int k = 0; k < abreast; k++) {
         s[k] = (SCALE_SUMS){ALL_OF(0.0f), ALL_OF(0.0f)};
     }
-#pragma GCC unroll 2
+    RP_UNROLL(2)
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < abreast; k++) {
             const VEC l = LANES_NAME(symmetric_code)(inverse[k] * p[k].x[i], half, reach);
@@ -111,8 +122,7 @@ RP_INLINE void LANES_NAME(keep_better)(SCALE_SUMS s, VEC inverse, BEST_SCALE *be
 }
 
 RP_INLINE void LANES_NAME(put_symmetric)(const PART *p, int n, int at, float half,
-                                         symmetric_reach reach, const BEST_SCALE *best,
-                                         rp_search_result *out)
+                                         symmetric_reach reach, const BEST_SCALE *best, RESULT *out)
 {
     const VEC none = ALL_OF(0.0f);
 
@@ -144,8 +154,8 @@ RP_INLINE void LANES_NAME(symmetric_steps)(const PART *p, int abreast, int n, fl
 }
 
 /* `abreast` vectors of groups, so that their sums overlap. */
-RP_INLINE void LANES_NAME(symmetric_parts)(const rp_search_tile *t, int n, int at, int abreast,
-                                           float half, symmetric_reach reach, rp_search_result *out)
+RP_INLINE void LANES_NAME(symmetric_parts)(const TILE *t, int n, int at, int abreast, float half,
+                                           symmetric_reach reach, RESULT *out)
 {
     PART p[SYMMETRIC_ABREAST];
     BEST_SCALE best[SYMMETRIC_ABREAST];
@@ -172,8 +182,8 @@ RP_INLINE void LANES_NAME(symmetric_parts)(const rp_search_tile *t, int n, int a
     }
 }
 
-static void LANES_NAME(search_symmetric)(const rp_search_tile *t, int half, bool is_finite,
-                                         rp_search_result *out)
+static inline RP_HOST_DEVICE void LANES_NAME(search_symmetric)(const TILE *t, int half,
+                                                               bool is_finite, RESULT *out)
 {
     const int pairs = t->ngroups / (2 * LANES) * (2 * LANES);
 
@@ -199,12 +209,6 @@ typedef struct LANES_NAME(descent) {
     MASK any;
 } LANES_NAME(descent);
 #define DESCENT LANES_NAME(descent)
-
-/* The byte that ggml keeps of an integer. */
-RP_INLINE VEC LANES_NAME(byte_of)(VEC l)
-{
-    return __builtin_convertvector(__builtin_convertvector(l, INTS) & 255, VEC);
-}
 
 /* Value i takes the code that is best with the others as they are. positive: ggml's variant for
  * values >= 0, which keeps codes as bytes. */
@@ -258,8 +262,7 @@ RP_INLINE VEC LANES_NAME(descent_scale)(const DESCENT *d)
     return SELECT(d->p.is_zero, ALL_OF(0.0f), scale);
 }
 
-RP_INLINE void LANES_NAME(start_descent)(const rp_search_tile *t, int n, int at, float half,
-                                         DESCENT *d)
+RP_INLINE void LANES_NAME(start_descent)(const TILE *t, int n, int at, float half, DESCENT *d)
 {
     LANES_NAME(load_part)(t, n, at, &d->p);
     d->s = (SCALE_SUMS){ALL_OF(0.0f), ALL_OF(0.0f)};
@@ -271,153 +274,13 @@ RP_INLINE void LANES_NAME(start_descent)(const rp_search_tile *t, int n, int at,
     }
 }
 
-/* Groups that may change, and their sums. */
-typedef struct LANES_NAME(pending) {
-    int count;
-    short tile[MAX_PENDING], group[MAX_PENDING];
-    RP_SEARCH_ALIGNED float lx[MAX_PENDING];
-    float l2[MAX_PENDING];
-} LANES_NAME(pending);
-#define PENDING LANES_NAME(pending)
-
-RP_INLINE void LANES_NAME(put_descent)(const DESCENT *d, int n, int at, float half,
-                                       rp_search_result *out)
+RP_INLINE void LANES_NAME(put_descent)(const DESCENT *d, int n, int at, float half, RESULT *out)
 {
     STORE(out->scale, at, LANES_NAME(descent_scale)(d));
     STORE(out->min, at, ALL_OF(0.0f));
     for (int i = 0; i < n; i++) {
         LANES_NAME(put_codes)
         (out, i, at, SELECT(d->p.is_zero, ALL_OF(0.0f), d->code[i] + half));
-    }
-}
-
-RP_INLINE void LANES_NAME(note_changed)(const DESCENT *d, int tile, int at, int ngroups,
-                                        PENDING *pending)
-{
-    const VEC none = ALL_OF(0.0f);
-    const VEC changed = SELECT(d->p.is_zero, none, SELECT(d->any, none + 1.0f, none));
-
-    for (int k = 0; k < LANES && at + k < ngroups; k++) {
-        pending->tile[pending->count] = (short)tile;
-        pending->group[pending->count] = (short)(at + k);
-        pending->lx[pending->count] = d->s.lx[k];
-        pending->l2[pending->count] = d->s.l2[k];
-        pending->count += changed[k] != 0.0f;
-    }
-}
-
-/* Which groups the first pass may change. As long as nothing changes the sums stay, and a value
- * keeps its code for certain when its best one is less than half away, by a margin that covers
- * rounding errors. The largest code also stands for all beyond it. */
-RP_INLINE MASK LANES_NAME(may_change)(const DESCENT *d, int n, float hi)
-{
-    const VEC none = ALL_OF(0.0f);
-    MASK any = LESS(none, none);
-
-    for (int i = 0; i < n; i++) {
-        const VEC code = d->code[i];
-        const VEC lx = d->s.lx - d->p.wx[i] * code;
-        const VEC l2 = d->s.l2 - d->p.w[i] * code * code;
-        const VEC product = d->p.x[i] * l2;
-        const VEC below = code - 0.4999f;
-        const VEC above = SELECT(DIFFER(code, ALL_OF(hi)), code + 0.4999f, ALL_OF(1e6f));
-        const MASK keeps = LESS(below * lx, product) & LESS(product, above * lx);
-        any |= (MASK)(LESS(none, lx) & ~keeps);
-    }
-    return any;
-}
-
-RP_INLINE void LANES_NAME(sift)(int tile, const rp_search_tile *t, int n, int at, float half,
-                                rp_search_result *out, PENDING *pending)
-{
-    DESCENT d;
-
-    LANES_NAME(start_descent)(t, n, at, half, &d);
-    d.any = LANES_NAME(may_change)(&d, n, half - 1.0f);
-    LANES_NAME(put_descent)(&d, n, at, half, out);
-    LANES_NAME(note_changed)(&d, tile, at, t->ngroups, pending);
-}
-
-/* Lane k of pending groups first .. to d; lanes beyond the last are zeros. */
-RP_INLINE void LANES_NAME(gather_pending)(const rp_search_tile *t, const rp_search_result *out,
-                                          int n, float half, const PENDING *pending, int first,
-                                          DESCENT *d)
-{
-    memset(d->p.x, 0, (size_t)n * sizeof(VEC));
-    memset(d->code, 0, (size_t)n * sizeof(VEC));
-    for (int k = 0; k < LANES && first + k < pending->count; k++) {
-        const int group = pending->group[first + k];
-        const rp_search_tile *tile = &t[pending->tile[first + k]];
-        const rp_search_result *start = &out[pending->tile[first + k]];
-        for (int i = 0; i < n; i++) {
-            ((float *)&d->p.x[i])[k] = tile->x[i][group];
-            ((float *)&d->code[i])[k] = (float)start->code[i][group] - half;
-        }
-    }
-    for (int i = 0; i < n; i++) {
-        d->p.w[i] = d->p.x[i] * d->p.x[i];
-        d->p.wx[i] = d->p.w[i] * d->p.x[i];
-    }
-    d->s.lx = LOAD(pending->lx, first);
-    d->s.l2 = LOAD(pending->l2, first);
-    d->p.is_zero = LESS(d->s.l2, d->s.l2); /* none */
-}
-
-RP_INLINE void LANES_NAME(scatter_pending)(const DESCENT *d, int n, float half,
-                                           const PENDING *pending, int first, rp_search_result *out)
-{
-    const VEC scale = LANES_NAME(descent_scale)(d);
-
-    for (int k = 0; k < LANES && first + k < pending->count; k++) {
-        const int group = pending->group[first + k];
-        rp_search_result *to = &out[pending->tile[first + k]];
-        to->scale[group] = scale[k];
-        for (int i = 0; i < n; i++) {
-            to->code[i][group] = (uint8_t)(int)(((const float *)&d->code[i])[k] + half);
-        }
-    }
-}
-
-RP_INLINE void LANES_NAME(passes)(const rp_search_tile *t, int n, int abreast, float half,
-                                  const PENDING *pending, int first, rp_search_result *out)
-{
-    DESCENT d[DESCENT_ABREAST];
-
-    for (int k = 0; k < abreast; k++) {
-        LANES_NAME(gather_pending)(t, out, n, half, pending, first + k * LANES, &d[k]);
-    }
-    LANES_NAME(descend_all)
-    (d, DESCENT_PASSES, abreast, n, -half, half - 1.0f, false);
-    for (int k = 0; k < abreast; k++) {
-        LANES_NAME(scatter_pending)(&d[k], n, half, pending, first + k * LANES, out);
-    }
-}
-
-/* Most groups stay as they start: the others of all tiles are gathered. */
-static void LANES_NAME(search_descent)(int ntiles, const rp_search_tile *tiles, int half,
-                                       rp_search_result *out)
-{
-    PENDING pending;
-
-    pending.count = 0;
-    memset(pending.lx, 0, sizeof(pending.lx));
-    memset(pending.l2, 0, sizeof(pending.l2));
-    for (int t = 0; t < ntiles; t++) {
-        for (int at = 0; at < tiles[t].ngroups; at += LANES) {
-            if (tiles[t].n == 16) {
-                LANES_NAME(sift)(t, &tiles[t], 16, at, (float)half, &out[t], &pending);
-            } else {
-                LANES_NAME(sift)(t, &tiles[t], tiles[t].n, at, (float)half, &out[t], &pending);
-            }
-        }
-    }
-    int first = 0;
-    for (; first + 2 * LANES < pending.count; first += DESCENT_ABREAST * LANES) {
-        LANES_NAME(passes)
-        (tiles, tiles[0].n, DESCENT_ABREAST, (float)half, &pending, first, out);
-    }
-    for (; first < pending.count; first += LANES) {
-        LANES_NAME(passes)(tiles, tiles[0].n, 1, (float)half, &pending, first, out);
     }
 }
 
@@ -463,7 +326,7 @@ RP_INLINE VEC LANES_NAME(best_positive)(const PART *p, int n, VEC max, float top
     return best_inverse;
 }
 
-static void LANES_NAME(search_positive)(const rp_search_tile *t, int top, rp_search_result *out)
+static inline RP_HOST_DEVICE void LANES_NAME(search_positive)(const TILE *t, int top, RESULT *out)
 {
     for (int at = 0; at < t->ngroups; at += LANES) {
         DESCENT d;
@@ -505,7 +368,7 @@ typedef struct LANES_NAME(line_sums) {
 
 /* What is constant in the search for one vector of groups. */
 typedef struct LANES_NAME(line_part) {
-    const rp_search_tile *t;
+    const TILE *t;
     int n, at;
     float top;
     bool absolute;
@@ -538,9 +401,10 @@ RP_INLINE void LANES_NAME(line_codes)(const LINE_PART *p, VEC inverse, VEC min, 
 /* Whether the scaled values are below 2^22, where rounding is simple: all but always. */
 RP_INLINE bool LANES_NAME(is_simple)(const LINE_PART *p, VEC inverse, VEC min, MASK is_flat)
 {
-    const VEC low = MAGNITUDE(p->lowest - min);
-    const VEC high = MAGNITUDE(p->highest - min);
-    const VEC bound = SELECT(is_flat, ALL_OF(0.0f), MAGNITUDE(inverse) * MAX_OF(low, high));
+    const VEC low = LANES_NAME(magnitude)(p->lowest - min);
+    const VEC high = LANES_NAME(magnitude)(p->highest - min);
+    const VEC bound =
+        SELECT(is_flat, ALL_OF(0.0f), LANES_NAME(magnitude)(inverse) * MAX_OF(low, high));
     const VEC beyond = SELECT(LESS(bound, ALL_OF(0x1p21f)), ALL_OF(0.0f), ALL_OF(1.0f));
 
     return !LANES_NAME(any)(DIFFER(beyond, ALL_OF(0.0f)));
@@ -552,7 +416,7 @@ RP_INLINE VEC LANES_NAME(line_error)(const LINE_PART *p, LINE at, const VEC *cod
 
     for (int i = 0; i < p->n; i++) {
         const VEC diff = at.scale * code[i] + at.min - LOAD(p->t->x[i], p->at);
-        const VEC size = MAGNITUDE(diff);
+        const VEC size = LANES_NAME(magnitude)(diff);
         const VEC square = diff * diff;
         error += LOAD(p->t->w[i], p->at) * (p->absolute ? size : square);
     }
@@ -598,8 +462,7 @@ RP_INLINE void LANES_NAME(line_trial)(const LINE_PART *p, VEC inverse, VEC min, 
 }
 
 /* The minimum that a winner found is the origin of the next trials' codes. */
-RP_INLINE void LANES_NAME(min_part)(LINE_PART *p, const rp_search_steps *steps,
-                                    rp_search_result *out)
+RP_INLINE void LANES_NAME(min_part)(LINE_PART *p, const rp_search_steps *steps, RESULT *out)
 {
     VEC code[RP_SEARCH_MAX];
     LINE_SUMS sums;
@@ -638,8 +501,8 @@ RP_INLINE void LANES_NAME(min_part)(LINE_PART *p, const rp_search_steps *steps,
     }
 }
 
-static void LANES_NAME(search_min)(const rp_search_tile *t, int top, const rp_search_steps *steps,
-                                   rp_search_result *out)
+static inline RP_HOST_DEVICE void LANES_NAME(search_min)(const TILE *t, int top,
+                                                         const rp_search_steps *steps, RESULT *out)
 {
     for (int at = 0; at < t->ngroups; at += LANES) {
         LINE_PART p;
@@ -662,11 +525,11 @@ static void LANES_NAME(search_min)(const rp_search_tile *t, int top, const rp_se
 /* The nearest level; NaN gives the last, as in ggml. */
 RP_INLINE VEC LANES_NAME(nearest_iq4)(VEC v)
 {
-    VEC level = ALL_OF(rp_iq4_levels[0]);
+    VEC level = ALL_OF(rp_iq4_level(0));
 
     for (int k = 0; k < 15; k++) {
-        const VEC up = level + (rp_iq4_levels[k + 1] - rp_iq4_levels[k]);
-        level = SELECT(LESS(v, ALL_OF(rp_iq4_bounds[k])), level, up);
+        const VEC up = level + (rp_iq4_level(k + 1) - rp_iq4_level(k));
+        level = SELECT(LESS(v, ALL_OF(rp_iq4_bound(k))), level, up);
     }
     return level;
 }
@@ -684,18 +547,18 @@ RP_INLINE SCALE_SUMS LANES_NAME(level_sums)(const PART *p, int n, VEC inverse)
     return s;
 }
 
-static void LANES_NAME(search_levels)(const rp_search_tile *t, rp_search_result *out)
+static inline RP_HOST_DEVICE void LANES_NAME(search_levels)(const TILE *t, RESULT *out)
 {
     for (int at = 0; at < t->ngroups; at += LANES) {
         PART p;
         BEST_SCALE best;
         LANES_NAME(load_part)(t, t->n, at, &p);
-        best.inverse = 1.0f / (-p.max / rp_iq4_levels[0]);
+        best.inverse = 1.0f / (-p.max / rp_iq4_level(0));
         const SCALE_SUMS first = LANES_NAME(level_sums)(&p, t->n, best.inverse);
         best.scale = SELECT(LESS(ALL_OF(0.0f), first.l2), first.lx / first.l2, ALL_OF(0.0f));
         best.score = best.scale * first.lx;
         for (int step = -7; step <= 7; step++) {
-            const VEC inverse = ((float)step + rp_iq4_levels[0]) / p.max;
+            const VEC inverse = ((float)step + rp_iq4_level(0)) / p.max;
             LANES_NAME(keep_better)(LANES_NAME(level_sums)(&p, t->n, inverse), inverse, &best);
         }
         STORE(out->scale, at, SELECT(p.is_zero, ALL_OF(0.0f), best.scale));
@@ -705,79 +568,40 @@ static void LANES_NAME(search_levels)(const rp_search_tile *t, rp_search_result 
 
 /* ---- Candidates for one group ---- */
 
-static void LANES_NAME(candidate_errors)(const rp_candidates *c, int64_t n, const float *x,
-                                         const float *w, float *error)
+/* Weighted squares for value = step * level - offset, levels lo .. hi or those of IQ4. w NULL: 1.
+ */
+RP_INLINE VEC LANES_NAME(candidate_error)(VEC step, VEC offset, bool is_iq4, float lo, float hi,
+                                          int64_t n, const float *x, const float *w)
 {
-    for (int at = 0; at < RP_CANDIDATES; at += LANES) {
-        const VEC step = LOAD(c->step, at);
-        const VEC offset = LOAD(c->offset, at);
-        const VEC inverse = SELECT(DIFFER(step, ALL_OF(0.0f)), 1.0f / step, ALL_OF(0.0f));
-        VEC sum = ALL_OF(0.0f);
-        for (int64_t i = 0; i < n; i++) {
-            const VEC v = (x[i] + offset) * inverse;
-            const VEC level = c->is_iq4 ? LANES_NAME(nearest_iq4)(v)
-                                        : LANES_NAME(clamped_nearest)(v, c->lo, c->hi);
-            const VEC diff = x[i] + offset - step * level;
-            sum += (w == NULL ? 1.0f : w[i]) * (diff * diff);
-        }
-        STORE(error, at, sum);
+    const VEC inverse = SELECT(DIFFER(step, ALL_OF(0.0f)), 1.0f / step, ALL_OF(0.0f));
+    VEC sum = ALL_OF(0.0f);
+
+    for (int64_t i = 0; i < n; i++) {
+        const VEC v = (x[i] + offset) * inverse;
+        const VEC level =
+            is_iq4 ? LANES_NAME(nearest_iq4)(v) : LANES_NAME(clamped_nearest)(v, lo, hi);
+        const VEC diff = x[i] + offset - step * level;
+        sum += (w == NULL ? 1.0f : w[i]) * (diff * diff);
     }
+    return sum;
 }
 
-/* Sums of the codes of inverse scales, weighted. */
-static void LANES_NAME(candidate_sums)(const float *inverse, float min, float top, int64_t n,
-                                       const float *x, const float *w, rp_candidate_sums *out)
+/* Weighted sums for the codes 0 .. top of (x - min) * inverse. */
+RP_INLINE void LANES_NAME(candidate_sum)(VEC inverse, float min, float top, int64_t n,
+                                         const float *x, const float *w, LINE_SUMS *sums)
 {
-    for (int at = 0; at < RP_CANDIDATES; at += LANES) {
-        VEC sum_l = ALL_OF(0.0f);
-        VEC sum_l2 = sum_l;
-        VEC sum_lx = sum_l;
-        for (int64_t i = 0; i < n; i++) {
-            const VEC v = (x[i] - min) * LOAD(inverse, at);
-            const VEC l = LANES_NAME(clamped_nearest)(v, 0.0f, top);
-            const VEC wl = l * (w == NULL ? 1.0f : w[i]);
-            sum_l += wl;
-            sum_l2 += wl * l;
-            sum_lx += wl * x[i];
-        }
-        STORE(out->l, at, sum_l);
-        STORE(out->l2, at, sum_l2);
-        STORE(out->lx, at, sum_lx);
+    VEC sum_l = ALL_OF(0.0f);
+    VEC sum_l2 = sum_l;
+    VEC sum_lx = sum_l;
+
+    for (int64_t i = 0; i < n; i++) {
+        const VEC l = LANES_NAME(clamped_nearest)((x[i] - min) * inverse, 0.0f, top);
+        const VEC wl = l * (w == NULL ? 1.0f : w[i]);
+        sum_l += wl;
+        sum_l2 += wl * l;
+        sum_lx += wl * x[i];
     }
+    sums->l = sum_l;
+    sums->l2 = sum_l2;
+    sums->lx = sum_lx;
 }
-
-/* ---- Rounding with what is stored ---- */
-
-static void LANES_NAME(round_groups)(int ngroups, int n, const float *step, const float *offset,
-                                     float lo, float hi, const float *x, uint8_t *code)
-{
-    for (int g = 0; g < ngroups; g++) {
-        for (int i = 0; i < n && step[g] != 0.0f; i += LANES) {
-            const int64_t at = (int64_t)g * n + i;
-            VEC v;
-            memcpy(&v, x + at, sizeof(v));
-            v = LANES_NAME(any_nearest_in)((v + offset[g]) / step[g], lo, hi) - lo;
-            for (int k = 0; k < LANES; k++) {
-                code[at + k] = (uint8_t)(int)v[k];
-            }
-        }
-    }
-}
-
-static const rp_search_functions LANES_NAME(functions) = {
-    LANES_NAME(search_symmetric), LANES_NAME(search_descent), LANES_NAME(search_positive),
-    LANES_NAME(search_min),       LANES_NAME(search_levels),  LANES_NAME(candidate_errors),
-    LANES_NAME(candidate_sums),   LANES_NAME(round_groups),   LANES_NAME(plain_q8),
-    LANES_NAME(plain_symmetric),  LANES_NAME(plain_min),
-};
-
-#undef SCALE_SUMS
-#undef PART
-#undef BEST_SCALE
-#undef DESCENT
-#undef PENDING
-#undef LINE
-#undef LINE_SUMS
-#undef LINE_PART
-#undef LOAD
-#undef STORE

@@ -1,5 +1,6 @@
 /* LANES floats side by side, with names that end in LANES: included once for every width. Each lane
- * carries out a sequential computation of its own; branches become masks.
+ * carries out a sequential computation of its own; branches become masks. One lane is
+ * plain C, which GPUs run, too.
  *
  * GNU vectors do the arithmetic. Comparisons of sixteen lanes need the processor's mask registers,
  * which GNU vectors do not reach, and maxima its own instructions. */
@@ -7,15 +8,18 @@
 #define LANES 4
 #endif
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/clones.h"
+#include "kernels/grid_params.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && LANES > 1
 #include <immintrin.h>
 #endif
 
+#ifndef LANES_NAME
 #define LANES_PASTE2(name, lanes) name##_##lanes
 #define LANES_PASTE(name, lanes) LANES_PASTE2(name, lanes)
 #define LANES_NAME(name) LANES_PASTE(name, LANES)
@@ -25,9 +29,48 @@
 #define MASK LANES_NAME(mask)
 #define BYTES LANES_NAME(bytes) /* of four vectors */
 
+#define MAGIC 12582912.0f /* 1.5 * 2^23: a sum with it has the nearest integer in its low bits */
+
+#if LANES == 1
+typedef float VEC;
+typedef bool MASK;
+#define ALL_OF(value) (value)
+#define LANE(v, k) (v)
+#define LESS(a, b) ((a) < (b))
+#define AT_MOST(a, b) ((a) <= (b))
+#define DIFFER(a, b) ((a) != (b))
+#define SELECT(mask, a, b) ((mask) ? (a) : (b))
+#define MAX_OF(a, b) SELECT((a) > (b), a, b)
+#define MIN_OF(a, b) SELECT((a) < (b), a, b)
+
+RP_INLINE bool LANES_NAME(any)(MASK mask)
+{
+    return mask;
+}
+
+RP_INLINE VEC LANES_NAME(magnitude)(VEC v)
+{
+    return fabsf(v);
+}
+
+/* The nearest integer for any v. As ggml rounds: beyond 2^22 the low bits are something else, which
+ * is kept, too. */
+RP_INLINE VEC LANES_NAME(nearest)(VEC v)
+{
+    return (float)rp_nearest_int(v);
+}
+
+/* The low byte of integers. */
+RP_INLINE VEC LANES_NAME(byte_of)(VEC l)
+{
+    return (float)((int32_t)l & 255);
+}
+#else
 typedef float VEC __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 typedef int32_t INTS __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 typedef uint8_t BYTES __attribute__((vector_size(4 * LANES), may_alias));
+#define ALL_OF(value) ((VEC){0} + (value))
+#define LANE(v, k) ((v)[k])
 
 #if LANES == 16
 typedef __mmask16 MASK;
@@ -44,10 +87,10 @@ typedef __mmask16 MASK;
 #define ZIP_HIGH(a, b)                                                                             \
     __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #else
-typedef INTS MASK;
 #define LESS(a, b) ((a) < (b))
 #define AT_MOST(a, b) ((a) <= (b))
 #define DIFFER(a, b) ((a) != (b))
+typedef INTS MASK;
 #if LANES == 8
 #define SELECT(mask, a, b) ((VEC)_mm256_blendv_ps((__m256)(b), (__m256)(a), (__m256)(mask)))
 #define MAX_OF(a, b) ((VEC)_mm256_max_ps((__m256)(a), (__m256)(b)))
@@ -65,10 +108,6 @@ typedef INTS MASK;
 #endif
 #endif
 
-#define MAGNITUDE(v) ((VEC)((INTS)(v)&INT32_MAX))
-#define ALL_OF(value) ((VEC){0} + (value))
-#define MAGIC 12582912.0f /* 1.5 * 2^23: a sum with it has the nearest integer in its low bits */
-
 RP_INLINE bool LANES_NAME(any)(MASK mask)
 {
 #if LANES == 16
@@ -82,21 +121,30 @@ RP_INLINE bool LANES_NAME(any)(MASK mask)
 #endif
 }
 
+RP_INLINE VEC LANES_NAME(magnitude)(VEC v)
+{
+    return (VEC)((INTS)v & INT32_MAX);
+}
+
+RP_INLINE VEC LANES_NAME(nearest)(VEC v)
+{
+    const INTS bits = ((INTS)(v + MAGIC) & 0x7fffff) | 0x4b000000;
+
+    return (VEC)bits - MAGIC;
+}
+
+RP_INLINE VEC LANES_NAME(byte_of)(VEC l)
+{
+    return __builtin_convertvector(__builtin_convertvector(l, INTS) & 255, VEC);
+}
+#endif
+
 /* The nearest integer, ties to even, within lo .. hi; |v| < 2^22. */
 RP_INLINE VEC LANES_NAME(nearest_in)(VEC v, float lo, float hi)
 {
     const VEC l = (v + MAGIC) - MAGIC;
 
     return MIN_OF(MAX_OF(l, ALL_OF(lo)), ALL_OF(hi));
-}
-
-/* The same for any v. As ggml rounds: beyond 2^22 the low bits are something else, which is kept,
- * too. */
-RP_INLINE VEC LANES_NAME(nearest)(VEC v)
-{
-    const INTS bits = ((INTS)(v + MAGIC) & 0x7fffff) | 0x4b000000;
-
-    return (VEC)bits - MAGIC;
 }
 
 RP_INLINE VEC LANES_NAME(any_nearest_in)(VEC v, float lo, float hi)
@@ -110,6 +158,7 @@ RP_INLINE VEC LANES_NAME(clamped_nearest)(VEC v, float lo, float hi)
     return (MIN_OF(MAX_OF(v, ALL_OF(lo)), ALL_OF(hi)) + MAGIC) - MAGIC;
 }
 
+#if LANES > 1
 /* Four vectors without their fractions, as bytes: held to -128 .. 127 or to 0 .. top. NaN gives the
  * lowest. */
 RP_INLINE BYTES LANES_NAME(truncated)(const VEC *v, bool is_signed, uint8_t top)
@@ -145,3 +194,5 @@ RP_INLINE BYTES LANES_NAME(truncated)(const VEC *v, bool is_signed, uint8_t top)
     return bytes;
 #endif
 }
+#endif
+#endif /* LANES_NAME */

@@ -15,10 +15,10 @@ const rp_solver *rp_solver_find(const char *name)
     return NULL;
 }
 
-int64_t rp_solver_tile_rows(const rp_kernel_ops *ops, int64_t rows)
+int64_t rp_solver_tile_rows(int64_t rows, bool is_on_gpu)
 {
-    if (ops->solve_tile != NULL) {
-        return 1024; /* a GPU's threads take a row each */
+    if (is_on_gpu) {
+        return 1024; /* it takes one tile after the other, and must have work in each */
     }
     /* Small matrices are cut finer, so that every rank gets work; large ones keep the GEMMs fast.
      */

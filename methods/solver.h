@@ -26,7 +26,7 @@ typedef struct rp_solver {
 /* Local. By name, or NULL. */
 const rp_solver *rp_solver_find(const char *name);
 /* Local. Rows of a tile of a matrix of `rows` rows: fixed by the shape and by who solves. */
-int64_t rp_solver_tile_rows(const rp_kernel_ops *ops, int64_t rows);
+int64_t rp_solver_tile_rows(int64_t rows, bool is_on_gpu);
 
 extern const rp_solver rp_solver_rtn;
 extern const rp_solver rp_solver_gptq;

@@ -17,9 +17,15 @@ typedef struct eval_shape {
     int64_t chunk_bytes; /* of hidden rows; not seen in results */
 } eval_shape;
 
-static eval_shape shape_of(bool has_gpu)
+static eval_shape shape_of(const rp_model_config *config, bool has_gpu)
 {
-    return has_gpu ? (eval_shape){4096, (int64_t)2 << 30} : (eval_shape){1536, (int64_t)256 << 20};
+    eval_shape shape = {1536, (int64_t)256 << 20};
+
+    if (has_gpu) {
+        shape = (eval_shape){4096, (int64_t)2 << 30};
+    }
+    shape.head_ids = RP_MIN(shape.head_ids, config->vocab_size);
+    return shape;
 }
 
 rp_eval_opts rp_eval_opts_default(void)
@@ -142,7 +148,7 @@ static rp_status create_state(eval_state *e, int64_t chunk)
     const size_t n_tokens = (size_t)(chunk * opts->context);
 
     e->exec = rp_lm_exec(e->model.lm, 0);
-    e->shape = shape_of(!rp_place_is_host(e->exec));
+    e->shape = shape_of(rp_lm_config(e->model.lm), !rp_place_is_host(e->exec));
     e->first_row = first_scored_row(opts);
     e->n_rows = opts->context - 1 - e->first_row;
     e->chunk = chunk;
@@ -288,7 +294,7 @@ static int64_t chunk_windows(const rp_model_config *config, const rp_eval_opts *
 {
     const int64_t batch = rp_lm_batch_seqs(has_gpu, opts->context);
     const int64_t window_bytes = opts->context * config->hidden_size * (int64_t)sizeof(float);
-    const int64_t fitting = RP_MAX(shape_of(has_gpu).chunk_bytes / window_bytes, 1);
+    const int64_t fitting = RP_MAX(shape_of(config, has_gpu).chunk_bytes / window_bytes, 1);
     const int64_t chunk = opts->chunk_windows > 0 ? opts->chunk_windows : fitting;
 
     return RP_DIV_UP(RP_MIN(chunk, RP_MAX(n, 1)), batch) * batch;
@@ -300,7 +306,7 @@ rp_place_bytes rp_eval_bytes(const rp_model_config *config, bool has_base, const
     const size_t n_models = has_base ? 2 : 1;
     const size_t tokens = (size_t)(chunk_windows(config, opts, has_gpu, n) * opts->context);
     const size_t hidden = (size_t)config->hidden_size;
-    const size_t head_ids = (size_t)shape_of(has_gpu).head_ids;
+    const size_t head_ids = (size_t)shape_of(config, has_gpu).head_ids;
     const size_t logits_rows = (has_gpu ? 1 : (size_t)nthreads) *
                                (size_t)batch_rows(opts, rp_lm_batch_seqs(has_gpu, opts->context));
     const size_t state_bytes =

@@ -2,6 +2,7 @@
  * results are fixed, and the first failure. */
 #include "base/mem.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/ops_cuda.h"
 
 #include <cuda_bf16.h>
 #include <stdio.h>
@@ -141,15 +142,21 @@ size_t rp_gpu_own_bytes(void)
 
 size_t rp_gpu_scratch_bytes(const rp_gpu *gpu)
 {
-    return gpu->scratch_bytes;
+    return RP_MIN(gpu->scratch_bytes, gpu->scratch_limit_bytes);
+}
+
+void rp_gpu_limit_scratch(rp_gpu *gpu, size_t nbytes)
+{
+    gpu->scratch_limit_bytes = nbytes;
 }
 
 void *rp_gpu_scratch(rp_gpu *gpu, size_t nbytes)
 {
     char why[96];
 
-    if (nbytes > gpu->scratch_bytes) {
-        snprintf(why, sizeof(why), "wanted %zu bytes, there are %zu", nbytes, gpu->scratch_bytes);
+    if (nbytes > rp_gpu_scratch_bytes(gpu)) {
+        snprintf(why, sizeof(why), "wanted %zu bytes, there are %zu", nbytes,
+                 rp_gpu_scratch_bytes(gpu));
         rp_gpu_keep_message(gpu, "scratch", why);
         return NULL;
     }
@@ -297,7 +304,7 @@ static rp_status take_memory(rp_gpu *gpu, const rp_gpu_info *info, size_t arena_
     const size_t own_bytes = own_bytes_of(info->total_bytes);
     const size_t arena_end = rp_gpu_aligned(arena_bytes);
 
-    gpu->scratch_bytes = scratch_bytes_of(info->total_bytes);
+    gpu->scratch_bytes = gpu->scratch_limit_bytes = scratch_bytes_of(info->total_bytes);
     if (arena_bytes > info->free_bytes || own_bytes > info->free_bytes - arena_bytes) {
         return RP_FAIL(RP_ERR_MEMORY,
                        "%s: wanted %zu bytes and %zu for itself, %zu of %zu are free", gpu->name,

@@ -35,7 +35,7 @@ struct rp_gpu {
     rp_gpu_staging staging;
     unsigned char *memory; /* one allocation: arena, scratch, workspace of the BLAS */
     unsigned char *scratch, *workspace;
-    size_t scratch_bytes;
+    size_t scratch_bytes, scratch_limit_bytes;
     void *pinned;
     char name[96]; /* "GPU 0 (NVIDIA H200)" */
     char arithmetic_class[128];

@@ -45,6 +45,10 @@ void rp_decode_rows_cuda(const rp_exec *exec, const rp_form *form, int64_t row0,
                          float *out);
 void rp_solve_tile_cuda(const rp_exec *exec, rp_tile_solve *task);
 
+/* Local. For tests: operations have at most this much scratch and work in smaller pieces. */
+void rp_gpu_limit_scratch(rp_gpu *gpu, size_t nbytes);
+#define RP_GPU_NO_LIMIT SIZE_MAX
+
 #ifdef __cplusplus
 }
 #endif

@@ -97,6 +97,31 @@ void gemm_f32(cublasOperation_t ta, cublasOperation_t tb, int k, float alpha, co
     }
 }
 
+/* f32 values as tensor cores read TF32, with leading dimension `rows`: the low bits are cut off. */
+std::vector<float> cut(const operand *m)
+{
+    std::vector<float> values((size_t)m->rows * (size_t)m->cols);
+
+    for (size_t c = 0; c < (size_t)m->cols; c++) {
+        const float *const from = static_cast<const float *>(m->data) + c * (size_t)m->ld;
+        for (size_t r = 0; r < (size_t)m->rows; r++) {
+            values[c * (size_t)m->rows + r] =
+                __uint_as_float(__float_as_uint(from[r]) & 0xffffe000U);
+        }
+    }
+    return values;
+}
+
+void gemm_tf32(cublasOperation_t ta, cublasOperation_t tb, int k, float alpha, const operand *a,
+               const operand *b, float beta, float *c, const operand *c_shape)
+{
+    const std::vector<float> cut_a = cut(a), cut_b = cut(b);
+    const operand a32 = {cut_a.data(), CUDA_R_32F, a->rows, a->cols, a->rows > 0 ? a->rows : 1};
+    const operand b32 = {cut_b.data(), CUDA_R_32F, b->rows, b->cols, b->rows > 0 ? b->rows : 1};
+
+    gemm_f32(ta, tb, k, alpha, &a32, &b32, beta, c, c_shape);
+}
+
 /* Memory is open. Inputs are of one type. */
 void gemm_bf16(cublasOperation_t ta, cublasOperation_t tb, int k, float alpha, const operand *a,
                const operand *b, float beta, void *c, const operand *c_shape)
@@ -129,13 +154,16 @@ struct product {
     int k;
     const void *alpha, *beta;
     operand a, b, c;
+    bool is_tf32;
 };
 
-bool is_computable(const product *p, cublasComputeType_t compute)
+/* Can it be computed so; notes how. */
+bool set_compute(product *p, cublasComputeType_t compute)
 {
     const bool is_f64 = compute == CUBLAS_COMPUTE_64F;
 
-    if (p->a.type != p->b.type) {
+    p->is_tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+    if (p->a.type != p->b.type || (p->is_tf32 && p->a.type != CUDA_R_32F)) {
         return false;
     }
     if (is_f64 || p->a.type == CUDA_R_64F) {
@@ -155,6 +183,9 @@ cublasStatus_t multiply(const product *p, void *c)
                     *static_cast<const double *>(p->alpha), static_cast<const double *>(p->a.data),
                     p->a.ld, static_cast<const double *>(p->b.data), p->b.ld,
                     *static_cast<const double *>(p->beta), static_cast<double *>(c), p->c.ld);
+    } else if (p->is_tf32) {
+        gemm_tf32(p->ta, p->tb, p->k, *static_cast<const float *>(p->alpha), &p->a, &p->b,
+                  *static_cast<const float *>(p->beta), static_cast<float *>(c), &p->c);
     } else if (p->a.type == CUDA_R_32F) {
         gemm_f32(p->ta, p->tb, p->k, *static_cast<const float *>(p->alpha), &p->a, &p->b,
                  *static_cast<const float *>(p->beta), static_cast<float *>(c), &p->c);
@@ -178,7 +209,8 @@ product product_of(cublasOperation_t ta, cublasOperation_t tb, int m, int n, int
             beta,
             {nullptr, a_type, is_a_straight ? m : k, is_a_straight ? k : m, lda},
             {nullptr, b_type, is_b_straight ? k : n, is_b_straight ? n : k, ldb},
-            {nullptr, c_type, m, n, ldc}};
+            {nullptr, c_type, m, n, ldc},
+            false};
 }
 
 cublasStatus_t multiply_at(product *p, const void *a, const void *b, void *c)
@@ -325,7 +357,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
     cublasStatus_t status = begin_call(handle);
 
     (void)algo;
-    if (status == CUBLAS_STATUS_SUCCESS && !is_computable(&p, compute)) {
+    if (status == CUBLAS_STATUS_SUCCESS && !set_compute(&p, compute)) {
         status = CUBLAS_STATUS_NOT_SUPPORTED;
     }
     for (int i = 0; i < count && status == CUBLAS_STATUS_SUCCESS; i++) {
@@ -353,7 +385,7 @@ cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t ta,
         !rp_host_is_device(c, nbytes)) {
         rp_host_die("cuBLAS is given arrays of pointers that are not in this GPU's memory");
     }
-    if (status == CUBLAS_STATUS_SUCCESS && !is_computable(&p, compute)) {
+    if (status == CUBLAS_STATUS_SUCCESS && !set_compute(&p, compute)) {
         status = CUBLAS_STATUS_NOT_SUPPORTED;
     }
     for (int i = 0; i < count && status == CUBLAS_STATUS_SUCCESS; i++) {

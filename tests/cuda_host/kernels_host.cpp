@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <vector>
 
 #ifndef __x86_64__
 #include <ucontext.h>
@@ -111,7 +110,8 @@ struct block_state {
 
 block_state block;
 fiber main_fiber, *running;
-std::vector<fiber *> idle_fibers;
+fiber fibers[MAX_THREADS], *idle_fibers[MAX_THREADS];
+int n_fibers, n_idle_fibers;
 unsigned char *shared_pages; /* SHARED_PAGES bytes, then a page that nobody may touch */
 std::mutex one_kernel;
 
@@ -178,20 +178,16 @@ void fiber_main();
 
 fiber *take_idle_fiber()
 {
-    if (idle_fibers.empty()) {
-        unsigned char *const stack =
-            static_cast<unsigned char *>(mmap(nullptr, PAGE + STACK, PROT_READ | PROT_WRITE,
-                                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-        fiber *const made = new fiber();
-        if (stack == MAP_FAILED || mprotect(stack, PAGE, PROT_NONE) != 0) {
-            rp_host_die("no memory for stacks");
-        }
-        prepare(made, stack + PAGE, fiber_main);
-        return made;
+    if (n_idle_fibers > 0) {
+        return idle_fibers[--n_idle_fibers];
     }
-    fiber *const idle = idle_fibers.back();
-    idle_fibers.pop_back();
-    return idle;
+    void *const stack = mmap(nullptr, PAGE + STACK, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (stack == MAP_FAILED || mprotect(stack, PAGE, PROT_NONE) != 0) {
+        rp_host_die("no memory for stacks");
+    }
+    prepare(&fibers[n_fibers], static_cast<unsigned char *>(stack) + PAGE, fiber_main);
+    return &fibers[n_fibers++];
 }
 
 /* From a fiber whose thread waits or which has nothing to run, to one that can go on. */
@@ -229,7 +225,7 @@ void fiber_main()
             block.threads[block.current].mask = 0;
             block.n_left++;
         }
-        idle_fibers.push_back(running);
+        idle_fibers[n_idle_fibers++] = running;
         go_on();
     }
 }

@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "formats/json.h"
+#include "jobs/manifest.h"
 #include "tests/jobs/checkpoint_units.h"
 #include "tests/jobs/rank_check.h"
 
