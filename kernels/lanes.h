@@ -1,6 +1,6 @@
 /* LANES floats side by side, with names that end in LANES: included once for every width. Each lane
- * carries out a sequential computation of its own; branches become masks. One lane is
- * plain C, which GPUs run, too.
+ * carries out a sequential computation of its own; branches become masks. One lane is plain C, for
+ * the threads of GPUs.
  *
  * GNU vectors do the arithmetic. Comparisons of sixteen lanes need the processor's mask registers,
  * which GNU vectors do not reach, and maxima its own instructions. */
