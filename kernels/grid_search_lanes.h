@@ -185,13 +185,14 @@ RP_INLINE void LANES_NAME(symmetric_parts)(const TILE *t, int n, int at, int abr
 static inline RP_HOST_DEVICE void LANES_NAME(search_symmetric)(const TILE *t, int half,
                                                                bool is_finite, RESULT *out)
 {
-    const int pairs = t->ngroups / (2 * LANES) * (2 * LANES);
+    enum { ABREAST = SYMMETRIC_ABREAST, STEP = ABREAST * LANES };
+    const int pairs = t->ngroups / STEP * STEP;
 
-    for (int at = 0; at < pairs && is_finite; at += SYMMETRIC_ABREAST * LANES) {
+    for (int at = 0; at < pairs && is_finite; at += STEP) {
         if (t->n == 16) {
-            LANES_NAME(symmetric_parts)(t, 16, at, 2, (float)half, REACH_FINITE, out);
+            LANES_NAME(symmetric_parts)(t, 16, at, ABREAST, (float)half, REACH_FINITE, out);
         } else {
-            LANES_NAME(symmetric_parts)(t, t->n, at, 2, (float)half, REACH_FINITE, out);
+            LANES_NAME(symmetric_parts)(t, t->n, at, ABREAST, (float)half, REACH_FINITE, out);
         }
     }
     for (int at = is_finite ? pairs : 0; at < t->ngroups; at += LANES) {
