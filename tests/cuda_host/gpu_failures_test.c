@@ -1,5 +1,6 @@
 /* Every call of CUDA and its libraries fails once: what comes out is one message that names the GPU
  * and the call, whatever was asked of the GPU after it. On the stand-in alone. */
+#include "base/mem.h"
 #include "kernels/gpu.h"
 #include "kernels/ops.h"
 #include "kernels/place.h"
