@@ -641,7 +641,7 @@ static const rp_option cluster_rows[] = {
     {.name = "collective_deadline",
      .type = RP_OPTION_SECONDS,
      AT(collective_deadline_seconds),
-     .fallback = "10min",
+     .fallback = "10m",
      .min = 1,
      .max = 86400,
      .is_local = true,
