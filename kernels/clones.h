@@ -15,9 +15,14 @@
 /* What CUDA's compiler makes for the processor and for the GPU. */
 #ifdef __CUDACC__
 #define RP_HOST_DEVICE __host__ __device__
-#define RP_UNROLL(count) _Pragma(RP_CLONES_TEXT(unroll count))
 #else
 #define RP_HOST_DEVICE
+#endif
+#if defined(__CUDA_ARCH__)
+#define RP_UNROLL(count) _Pragma(RP_CLONES_TEXT(unroll count))
+#elif defined(__CUDACC__)
+#define RP_UNROLL(count)
+#else
 #define RP_UNROLL(count) _Pragma(RP_CLONES_TEXT(GCC unroll count))
 #endif
 #define RP_CLONES_TEXT(text) #text

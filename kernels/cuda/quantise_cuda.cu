@@ -76,12 +76,12 @@ rp_device_grid rp_device_grid_of(const rp_grid *grid, int64_t cols)
 /* ---- Affine ---- */
 
 /* Sum over a half of the warp in the processor's order; all its threads get it. */
-static __device__ float sum_in_order(const rp_team<16> &half, float own)
+static __device__ float sum_in_order(const rp_team<16> &team, float own)
 {
     float sum = 0.0f;
 
     for (int k = 0; k < 16; k++) {
-        sum += half.from(own, k);
+        sum += team.from(own, k);
     }
     return sum;
 }
@@ -92,7 +92,7 @@ static __device__ int search_by_warp(const rp_affine &a, float low, float high, 
                                      rp_strided x, rp_strided weight)
 {
     const rp_team<32> warp;
-    const rp_team<16> half;
+    const rp_team<16> lanes;
     rp_trial best = {INFINITY, RP_AFFINE_STEPS};
 
     for (int step = warp.lane / 16; step < RP_AFFINE_STEPS; step += 2) {
@@ -100,11 +100,11 @@ static __device__ int search_by_warp(const rp_affine &a, float low, float high, 
         float sum = 0.0f;
         rp_affine_step(a, low, high, step, tried);
         const float inverse = 1.0f / tried[0];
-        for (int64_t i = half.lane; i < n; i += RP_ERROR_LANES) {
+        for (int64_t i = lanes.lane; i < n; i += RP_ERROR_LANES) {
             sum += rp_affine_error(a.top, tried[0], inverse, tried[1], rp_at(x, i),
                                    rp_weight_at(weight, i));
         }
-        const float error = sum_in_order(half, sum);
+        const float error = sum_in_order(lanes, sum);
         if (error < best.error) {
             best.error = error;
             best.number = step;
