@@ -55,10 +55,13 @@ rp_status rp_json_parse(json_t **out, const char *text, size_t nbytes, const cha
     *out = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
     lacks = has_lacked_memory;
     has_lacked_memory = lacked_before;
+    if (lacks) { /* a tree all the same may have strings that miss a character */
+        json_decref(*out);
+        *out = NULL;
+        return RP_FAIL(RP_ERR_MEMORY, "%s: no memory for its JSON", origin);
+    }
     if (*out == NULL) {
-        return lacks ? RP_FAIL(RP_ERR_MEMORY, "%s: no memory for its JSON", origin)
-                     : RP_FAIL(RP_ERR_FORMAT, "%s:%d:%d: %s", origin, error.line, error.column,
-                               error.text);
+        return RP_FAIL(RP_ERR_FORMAT, "%s:%d:%d: %s", origin, error.line, error.column, error.text);
     }
     return RP_OK;
 }

@@ -26,6 +26,7 @@ typedef struct rp_cli {
     int64_t context, max_windows; /* 0: as in a job file */
     int64_t variant;              /* rp_window_variant */
     int64_t threads;              /* 0: auto */
+    int64_t backend;              /* rp_backend */
     int64_t ranks;                /* 0: as many as there are */
     int64_t m, n, k;              /* 0: a range of shapes */
     int64_t products;             /* rp_products or RP_PRODUCTS_AUTO */

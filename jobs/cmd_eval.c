@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "formats/json.h"
+#include "jobs/backend.h"
 #include "jobs/evaluate.h"
 #include "jobs/job.h"
 #include "jobs/print.h"
@@ -21,6 +22,7 @@ typedef struct eval_inputs {
     rp_weights *model, *base; /* base NULL: none */
     rp_tokenizer *tokenizer;
     rp_exec *exec;
+    rp_gpu *gpu; /* NULL: the CPU computes */
     int32_t *ids;
     int64_t n_ids;
 } eval_inputs;
@@ -29,6 +31,7 @@ static void close_inputs(eval_inputs *in)
 {
     free(in->ids);
     rp_exec_destroy(&in->exec);
+    rp_gpu_destroy(&in->gpu);
     rp_tokenizer_destroy(&in->tokenizer);
     rp_weights_close(&in->base);
     rp_weights_close(&in->model);
@@ -78,6 +81,35 @@ static rp_eval_opts opts_of(const rp_cli *cli, const rp_model_config *config)
     return opts;
 }
 
+/* Collective. The evaluator's operations and where they run. */
+static rp_status take_backend(rp_evaluator *e, eval_inputs *in, const rp_cli *cli)
+{
+    rp_status st = RP_OK;
+    const bool has_base = in->base != NULL;
+    const rp_model_config *config = rp_weights_config(in->model);
+    size_t nbytes = 0;
+    int64_t n = 0;
+
+    e->ops = rp_kernels_cpu();
+    e->exec = in->exec;
+    RP_TRY(rp_agree(cli->comm, rp_eval_count_windows(&n, &e->opts, e->n_ids)));
+    if (rp_backend_choose(cli->comm, (rp_backend)cli->backend, e->progress != NULL) ==
+        RP_BACKEND_CPU) {
+        return RP_OK;
+    }
+    nbytes = rp_eval_bytes(config, has_base, &e->opts, true, 1, n).place;
+    if (has_base) {
+        config = rp_weights_config(in->base);
+        nbytes = RP_MAX(nbytes, rp_eval_bytes(config, true, &e->opts, true, 1, n).place);
+    }
+    RP_TRY(rp_backend_open_gpu(&in->gpu, cli->comm, rp_backend_arena_bytes(nbytes),
+                               e->progress != NULL));
+    e->ops = rp_kernels_cuda();
+    in->exec->gpu = in->gpu;
+out:
+    return st;
+}
+
 static rp_status print_json(const rp_cli *cli, const eval_inputs *in, const rp_evaluator *e,
                             const rp_eval_result *r, double seconds)
 {
@@ -125,15 +157,15 @@ rp_status rp_cmd_eval(const rp_cli *cli)
     const double start = rp_clock_seconds();
     const bool is_first = rp_comm_rank(cli->comm) == 0;
     eval_inputs in = {0};
-    rp_evaluator e = {.comm = cli->comm, .ops = rp_kernels_cpu()};
+    rp_evaluator e = {.comm = cli->comm};
     rp_eval_result result;
 
     RP_TRY(rp_agree(cli->comm, open_inputs(&in, cli)));
-    e.exec = in.exec;
     e.opts = opts_of(cli, rp_weights_config(in.model));
     e.ids = in.ids;
     e.n_ids = in.n_ids;
     e.progress = is_first && !cli->is_quiet ? stderr : NULL;
+    RP_TRY(take_backend(&e, &in, cli));
     RP_TRY(rp_evaluate(&result, &e, in.model, in.base, "evaluate"));
     if (is_first && cli->is_json) {
         st = print_json(cli, &in, &e, &result, rp_clock_seconds() - start);

@@ -1,6 +1,7 @@
 /* The table of subcommands and their options. */
 #include "jobs/cmd.h"
 
+#include "jobs/backend.h"
 #include "jobs/job.h"
 #include "kernels/exec.h"
 
@@ -82,6 +83,13 @@ static const rp_option eval_options[] = {
      AT(tokenizer),
      .arg = "PATH",
      .help = "folder or GGUF file with the tokenizer; else the base model's, else the model's"},
+    {.name = "backend",
+     .type = RP_OPTION_WORD,
+     AT(backend),
+     .fallback = "auto",
+     .words = rp_backend_words,
+     .arg = "NAME",
+     .help = "cpu, or cuda, whose products are bf16; auto: cuda if every rank has a GPU"},
     THREADS_ROW,
     QUIET_ROW,
     JSON_ROW,

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "jobs/backend.h"
 #include "jobs/gguf_types.h"
 #include "jobs/recipe.h"
 #include "kernels/ops.h"
@@ -524,8 +525,6 @@ static const rp_option gate_rows[] = {
 static const rp_option_word mode_words[] = {{"exact", 0}, {NULL, 0}};
 static const rp_option_word products_words[] = {
     {"auto", RP_PRODUCTS_AUTO}, {"f32", RP_PRODUCTS_F32}, {"bf16", RP_PRODUCTS_BF16}, {NULL, 0}};
-static const rp_option_word backend_words[] = {
-    {"auto", RP_BACKEND_AUTO}, {"cpu", RP_BACKEND_CPU}, {"cuda", RP_BACKEND_CUDA}, {NULL, 0}};
 static const rp_option_word log_words[] = {
     {"warn", RP_LOG_WARN}, {"info", RP_LOG_INFO}, {"debug", RP_LOG_DEBUG}, {NULL, 0}};
 
@@ -641,7 +640,7 @@ static const rp_option cluster_rows[] = {
     {.name = "collective_deadline",
      .type = RP_OPTION_SECONDS,
      AT(collective_deadline_seconds),
-     .fallback = "10min",
+     .fallback = "10m",
      .min = 1,
      .max = 86400,
      .is_local = true,
@@ -686,7 +685,7 @@ static const rp_option job_rows[] = {
      .type = RP_OPTION_WORD,
      AT(backend),
      .fallback = "auto",
-     .words = backend_words,
+     .words = rp_backend_words,
      .is_local = true,
      .help = "where the work is done; auto: cuda if every rank has a GPU, else cpu"},
     {.name = "output",

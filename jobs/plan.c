@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "jobs/backend.h"
 #include "jobs/calibration_text.h"
 #include "jobs/size_target.h"
 #include "jobs/type_measure.h"
@@ -105,9 +106,6 @@ static rp_place_bytes evaluate_memory(const rp_plan *plan, const rp_session *s)
                          e->max_windows > 0 ? e->max_windows : 1024);
 }
 
-/* The arena's own losses: alignment, and what lies between blocks of different sizes. */
-#define ARENA_SLACK 1.02
-
 static rp_place_bytes add_bytes(rp_place_bytes a, rp_place_bytes b)
 {
     return (rp_place_bytes){a.host + b.host, a.place + b.place};
@@ -125,7 +123,7 @@ static size_t place_stages(rp_plan *plan, const rp_session *s)
     const rp_place_bytes evaluate = plan->evaluate;
 
     if (s->backend == RP_BACKEND_CUDA) {
-        plan->place_bytes = (size_t)(ARENA_SLACK * (double)RP_MAX(calibrate.place, evaluate.place));
+        plan->place_bytes = rp_backend_arena_bytes(RP_MAX(calibrate.place, evaluate.place));
         return RP_MAX(calibrate.host, evaluate.host);
     }
     return RP_MAX(calibrate.host + calibrate.place, evaluate.host + evaluate.place);

@@ -18,6 +18,7 @@
 #include "jobs/plan.h"
 #include "jobs/report.h"
 #include "jobs/size_target.h"
+#include "mpi/comm_gpu.h"
 
 typedef struct run {
     rp_session s;
@@ -324,6 +325,12 @@ out:
 /* Collective. */
 static rp_status name_stop(const rp_session *s)
 {
+    const char *failure = rp_comm_gpu_failure(s->comm);
+
+    if (failure != NULL) {
+        return RP_FAIL(RP_ERR_STOPPED, "stopped %s: %.800s; go on with: rankpress resume %s",
+                       s->doing, failure, s->job->output.dir);
+    }
     return RP_FAIL(RP_ERR_STOPPED, "stopped by %s %s; go on with: rankpress resume %s",
                    rp_stop_first_reason(&s->stop), s->doing, s->job->output.dir);
 }

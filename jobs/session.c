@@ -1,6 +1,7 @@
 /* Opening and closing of what a job works with. */
 #include "jobs/session.h"
 
+#include "jobs/backend.h"
 #include "jobs/environ.h"
 #include "jobs/importance.h"
 
@@ -59,21 +60,6 @@ static rp_products products_of(const rp_job *job)
                                                      : (rp_products)job->cluster.products;
 }
 
-/* Collective. All ranks compute in the same way: on GPUs only if each has one, or if the job says
- * so, whether this machine has one or not (a plan may be made elsewhere). */
-static void choose_backend(rp_session *s)
-{
-    s->backend = (rp_backend)s->job->backend;
-    if (s->backend == RP_BACKEND_AUTO) {
-        const bool lacks_gpu = rp_comm_any(s->comm, rp_gpu_count() == 0);
-        s->backend = lacks_gpu ? RP_BACKEND_CPU : RP_BACKEND_CUDA;
-        if (lacks_gpu && rp_gpu_is_built() && rp_session_prints(s)) {
-            (void)fprintf(stderr, "rankpress: no GPU%s: cpu back end\n",
-                          rp_comm_nranks(s->comm) > 1 ? " on every rank" : "");
-        }
-    }
-}
-
 static rp_status open_local(rp_session *s)
 {
     rp_status st = RP_OK;
@@ -97,20 +83,9 @@ out:
 static rp_status open_gpu(rp_session *s, size_t place_bytes)
 {
     rp_status st = RP_OK;
-    rp_gpu_choice choice = {.ordinal = -1};
     rp_comm_gpu_opts opts = rp_comm_gpu_opts_default();
 
-    RP_TRY(rp_comm_choose_gpu(&choice, s->comm));
-    if (choice.ordinal < 0) {
-        return RP_FAIL(RP_ERR_MEMORY, "backend is cuda, but %s",
-                       rp_gpu_is_built() ? "there is no GPU"
-                                         : "this rankpress was built without CUDA");
-    }
-    if (choice.warning[0] != '\0' && rp_session_prints(s)) {
-        (void)fprintf(stderr, "rankpress: warning: %s\n", choice.warning);
-    }
-    st = rp_gpu_create(&s->gpu, choice.ordinal, place_bytes);
-    RP_TRY(rp_agree(s->comm, st));
+    RP_TRY(rp_backend_open_gpu(&s->gpu, s->comm, place_bytes, rp_session_prints(s)));
     (void)snprintf(s->arithmetic, sizeof(s->arithmetic), "%s", rp_gpu_class(s->gpu));
     s->gpu_exec = *s->exec;
     s->gpu_exec.gpu = s->gpu;
@@ -156,7 +131,7 @@ rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job)
                           rp_walltime_earlier(rp_walltime_start(job->cluster.walltime_seconds),
                                               rp_walltime_until(rp_environ_job_end_epoch())),
                           job->cluster.stop_seconds);
-    choose_backend(out);
+    out->backend = rp_backend_choose(out->comm, (rp_backend)job->backend, rp_session_prints(out));
     return rp_agree(out->comm, open_local(out));
 }
 

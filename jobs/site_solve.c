@@ -16,6 +16,7 @@
 #include "jobs/site_part.h"
 #include "methods/site_factor.h"
 #include "methods/solver.h"
+#include "mpi/comm_gpu.h"
 
 typedef struct active_linear {
     const rp_linear *linear;
@@ -760,7 +761,8 @@ rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
     }
     RP_TRY(rp_agree(s->comm, st));
 out:
-    if (st == RP_ERR_STOPPED) {
+    /* A collective between GPUs that failed left some rank without its data: tiles may be wrong. */
+    if (st == RP_ERR_STOPPED && rp_comm_gpu_failure(s->comm) == NULL) {
         const rp_status saved = save_tiles(solver);
         st = saved == RP_OK ? RP_ERR_STOPPED : saved; /* the stop's message is still there */
     }

@@ -1,5 +1,5 @@
-/* The exponential of gates and softmax: plain operations that vectorise, with the same bits on every
- * processor and GPU. */
+/* The exponential of gates and softmax: plain operations that vectorise, with the same bits on
+ * every processor and GPU. */
 #ifndef RP_KERNELS_EXP_LANE_H
 #define RP_KERNELS_EXP_LANE_H
 

@@ -73,18 +73,18 @@ RP_INLINE void LANES_NAME(put_codes)(RESULT *out, int i, int at, VEC v)
     }
 }
 
-/* What is known of inverse * x: nothing, that it is far below 2^22, or below middle + 0.5. */
-RP_INLINE VEC LANES_NAME(symmetric_code)(VEC v, float middle, symmetric_reach reach)
+/* What is known of inverse * x: nothing, that it is far below 2^22, or below centre + 0.5. */
+RP_INLINE VEC LANES_NAME(symmetric_code)(VEC v, float centre, symmetric_reach reach)
 {
     if (reach == REACH_INSIDE) {
-        return MIN_OF((v + MAGIC) - MAGIC, ALL_OF(middle - 1.0f));
+        return MIN_OF((v + MAGIC) - MAGIC, ALL_OF(centre - 1.0f));
     }
-    return reach == REACH_FINITE ? LANES_NAME(nearest_in)(v, -middle, middle - 1.0f)
-                                 : LANES_NAME(any_nearest_in)(v, -middle, middle - 1.0f);
+    return reach == REACH_FINITE ? LANES_NAME(nearest_in)(v, -centre, centre - 1.0f)
+                                 : LANES_NAME(any_nearest_in)(v, -centre, centre - 1.0f);
 }
 
 RP_INLINE void LANES_NAME(symmetric_sums)(const PART *p, int abreast, int n, const VEC *inverse,
-                                          float middle, symmetric_reach reach, SCALE_SUMS *out)
+                                          float centre, symmetric_reach reach, SCALE_SUMS *out)
 {
     SCALE_SUMS s[SYMMETRIC_ABREAST];
 
@@ -94,7 +94,7 @@ RP_INLINE void LANES_NAME(symmetric_sums)(const PART *p, int abreast, int n, con
     RP_UNROLL(2)
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < abreast; k++) {
-            const VEC l = LANES_NAME(symmetric_code)(inverse[k] * p[k].x[i], middle, reach);
+            const VEC l = LANES_NAME(symmetric_code)(inverse[k] * p[k].x[i], centre, reach);
             s[k].lx += p[k].wx[i] * l;
             s[k].l2 += p[k].w[i] * l * l;
         }
@@ -121,7 +121,7 @@ RP_INLINE void LANES_NAME(keep_better)(SCALE_SUMS s, VEC inverse, BEST_SCALE *be
     best->inverse = SELECT(better, inverse, best->inverse);
 }
 
-RP_INLINE void LANES_NAME(put_symmetric)(const PART *p, int n, int at, float middle,
+RP_INLINE void LANES_NAME(put_symmetric)(const PART *p, int n, int at, float centre,
                                          symmetric_reach reach, const BEST_SCALE *best, RESULT *out)
 {
     const VEC none = ALL_OF(0.0f);
@@ -129,13 +129,13 @@ RP_INLINE void LANES_NAME(put_symmetric)(const PART *p, int n, int at, float mid
     STORE(out->scale, at, SELECT(p->is_zero, none, best->scale));
     STORE(out->min, at, none);
     for (int i = 0; i < n; i++) {
-        const VEC l = LANES_NAME(symmetric_code)(best->inverse * p->x[i], middle, reach);
-        LANES_NAME(put_codes)(out, i, at, SELECT(p->is_zero, none, l + middle));
+        const VEC l = LANES_NAME(symmetric_code)(best->inverse * p->x[i], centre, reach);
+        LANES_NAME(put_codes)(out, i, at, SELECT(p->is_zero, none, l + centre));
     }
 }
 
 /* Inverse scales from step `first` to `last`. */
-RP_INLINE void LANES_NAME(symmetric_steps)(const PART *p, int abreast, int n, float middle,
+RP_INLINE void LANES_NAME(symmetric_steps)(const PART *p, int abreast, int n, float centre,
                                            symmetric_reach reach, int first, int last,
                                            BEST_SCALE *best)
 {
@@ -144,9 +144,9 @@ RP_INLINE void LANES_NAME(symmetric_steps)(const PART *p, int abreast, int n, fl
 
     for (int step = first; step <= last; step++) {
         for (int k = 0; k < abreast; k++) {
-            inverse[k] = -(middle + 0.1f * (float)step) / p[k].max;
+            inverse[k] = -(centre + 0.1f * (float)step) / p[k].max;
         }
-        LANES_NAME(symmetric_sums)(p, abreast, n, inverse, middle, reach, s);
+        LANES_NAME(symmetric_sums)(p, abreast, n, inverse, centre, reach, s);
         for (int k = 0; k < abreast; k++) {
             LANES_NAME(keep_better)(s[k], inverse[k], &best[k]);
         }
@@ -154,7 +154,7 @@ RP_INLINE void LANES_NAME(symmetric_steps)(const PART *p, int abreast, int n, fl
 }
 
 /* `abreast` vectors of groups, so that their sums overlap. */
-RP_INLINE void LANES_NAME(symmetric_parts)(const TILE *t, int n, int at, int abreast, float middle,
+RP_INLINE void LANES_NAME(symmetric_parts)(const TILE *t, int n, int at, int abreast, float centre,
                                            symmetric_reach reach, RESULT *out)
 {
     PART p[SYMMETRIC_ABREAST];
@@ -164,9 +164,9 @@ RP_INLINE void LANES_NAME(symmetric_parts)(const TILE *t, int n, int at, int abr
 
     for (int k = 0; k < abreast; k++) {
         LANES_NAME(load_part)(t, n, at + k * LANES, &p[k]);
-        inverse[k] = -middle / p[k].max;
+        inverse[k] = -centre / p[k].max;
     }
-    LANES_NAME(symmetric_sums)(p, abreast, n, inverse, middle, reach, s);
+    LANES_NAME(symmetric_sums)(p, abreast, n, inverse, centre, reach, s);
     for (int k = 0; k < abreast; k++) {
         const VEC none = ALL_OF(0.0f);
         best[k].inverse = inverse[k];
@@ -174,15 +174,15 @@ RP_INLINE void LANES_NAME(symmetric_parts)(const TILE *t, int n, int at, int abr
         best[k].score = best[k].scale * s[k].lx;
     }
     const symmetric_reach inner = reach == REACH_FINITE ? REACH_INSIDE : reach;
-    LANES_NAME(symmetric_steps)(p, abreast, n, middle, inner, -9, -1, best);
-    LANES_NAME(symmetric_steps)(p, abreast, n, middle, inner, 1, 4, best);
-    LANES_NAME(symmetric_steps)(p, abreast, n, middle, reach, 5, 9, best);
+    LANES_NAME(symmetric_steps)(p, abreast, n, centre, inner, -9, -1, best);
+    LANES_NAME(symmetric_steps)(p, abreast, n, centre, inner, 1, 4, best);
+    LANES_NAME(symmetric_steps)(p, abreast, n, centre, reach, 5, 9, best);
     for (int k = 0; k < abreast; k++) {
-        LANES_NAME(put_symmetric)(&p[k], n, at + k * LANES, middle, reach, &best[k], out);
+        LANES_NAME(put_symmetric)(&p[k], n, at + k * LANES, centre, reach, &best[k], out);
     }
 }
 
-static inline RP_HOST_DEVICE void LANES_NAME(search_symmetric)(const TILE *t, int middle,
+static inline RP_HOST_DEVICE void LANES_NAME(search_symmetric)(const TILE *t, int centre,
                                                                bool is_finite, RESULT *out)
 {
     enum { ABREAST = SYMMETRIC_ABREAST, STEP = ABREAST * LANES };
@@ -190,14 +190,14 @@ static inline RP_HOST_DEVICE void LANES_NAME(search_symmetric)(const TILE *t, in
 
     for (int at = 0; at < pairs && is_finite; at += STEP) {
         if (t->n == 16) {
-            LANES_NAME(symmetric_parts)(t, 16, at, ABREAST, (float)middle, REACH_FINITE, out);
+            LANES_NAME(symmetric_parts)(t, 16, at, ABREAST, (float)centre, REACH_FINITE, out);
         } else {
-            LANES_NAME(symmetric_parts)(t, t->n, at, ABREAST, (float)middle, REACH_FINITE, out);
+            LANES_NAME(symmetric_parts)(t, t->n, at, ABREAST, (float)centre, REACH_FINITE, out);
         }
     }
     for (int at = is_finite ? pairs : 0; at < t->ngroups; at += LANES) {
         LANES_NAME(symmetric_parts)
-        (t, t->n, at, 1, (float)middle, is_finite ? REACH_FINITE : REACH_ANY, out);
+        (t, t->n, at, 1, (float)centre, is_finite ? REACH_FINITE : REACH_ANY, out);
     }
 }
 
@@ -263,25 +263,25 @@ RP_INLINE VEC LANES_NAME(descent_scale)(const DESCENT *d)
     return SELECT(d->p.is_zero, ALL_OF(0.0f), scale);
 }
 
-RP_INLINE void LANES_NAME(start_descent)(const TILE *t, int n, int at, float middle, DESCENT *d)
+RP_INLINE void LANES_NAME(start_descent)(const TILE *t, int n, int at, float centre, DESCENT *d)
 {
     LANES_NAME(load_part)(t, n, at, &d->p);
     d->s = (SCALE_SUMS){ALL_OF(0.0f), ALL_OF(0.0f)};
-    const VEC inverse = -middle / d->p.max;
+    const VEC inverse = -centre / d->p.max;
     for (int i = 0; i < n; i++) {
-        d->code[i] = LANES_NAME(nearest_in)(inverse * d->p.x[i], -middle, middle - 1.0f);
+        d->code[i] = LANES_NAME(nearest_in)(inverse * d->p.x[i], -centre, centre - 1.0f);
         d->s.lx += d->p.wx[i] * d->code[i];
         d->s.l2 += d->p.w[i] * d->code[i] * d->code[i];
     }
 }
 
-RP_INLINE void LANES_NAME(put_descent)(const DESCENT *d, int n, int at, float middle, RESULT *out)
+RP_INLINE void LANES_NAME(put_descent)(const DESCENT *d, int n, int at, float centre, RESULT *out)
 {
     STORE(out->scale, at, LANES_NAME(descent_scale)(d));
     STORE(out->min, at, ALL_OF(0.0f));
     for (int i = 0; i < n; i++) {
         LANES_NAME(put_codes)
-        (out, i, at, SELECT(d->p.is_zero, ALL_OF(0.0f), d->code[i] + middle));
+        (out, i, at, SELECT(d->p.is_zero, ALL_OF(0.0f), d->code[i] + centre));
     }
 }
 

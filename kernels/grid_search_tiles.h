@@ -39,7 +39,7 @@ RP_INLINE void LANES_NAME(note_changed)(const DESCENT *d, int tile, int at, int 
 }
 
 /* Which groups the first pass may change. As long as nothing changes the sums stay, and a value
- * keeps its code for certain when its best one is less than half away, by a margin that covers
+ * keeps its code for certain when its best one is less than centre away, by a margin that covers
  * rounding errors. The largest code also stands for all beyond it. */
 RP_INLINE MASK LANES_NAME(may_change)(const DESCENT *d, int n, float hi)
 {
@@ -59,20 +59,20 @@ RP_INLINE MASK LANES_NAME(may_change)(const DESCENT *d, int n, float hi)
     return any;
 }
 
-RP_INLINE void LANES_NAME(sift)(int tile, const rp_search_tile *t, int n, int at, float half,
+RP_INLINE void LANES_NAME(sift)(int tile, const rp_search_tile *t, int n, int at, float centre,
                                 rp_search_result *out, PENDING *pending)
 {
     DESCENT d;
 
-    LANES_NAME(start_descent)(t, n, at, half, &d);
-    d.any = LANES_NAME(may_change)(&d, n, half - 1.0f);
-    LANES_NAME(put_descent)(&d, n, at, half, out);
+    LANES_NAME(start_descent)(t, n, at, centre, &d);
+    d.any = LANES_NAME(may_change)(&d, n, centre - 1.0f);
+    LANES_NAME(put_descent)(&d, n, at, centre, out);
     LANES_NAME(note_changed)(&d, tile, at, t->ngroups, pending);
 }
 
 /* Lane k of pending groups first .. to d; lanes beyond the last are zeros. */
 RP_INLINE void LANES_NAME(gather_pending)(const rp_search_tile *t, const rp_search_result *out,
-                                          int n, float half, const PENDING *pending, int first,
+                                          int n, float centre, const PENDING *pending, int first,
                                           DESCENT *d)
 {
     memset(d->p.x, 0, (size_t)n * sizeof(VEC));
@@ -83,7 +83,7 @@ RP_INLINE void LANES_NAME(gather_pending)(const rp_search_tile *t, const rp_sear
         const rp_search_result *start = &out[pending->tile[first + k]];
         for (int i = 0; i < n; i++) {
             ((float *)&d->p.x[i])[k] = tile->x[i][group];
-            ((float *)&d->code[i])[k] = (float)start->code[i][group] - half;
+            ((float *)&d->code[i])[k] = (float)start->code[i][group] - centre;
         }
     }
     for (int i = 0; i < n; i++) {
@@ -95,7 +95,7 @@ RP_INLINE void LANES_NAME(gather_pending)(const rp_search_tile *t, const rp_sear
     d->p.is_zero = LESS(d->s.l2, d->s.l2); /* none */
 }
 
-RP_INLINE void LANES_NAME(scatter_pending)(const DESCENT *d, int n, float half,
+RP_INLINE void LANES_NAME(scatter_pending)(const DESCENT *d, int n, float centre,
                                            const PENDING *pending, int first, rp_search_result *out)
 {
     const VEC scale = LANES_NAME(descent_scale)(d);
@@ -105,28 +105,28 @@ RP_INLINE void LANES_NAME(scatter_pending)(const DESCENT *d, int n, float half,
         rp_search_result *to = &out[pending->tile[first + k]];
         to->scale[group] = scale[k];
         for (int i = 0; i < n; i++) {
-            to->code[i][group] = (uint8_t)(int)(((const float *)&d->code[i])[k] + half);
+            to->code[i][group] = (uint8_t)(int)(((const float *)&d->code[i])[k] + centre);
         }
     }
 }
 
-RP_INLINE void LANES_NAME(passes)(const rp_search_tile *t, int n, int abreast, float half,
+RP_INLINE void LANES_NAME(passes)(const rp_search_tile *t, int n, int abreast, float centre,
                                   const PENDING *pending, int first, rp_search_result *out)
 {
     DESCENT d[DESCENT_ABREAST];
 
     for (int k = 0; k < abreast; k++) {
-        LANES_NAME(gather_pending)(t, out, n, half, pending, first + k * LANES, &d[k]);
+        LANES_NAME(gather_pending)(t, out, n, centre, pending, first + k * LANES, &d[k]);
     }
     LANES_NAME(descend_all)
-    (d, DESCENT_PASSES, abreast, n, -half, half - 1.0f, false);
+    (d, DESCENT_PASSES, abreast, n, -centre, centre - 1.0f, false);
     for (int k = 0; k < abreast; k++) {
-        LANES_NAME(scatter_pending)(&d[k], n, half, pending, first + k * LANES, out);
+        LANES_NAME(scatter_pending)(&d[k], n, centre, pending, first + k * LANES, out);
     }
 }
 
 /* Most groups stay as they start: the others of all tiles are gathered. */
-static void LANES_NAME(search_descent)(int ntiles, const rp_search_tile *tiles, int half,
+static void LANES_NAME(search_descent)(int ntiles, const rp_search_tile *tiles, int centre,
                                        rp_search_result *out)
 {
     PENDING pending;
@@ -137,19 +137,19 @@ static void LANES_NAME(search_descent)(int ntiles, const rp_search_tile *tiles, 
     for (int t = 0; t < ntiles; t++) {
         for (int at = 0; at < tiles[t].ngroups; at += LANES) {
             if (tiles[t].n == 16) {
-                LANES_NAME(sift)(t, &tiles[t], 16, at, (float)half, &out[t], &pending);
+                LANES_NAME(sift)(t, &tiles[t], 16, at, (float)centre, &out[t], &pending);
             } else {
-                LANES_NAME(sift)(t, &tiles[t], tiles[t].n, at, (float)half, &out[t], &pending);
+                LANES_NAME(sift)(t, &tiles[t], tiles[t].n, at, (float)centre, &out[t], &pending);
             }
         }
     }
     int first = 0;
     for (; first + 2 * LANES < pending.count; first += DESCENT_ABREAST * LANES) {
         LANES_NAME(passes)
-        (tiles, tiles[0].n, DESCENT_ABREAST, (float)half, &pending, first, out);
+        (tiles, tiles[0].n, DESCENT_ABREAST, (float)centre, &pending, first, out);
     }
     for (; first < pending.count; first += LANES) {
-        LANES_NAME(passes)(tiles, tiles[0].n, 1, (float)half, &pending, first, out);
+        LANES_NAME(passes)(tiles, tiles[0].n, 1, (float)centre, &pending, first, out);
     }
 }
 

@@ -5,6 +5,7 @@
 #ifndef RP_KERNELS_PLACE_H
 #define RP_KERNELS_PLACE_H
 
+#include "base/fault.h"
 #include "kernels/exec.h"
 
 #ifdef __cplusplus

@@ -245,10 +245,9 @@ static double greatest_weight(rp_comm *comm, rp_status *local)
 
     rp_comm_allreduce_max_f64(comm, &weight, 1);
     if (weight >= failed) {
-        char message[RP_MESSAGE_BYTES];
-        rp_comm_gpu_settle(comm, message);
+        rp_comm_gpu_settle(comm, comm->gpu_failure);
         if (*local == RP_OK || *local == RP_ERR_STOPPED) {
-            *local = RP_FAIL(RP_ERR_STOPPED, "%s", message);
+            *local = RP_FAIL(RP_ERR_STOPPED, "%s", comm->gpu_failure);
         }
         weight = weight_of(comm, *local);
         rp_comm_allreduce_max_f64(comm, &weight, 1);

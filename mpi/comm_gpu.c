@@ -237,6 +237,11 @@ void rp_comm_detach_gpu(rp_comm *comm)
     comm->gpu_ops = &rp_comm_staged_ops;
 }
 
+const char *rp_comm_gpu_failure(const rp_comm *comm)
+{
+    return comm->gpu_failure[0] != '\0' ? comm->gpu_failure : NULL;
+}
+
 const char *rp_comm_gpu_transport(const rp_comm *comm)
 {
     return comm->transport;

@@ -44,6 +44,9 @@ void rp_comm_detach_gpu(rp_comm *comm);
 const char *rp_comm_gpu_transport(const rp_comm *comm);
 /* Local. This rank's failure that the next rp_agree will speak of: RP_ERR_STOPPED. */
 RP_CHECKED rp_status rp_comm_gpu_check(const rp_comm *comm);
+/* Local. What an rp_agree said of a failure, the same on all ranks; NULL when there was none. Lives
+ * as long as comm. */
+const char *rp_comm_gpu_failure(const rp_comm *comm);
 
 #ifdef __cplusplus
 }

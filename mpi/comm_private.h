@@ -97,10 +97,11 @@ struct rp_comm {
     MPI_Request sent[RP_MAX_NOTICE_STEPS]; /* notices on their way */
     bool is_notified;
     const rp_comm_gpu_ops *gpu_ops;
-    void *stage;                      /* RP_COMM_CHUNK_BYTES; NULL until a GPU's data come by */
-    rp_comm_watch *watch;             /* NULL until NCCL was tried */
-    rp_nccl *nccl;                    /* NULL when there is none, and after it failed */
-    char transport[RP_MESSAGE_BYTES]; /* between GPUs, for the log */
+    void *stage;                        /* RP_COMM_CHUNK_BYTES; NULL until a GPU's data come by */
+    rp_comm_watch *watch;               /* NULL until NCCL was tried */
+    rp_nccl *nccl;                      /* NULL when there is none, and after it failed */
+    char transport[RP_MESSAGE_BYTES];   /* between GPUs, for the log */
+    char gpu_failure[RP_MESSAGE_BYTES]; /* "" until all ranks agreed on one */
     rp_comm_counts counts;
     char host[64];
 };

@@ -62,10 +62,9 @@ static __device__ float to_tf32(float x)
 /* Where rows (unit, head, token) of a packed copy lie in a matrix of all tokens and heads. Rows are
  * counted in 32 bits: GPUs divide 64 bits slowly. */
 typedef struct packed_rows {
-    int64_t token, seq_len;
+    int64_t token, seq_len, head_dim;
     int unit, n_tokens;    /* the first unit; tokens of one head */
     int heads, n_kv_heads; /* heads of a unit; units of a sequence */
-    int head_dim;
 } packed_rows;
 
 static __device__ int64_t element_of(packed_rows rows, int row, int64_t ld)
@@ -173,8 +172,8 @@ static packed_rows rows_of(const attention_work *w, int64_t unit, int64_t token,
                            int64_t heads)
 {
     const rp_attention_shape *s = w->shape;
-    const packed_rows rows = {token,      s->seq_len,    (int)unit,  (int)n_tokens,
-                              (int)heads, s->n_kv_heads, s->head_dim};
+    const packed_rows rows = {token,         s->seq_len, s->head_dim,  (int)unit,
+                              (int)n_tokens, (int)heads, s->n_kv_heads};
 
     return rows;
 }

@@ -84,7 +84,7 @@ static __global__ void fill_direction_kernel(rp_descent_view v, int64_t lo, bool
         return;
     }
     if (two_levels) {
-        const int first = is_min ? 2 + grid.n_sub : (grid.has_min ? 2 : 1);
+        const int first = grid.n_steps + (is_min ? grid.n_sub : 0);
         const rp_strided_mut params = rp_piece_params(t, column, r);
         value *= params.data[(first + rp_piece_sub(t, column)) * params.stride];
     }

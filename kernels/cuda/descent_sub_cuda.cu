@@ -74,14 +74,19 @@ typedef struct sub_memory {
     uint8_t trial[MAX_SUB][RP_UNIT_THREADS], best[MAX_SUB][RP_UNIT_THREADS];
 } sub_memory;
 
+/* Integers of a sub-group; m 0: none. */
+typedef struct pair {
+    float s, m;
+} pair;
+
 /* One row's search. */
 typedef struct sub_search {
-    int n, sub;    /* columns, number of the sub-group */
+    int n;         /* columns */
     int64_t lo, r; /* first column in the block, row */
     int column;    /* its last one's original number, the first */
-    rp_strided_mut params;
+    float d, dmin;
     float *scale, *min; /* of the params; min NULL: none */
-    float s_kept, m_kept, s_best, m_best;
+    pair kept, best;
     float loss; /* of the best */
 } sub_search;
 
@@ -109,13 +114,22 @@ static __device__ sub_search open_search(const rp_descent_view &v, int64_t lo, i
     s.lo = lo;
     s.r = r;
     s.column = rp_view_column(v, lo + s.n - 1);
-    s.sub = rp_piece_sub(v.t, s.column);
-    s.params = rp_piece_params(v.t, s.column, r);
-    s.scale = s.params.data + ((grid.has_min ? 2 : 1) + s.sub) * s.params.stride;
-    s.min = grid.has_min ? s.scale + grid.n_sub * s.params.stride : NULL;
-    s.s_kept = s.s_best = *s.scale;
-    s.m_kept = s.m_best = s.min != NULL ? *s.min : 0.0f;
+    const rp_strided_mut params = rp_piece_params(v.t, s.column, r);
+    s.d = params.data[0];
+    s.dmin = grid.has_min ? params.data[params.stride] : 0.0f;
+    s.scale = params.data + (grid.n_steps + rp_piece_sub(v.t, s.column)) * params.stride;
+    s.min = grid.has_min ? s.scale + grid.n_sub * params.stride : NULL;
+    s.kept.s = *s.scale;
+    s.kept.m = grid.has_min ? *s.min : 0.0f;
+    s.best = s.kept;
+    s.loss = 0;
     return s;
+}
+
+static __device__ rp_level_step step_of(const sub_search &s, pair integers)
+{
+    const rp_level_step at = {s.d * integers.s, s.dmin * integers.m};
+    return at;
 }
 
 /* Row's code of column lo + i of the block. */
@@ -137,7 +151,6 @@ static __device__ void set_target(const rp_descent_view &v, sub_memory *m, sub_s
         }
         m->left[i][x] = u;
     }
-    s->loss = 0;
     for (int i = s->n - 1; i >= 0; i--) {
         float u = m->left[i][x] / m->d[i];
         for (int j = i + 1; j < s->n; j++) {
@@ -153,31 +166,24 @@ static __device__ void set_target(const rp_descent_view &v, sub_memory *m, sub_s
     }
 }
 
-/* trial := codes by the nearest plane with the present integers. Returns their loss. */
-static __device__ float find_codes(const rp_descent_view &v, sub_memory *m, const sub_search &s)
+/* trial := codes by the nearest plane. Returns their loss. */
+static __device__ float find_codes(const rp_descent_view &v, sub_memory *m, int n, rp_level_step at)
 {
     const int x = (int)threadIdx.x;
     float loss = 0;
 
-    for (int i = s.n - 1; i >= 0; i--) {
+    for (int i = n - 1; i >= 0; i--) {
         float corrected = m->target[i][x];
         float decoded = 0;
-        for (int k = i + 1; k < s.n; k++) {
+        for (int k = i + 1; k < n; k++) {
             corrected += m->l[k][i] * m->left[k][x];
         }
-        m->trial[i][x] =
-            rp_grid_round_cuda(v.t.grid, rp_read_only(s.params), s.sub, corrected, &decoded);
+        m->trial[i][x] = rp_grid_round_step(v.t.grid, at, corrected, &decoded);
         const float e = corrected - decoded;
         loss += m->d[i] * (e * e);
         m->left[i][x] = m->target[i][x] - decoded;
     }
     return loss;
-}
-
-static __device__ float clamped(float value, int lo, int hi)
-{
-    value = value > (float)lo ? value : (float)lo;
-    return value < (float)hi ? value : (float)hi;
 }
 
 /* All neighbours of the present integers: 3 x 3 pairs, or 5 scales. */
@@ -190,17 +196,15 @@ static __device__ void try_integers(const rp_descent_view &v, sub_memory *m, sub
 
     for (int step_s = -reach_s; step_s <= reach_s; step_s++) {
         for (int step_m = -reach_m; step_m <= reach_m; step_m++) {
-            *s->scale = clamped(s->s_kept + (float)step_s, grid.scale_lo, grid.scale_hi);
-            if (s->min != NULL) {
-                *s->min = clamped(s->m_kept + (float)step_m, 0, grid.min_hi);
-            }
-            const float loss = find_codes(v, m, *s);
+            const pair tried = {
+                rp_clamp(s->kept.s + (float)step_s, (float)grid.scale_lo, (float)grid.scale_hi),
+                rp_clamp(s->kept.m + (float)step_m, 0.0f, (float)grid.min_hi)};
+            const float loss = find_codes(v, m, s->n, step_of(*s, tried));
             if (!(loss < s->loss)) {
                 continue;
             }
             s->loss = loss;
-            s->s_best = *s->scale;
-            s->m_best = s->min != NULL ? *s->min : 0.0f;
+            s->best = tried;
             for (int i = 0; i < s->n; i++) {
                 m->best[i][x] = m->trial[i][x];
             }
@@ -214,14 +218,13 @@ static __device__ float judge_change(const rp_descent_view &v, sub_memory *m, co
 {
     const int x = (int)threadIdx.x;
     const float *g = v.s.g + s.lo * v.t.ld + s.r;
-    const float step = s.params.data[0] * s.s_best;
-    const float offset = s.min != NULL ? s.params.data[s.params.stride] * s.m_best : 0.0f;
+    const rp_level_step step = step_of(s, s.best);
     float dot = 0;
     float curvature = 0;
 
     for (int i = 0; i < s.n; i++) {
         const int64_t at = rp_view_at(v, s.lo + i, s.r);
-        const float decoded = step * rp_view_level(v, m->best[i][x]) - offset;
+        const float decoded = step.step * rp_view_level(v, m->best[i][x]) - step.offset;
         m->left[i][x] = (v.t.w[at] - decoded) - v.t.delta[at];
     }
     for (int i = 0; i < s.n; i++) {
@@ -241,9 +244,11 @@ static __device__ void take_best(const rp_descent_view &v, const sub_memory *m, 
 {
     const bool is_taken = gain > 0;
 
-    *s.scale = is_taken ? s.s_best : s.s_kept;
-    if (s.min != NULL) {
-        *s.min = is_taken ? s.m_best : s.m_kept;
+    if (is_taken) {
+        *s.scale = s.best.s;
+    }
+    if (is_taken && s.min != NULL) {
+        *s.min = s.best.m;
     }
     for (int i = 0; i < s.n; i++) {
         const float change = is_taken ? m->left[i][threadIdx.x] : 0.0f;

@@ -86,22 +86,43 @@ template <int W> __device__ static inline int64_t rp_cover_col()
         }                                                                                          \
     } while (0)
 
-/* A warp a row, RP_BLOCK_WARPS of them a block. */
+/* Columns col .. col + 3 of a row, 0 from cols on, by one load where rows are wide: sums over packs
+ * have one order, wherever the row starts. */
+__device__ static inline rp_pack<float, 4> rp_load_four(const float *row, int64_t col, int64_t cols,
+                                                        bool is_wide)
+{
+    rp_pack<float, 4> v = {};
+
+    if (is_wide) {
+        return rp_load<4>(row + col);
+    }
+    for (int i = 0; i < 4 && col + i < cols; i++) {
+        v.v[i] = row[col + i];
+    }
+    return v;
+}
+
+__device__ static inline void rp_store_four(float *row, int64_t col, int64_t cols, bool is_wide,
+                                            const rp_pack<float, 4> &v)
+{
+    if (is_wide) {
+        rp_store(row + col, v);
+        return;
+    }
+    for (int i = 0; i < 4 && col + i < cols; i++) {
+        row[col + i] = v.v[i];
+    }
+}
+
+/* A warp a row, RP_BLOCK_WARPS of them a block; a lane takes every RP_WARP-th pack of four. */
 __device__ static inline int64_t rp_warp_row()
 {
     return (int64_t)blockIdx.x * RP_BLOCK_WARPS + threadIdx.y;
 }
 
-#define RP_LAUNCH_WARPS(gpu, kernel, is_wide, rows, ...)                                           \
-    do {                                                                                           \
-        const unsigned rp_launched = rp_gpu_blocks((rows), RP_BLOCK_WARPS);                        \
-        const dim3 rp_warps(RP_WARP, RP_BLOCK_WARPS);                                              \
-        if (is_wide) {                                                                             \
-            RP_LAUNCH((gpu), kernel<4>, rp_launched, rp_warps, 0, __VA_ARGS__);                    \
-        } else {                                                                                   \
-            RP_LAUNCH((gpu), kernel<1>, rp_launched, rp_warps, 0, __VA_ARGS__);                    \
-        }                                                                                          \
-    } while (0)
+#define RP_LAUNCH_WARPS(gpu, kernel, rows, ...)                                                    \
+    RP_LAUNCH((gpu), kernel, rp_gpu_blocks((rows), RP_BLOCK_WARPS), dim3(RP_WARP, RP_BLOCK_WARPS), \
+              0, __VA_ARGS__)
 
 /* All lanes get the same sum: each step adds the same two values in both. */
 template <typename T> __device__ static inline T rp_warp_sum(T v)

@@ -70,18 +70,10 @@ static inline __device__ rp_level_step rp_grid_step(const rp_device_grid &g, rp_
     return at;
 }
 
-/* ops->round_column of one value; sub: 0 for one level. */
-static inline __device__ uint8_t rp_grid_round_cuda(const rp_device_grid &g, rp_strided params,
-                                                    int sub, float x, float *decoded)
+/* The nearest value of a sub-group: its code. Not affine. */
+static inline __device__ uint8_t rp_grid_round_step(const rp_device_grid &g, rp_level_step at,
+                                                    float x, float *decoded)
 {
-    if (g.kind == RP_GRID_AFFINE) {
-        const float scale = rp_at(params, 0);
-        const float zero = rp_at(params, 1);
-        const float q = rp_affine_code((float)g.top, 1.0f / scale, zero, x);
-        *decoded = scale * (q - zero);
-        return (uint8_t)q;
-    }
-    const rp_level_step at = rp_grid_step(g, params, sub);
     if (g.kind == RP_GRID_MXFP4) {
         const uint8_t code = rp_mxfp4_code(x, at.step, rp_mxfp4_top(at.step));
         *decoded = at.step * rp_mxfp4_level(code);
@@ -98,6 +90,20 @@ static inline __device__ uint8_t rp_grid_round_cuda(const rp_device_grid &g, rp_
         (rp_clamp((x + at.offset) * inverse, lo, g.lowest + (float)g.top) + RP_MAGIC) - RP_MAGIC;
     *decoded = at.step * level - at.offset;
     return (uint8_t)(int)(level - g.lowest);
+}
+
+/* ops->round_column of one value; sub: 0 for one level. */
+static inline __device__ uint8_t rp_grid_round_cuda(const rp_device_grid &g, rp_strided params,
+                                                    int sub, float x, float *decoded)
+{
+    if (g.kind == RP_GRID_AFFINE) {
+        const float scale = rp_at(params, 0);
+        const float zero = rp_at(params, 1);
+        const float q = rp_affine_code((float)g.top, 1.0f / scale, zero, x);
+        *decoded = scale * (q - zero);
+        return (uint8_t)q;
+    }
+    return rp_grid_round_step(g, rp_grid_step(g, params, sub), x, decoded);
 }
 
 /* ops->decode of one code. */

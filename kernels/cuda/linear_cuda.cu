@@ -19,15 +19,8 @@ static __global__ void copy_bf16_kernel(__nv_bfloat16 *out, int64_t ld, rp_cmat 
     }
     for (int at = 0; at < 8; at += 4) {
         const int64_t c = col + at;
-        rp_pack<float, 4> v = {};
-
-        if (is_wide && c < x.cols) {
-            v = rp_load<4>(x.data + row * x.ld + c);
-        } else {
-            for (int i = 0; i < 4 && c + i < x.cols; i++) {
-                v.v[i] = x.data[row * x.ld + c + i];
-            }
-        }
+        const rp_pack<float, 4> v =
+            rp_load_four(x.data + row * x.ld, c, x.cols, is_wide && c < x.cols);
         for (int i = 0; i < 4; i++) {
             copy.v[at + i] = __float2bfloat16_rn(v.v[i]);
         }

@@ -43,13 +43,13 @@ static __device__ top_logit block_top(top_logit top, top_logit *part)
 }
 
 /* Those above `floor`; none beats not a number. */
-template <int W> static __device__ top_logit find_top(const float *logits, int64_t n, float floor)
+static __device__ top_logit find_top(const float *logits, int64_t n, float floor, bool is_wide)
 {
     top_logit top = {floor, -1};
 
-    for (int64_t c = (int64_t)threadIdx.x * W; c < n; c += LOSS_THREADS * W) {
-        const rp_pack<float, W> v = rp_load<W>(logits + c);
-        for (int i = 0; i < W; i++) {
+    for (int64_t c = (int64_t)threadIdx.x * 4; c < n; c += LOSS_THREADS * 4) {
+        const rp_pack<float, 4> v = rp_load_four(logits, c, n, is_wide);
+        for (int i = 0; i < 4 && c + i < n; i++) {
             if (v.v[i] > top.value) {
                 top.value = v.v[i];
                 top.index = c + i;
@@ -59,29 +59,28 @@ template <int W> static __device__ top_logit find_top(const float *logits, int64
     return top;
 }
 
-template <int W>
+/* Blocks are rows. */
 static __global__ void loss_add_kernel(rp_loss *loss, rp_cmat logits, rp_cmat other, int64_t first,
-                                       const int32_t *target)
+                                       const int32_t *target, bool is_wide)
 {
     __shared__ top_logit tops[RP_WARP];
     __shared__ double parts[RP_WARP];
+    const bool has_other = other.data != nullptr;
     const float *const own = logits.data + (int64_t)blockIdx.x * logits.ld;
-    const float *const others =
-        other.data == nullptr ? nullptr : other.data + (int64_t)blockIdx.x * other.ld;
+    const float *const others = has_other ? other.data + (int64_t)blockIdx.x * other.ld : own;
     rp_loss *const at = loss + blockIdx.x;
     const float before = at->max;
-    const top_logit top = block_top(find_top<W>(own, logits.cols, before), tops);
+    const top_logit top = block_top(find_top(own, logits.cols, before, is_wide), tops);
     const float max = top.index < 0 ? before : top.value;
     double sum = 0, cross = 0;
 
-    for (int64_t c = (int64_t)threadIdx.x * W; c < logits.cols; c += LOSS_THREADS * W) {
-        const rp_pack<float, W> v = rp_load<W>(own + c);
-        for (int i = 0; i < W; i++) {
+    for (int64_t c = (int64_t)threadIdx.x * 4; c < logits.cols; c += LOSS_THREADS * 4) {
+        const rp_pack<float, 4> v = rp_load_four(own, c, logits.cols, is_wide);
+        const rp_pack<float, 4> o = rp_load_four(others, c, logits.cols, is_wide);
+        for (int i = 0; i < 4 && c + i < logits.cols; i++) {
             const double p = (double)expf(v.v[i] - max);
             sum += p;
-            if (others != nullptr) {
-                cross += p * ((double)v.v[i] - (double)others[c + i]);
-            }
+            cross += has_other ? p * ((double)v.v[i] - (double)o.v[i]) : 0;
         }
     }
     sum = rp_block_sum(sum, parts);
@@ -103,13 +102,8 @@ static __global__ void loss_add_kernel(rp_loss *loss, rp_cmat logits, rp_cmat ot
 void rp_loss_add_cuda(const rp_exec *exec, rp_loss *loss, rp_cmat logits, rp_cmat other,
                       int64_t first, const int32_t *target)
 {
-    const unsigned rows = (unsigned)logits.rows;
+    const bool is_wide = rp_is_wide(logits) && (other.data == nullptr || rp_is_wide(other));
 
-    if (rp_is_wide(logits)) {
-        RP_LAUNCH(exec->gpu, loss_add_kernel<4>, rows, LOSS_THREADS, 0, loss, logits, other, first,
-                  target);
-    } else {
-        RP_LAUNCH(exec->gpu, loss_add_kernel<1>, rows, LOSS_THREADS, 0, loss, logits, other, first,
-                  target);
-    }
+    RP_LAUNCH(exec->gpu, loss_add_kernel, (unsigned)logits.rows, LOSS_THREADS, 0, loss, logits,
+              other, first, target, is_wide);
 }

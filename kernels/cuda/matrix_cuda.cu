@@ -183,7 +183,7 @@ void rp_cross_mean_cuda(const rp_exec *exec, rp_mat out, const int64_t *sum,
 /* ---- Rows ---- */
 
 /* out [x.rows] = sums of squares. */
-template <int W> static __global__ void row_squares_kernel(double *out, rp_cmat x)
+static __global__ void row_squares_kernel(double *out, rp_cmat x, bool is_wide)
 {
     const int64_t row = rp_warp_row();
     double sum = 0;
@@ -191,9 +191,9 @@ template <int W> static __global__ void row_squares_kernel(double *out, rp_cmat 
     if (row >= x.rows) {
         return;
     }
-    for (int64_t c = (int64_t)threadIdx.x * W; c < x.cols; c += RP_WARP * W) {
-        const rp_pack<float, W> v = rp_load<W>(x.data + row * x.ld + c);
-        for (int i = 0; i < W; i++) {
+    for (int64_t c = (int64_t)threadIdx.x * 4; c < x.cols; c += RP_WARP * 4) {
+        const rp_pack<float, 4> v = rp_load_four(x.data + row * x.ld, c, x.cols, is_wide);
+        for (int i = 0; i < 4; i++) {
             sum += (double)v.v[i] * (double)v.v[i];
         }
     }
@@ -204,8 +204,7 @@ template <int W> static __global__ void row_squares_kernel(double *out, rp_cmat 
 }
 
 /* out [w.rows] = sums of |w_ij| bound_j. */
-template <int W>
-static __global__ void bound_rows_kernel(double *out, rp_cmat w, const float *bound)
+static __global__ void bound_rows_kernel(double *out, rp_cmat w, const float *bound, bool is_wide)
 {
     const int64_t row = rp_warp_row();
     double sum = 0;
@@ -213,10 +212,10 @@ static __global__ void bound_rows_kernel(double *out, rp_cmat w, const float *bo
     if (row >= w.rows) {
         return;
     }
-    for (int64_t c = (int64_t)threadIdx.x * W; c < w.cols; c += RP_WARP * W) {
-        const rp_pack<float, W> v = rp_load<W>(w.data + row * w.ld + c);
-        const rp_pack<float, W> b = rp_load<W>(bound + c);
-        for (int i = 0; i < W; i++) {
+    for (int64_t c = (int64_t)threadIdx.x * 4; c < w.cols; c += RP_WARP * 4) {
+        const rp_pack<float, 4> v = rp_load_four(w.data + row * w.ld, c, w.cols, is_wide);
+        const rp_pack<float, 4> b = rp_load_four(bound, c, w.cols, is_wide);
+        for (int i = 0; i < 4; i++) {
             sum += fabs((double)v.v[i]) * (double)b.v[i];
         }
     }
@@ -256,7 +255,7 @@ double rp_sum_squares_cuda(const rp_exec *exec, rp_cmat x)
         const rp_cmat part = rp_cmat_of(x.data + r * x.ld, RP_MIN(step, x.rows - r), x.cols, x.ld);
         const double *fetched;
 
-        RP_LAUNCH_WARPS(gpu, row_squares_kernel, rp_is_wide(part), part.rows, sums, part);
+        RP_LAUNCH_WARPS(gpu, row_squares_kernel, part.rows, sums, part, rp_is_wide(part));
         fetched = fetch_rows(gpu, sums, part.rows);
         for (int64_t i = 0; i < part.rows && !rp_gpu_has_failed(gpu); i++) {
             total += fetched[i];
@@ -277,7 +276,7 @@ void rp_bound_rows_cuda(const rp_exec *exec, rp_cmat w, const float *x, double *
         const rp_cmat part = rp_cmat_of(w.data + r * w.ld, RP_MIN(step, w.rows - r), w.cols, w.ld);
         const double *fetched;
 
-        RP_LAUNCH_WARPS(gpu, bound_rows_kernel, rp_is_wide(part), part.rows, sums, part, bound);
+        RP_LAUNCH_WARPS(gpu, bound_rows_kernel, part.rows, sums, part, bound, rp_is_wide(part));
         fetched = fetch_rows(gpu, sums, part.rows);
         for (int64_t i = 0; i < part.rows && !rp_gpu_has_failed(gpu); i++) {
             out[r + i] += fetched[i];

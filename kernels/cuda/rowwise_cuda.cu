@@ -11,32 +11,32 @@
 #include "base/mem.h"
 #include "kernels/exp_lane.h"
 
-template <int W>
-static __global__ void rms_norm_kernel(rp_mat y, rp_cmat x, const float *w, float eps)
+static __global__ void rms_norm_kernel(rp_mat y, rp_cmat x, const float *w, float eps, bool is_wide)
 {
-    const int64_t row = rp_warp_row(), first = (int64_t)threadIdx.x * W;
+    const int64_t row = rp_warp_row(), first = (int64_t)threadIdx.x * 4;
     const float *const from = x.data + row * x.ld;
+    float *const to = y.data + row * y.ld;
     double sum = 0;
     float scale;
 
     if (row >= x.rows) {
         return;
     }
-    for (int64_t c = first; c < x.cols; c += RP_WARP * W) {
-        const rp_pack<float, W> v = rp_load<W>(from + c);
-        for (int i = 0; i < W; i++) {
+    for (int64_t c = first; c < x.cols; c += RP_WARP * 4) {
+        const rp_pack<float, 4> v = rp_load_four(from, c, x.cols, is_wide);
+        for (int i = 0; i < 4; i++) {
             sum += (double)v.v[i] * (double)v.v[i];
         }
     }
     sum = rp_warp_sum(sum);
     scale = (float)(1.0 / sqrt(sum / (double)x.cols + (double)eps));
-    for (int64_t c = first; c < x.cols; c += RP_WARP * W) {
-        const rp_pack<float, W> weight = rp_load<W>(w + c);
-        rp_pack<float, W> v = rp_load<W>(from + c);
-        for (int i = 0; i < W; i++) {
+    for (int64_t c = first; c < x.cols; c += RP_WARP * 4) {
+        const rp_pack<float, 4> weight = rp_load_four(w, c, x.cols, is_wide);
+        rp_pack<float, 4> v = rp_load_four(from, c, x.cols, is_wide);
+        for (int i = 0; i < 4; i++) {
             v.v[i] = weight.v[i] * (v.v[i] * scale);
         }
-        rp_store(y.data + row * y.ld + c, v);
+        rp_store_four(to, c, x.cols, is_wide, v);
     }
 }
 
@@ -44,7 +44,7 @@ void rp_rms_norm_cuda(const rp_exec *exec, rp_mat y, rp_cmat x, const float *w, 
 {
     const bool is_wide = rp_is_wide(x) && rp_is_wide(y) && rp_is_wide(w, x.cols, x.cols);
 
-    RP_LAUNCH_WARPS(exec->gpu, rms_norm_kernel, is_wide, x.rows, y, x, w, eps);
+    RP_LAUNCH_WARPS(exec->gpu, rms_norm_kernel, x.rows, y, x, w, eps, is_wide);
 }
 
 /* Columns of the grid are pairs: W of them in one head, the second half of the rotated dims after

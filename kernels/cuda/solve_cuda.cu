@@ -6,7 +6,7 @@
 #include "kernels/place.h"
 
 enum { TILE = 32, TILE_ROWS = 8, THREADS = 256 };
-#define MAX_GRID_Y 65535
+#define DECODE_ROWS 16                /* of one thread */
 #define PART_BYTES ((size_t)64 << 20) /* of codes and parameters at once */
 
 /* ---- Products and sums ---- */
@@ -295,7 +295,7 @@ static void decode_codes(const rp_exec *exec, const rp_form *form, float *out)
     for (int64_t r = 0; r < form->rows; r += part.rows) {
         const rp_form from = rp_form_view_rows(form, r, RP_MIN(part.rows, form->rows - r));
         const dim3 blocks(rp_gpu_blocks(form->cols, THREADS),
-                          (unsigned)RP_MIN(from.rows, MAX_GRID_Y));
+                          rp_gpu_blocks(from.rows, DECODE_ROWS));
         rp_place_put(exec, part.params, from.params,
                      (size_t)(from.rows * part.per_row) * sizeof(float));
         rp_place_put(exec, part.codes, from.codes, (size_t)(from.rows * form->cols));

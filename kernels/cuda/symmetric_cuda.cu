@@ -12,6 +12,7 @@
 
 enum { THREADS = 256, TILE = 32, TILE_ROWS = 8 };
 #define MAX_GRID_Y 65535
+#define FACTOR_COLS 512 /* of the Cholesky factorisation at once */
 
 /* Threads along the columns, blocks down the rows (kernels stride over what is beyond the grid). */
 static dim3 cell_grid(int64_t rows, int64_t cols)
@@ -146,40 +147,93 @@ extern "C" void rp_mirror_lower_cuda(const rp_exec *exec, int64_t n, double *h,
 
 /* ---- Factor ---- */
 
-/* *failed_at := the first diagonal element that is not positive and finite, or n. */
-static __global__ void check_pivots_kernel(int64_t n, const double *h, int *failed_at)
-{
-    const int64_t i = column_of_thread();
+/* Columns k .. k + n - 1 in hand, and their part of the diagonal in the scratch: that cuSOLVER
+ * leaves the other triangle of a matrix alone is not written anywhere, and h's is needed. */
+typedef struct diagonal_block {
+    double *part; /* [FACTOR_COLS][FACTOR_COLS], n apart */
+    int64_t k;
+    int n;
+    int *found; /* cuSOLVER's info, and the first pivot that is not positive and finite, or h's n */
+} diagonal_block;
 
-    if (i < n && !(h[i * n + i] > 0 && h[i * n + i] < INFINITY)) {
-        atomicMin(failed_at, (int)i);
+static __global__ void take_diagonal_kernel(int64_t n, const double *h, diagonal_block b)
+{
+    const int64_t i = blockIdx.y;
+    const int64_t j = column_of_thread();
+
+    if (j <= i) {
+        b.part[i * b.n + j] = h[(b.k + i) * n + b.k + j];
     }
 }
 
-/* info is cuSOLVER's: k > 0 when the leading block of k is not positive. Its pivots beyond were
- * never computed; NaNs that it lets pass are found on the diagonal. */
-extern "C" void rp_cholesky_cuda(const rp_exec *exec, int64_t n, double *h, int64_t *failed_at)
+/* The factor back to its place; its pivots are looked at. info is i > 0 when the leading part of i
+ * is not positive; what lies beyond was then never computed. */
+static __global__ void put_diagonal_kernel(int64_t n, double *h, diagonal_block b)
 {
-    rp_gpu *gpu = exec->gpu;
-    rp_gpu_pieces scratch = {gpu, 0};
-    int found[2] = {0, (int)n}; /* info, failed_at */
-    int *found_d = rp_gpu_take_put(&scratch, found, 2);
+    const int64_t i = blockIdx.y;
+    const int64_t j = column_of_thread();
+
+    if (j <= i) {
+        const double value = b.part[i * b.n + j];
+        const int info = b.found[0];
+        const bool is_known = info == 0 || i < info;
+        const bool is_bad = is_known && (i + 1 == info || !(value > 0 && value < INFINITY));
+        h[(b.k + i) * n + b.k + j] = value;
+        if (i == j && is_bad) {
+            atomicMin(&b.found[1], (int)(b.k + i));
+        }
+    }
+}
+
+static void factor_diagonal(rp_gpu *gpu, int64_t n, double *h, diagonal_block b,
+                            rp_gpu_pieces scratch)
+{
+    const dim3 blocks(rp_gpu_blocks(b.n, THREADS), (unsigned)b.n);
     double *work = NULL;
     int count = 0;
 
-    *failed_at = -1;
-    RP_GPU_TRY(gpu, cusolverDnDpotrf_bufferSize(gpu->solver, CUBLAS_FILL_MODE_UPPER, (int)n, h,
-                                                (int)n, &count));
+    RP_LAUNCH(gpu, take_diagonal_kernel, blocks, THREADS, 0, n, h, b);
+    RP_GPU_TRY(gpu, cusolverDnDpotrf_bufferSize(gpu->solver, CUBLAS_FILL_MODE_UPPER, b.n, b.part,
+                                                b.n, &count));
     work = rp_gpu_take<double>(&scratch, count);
-    RP_GPU_TRY(gpu, cusolverDnDpotrf(gpu->solver, CUBLAS_FILL_MODE_UPPER, (int)n, h, (int)n, work,
-                                     count, found_d));
-    RP_LAUNCH(gpu, check_pivots_kernel, rp_gpu_blocks(n, THREADS), THREADS, 0, n, h, found_d + 1);
-    rp_place_get(exec, found, found_d, sizeof(found));
-    if (found[0] > 0) {
-        *failed_at = found[0] - 1;
-    } else if (found[1] < n) {
-        *failed_at = found[1];
+    RP_GPU_TRY(gpu, cusolverDnDpotrf(gpu->solver, CUBLAS_FILL_MODE_UPPER, b.n, b.part, b.n, work,
+                                     count, b.found));
+    RP_LAUNCH(gpu, put_diagonal_kernel, blocks, THREADS, 0, n, h, b);
+}
+
+/* The rows below the block: divided by its factor, and what they take from the rest. */
+static void factor_below(rp_gpu *gpu, int64_t n, double *h, diagonal_block b)
+{
+    const int64_t end = b.k + b.n;
+    const int rows = (int)(n - end);
+    const double one = 1;
+    const double minus_one = -1;
+    double *below = h + end * n + b.k;
+
+    if (rows > 0) {
+        RP_GPU_TRY(gpu, cublasDtrsm(gpu->blas, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_UPPER,
+                                    CUBLAS_OP_T, CUBLAS_DIAG_NON_UNIT, b.n, rows, &one,
+                                    h + b.k * n + b.k, (int)n, below, (int)n));
+        RP_GPU_TRY(gpu, cublasDsyrk(gpu->blas, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, rows, b.n,
+                                    &minus_one, below, (int)n, &one, h + end * n + end, (int)n));
     }
+}
+
+/* Right-looking. After a failure the rest is computed of what there is. */
+extern "C" void rp_cholesky_cuda(const rp_exec *exec, int64_t n, double *h, int64_t *failed_at)
+{
+    rp_gpu_pieces scratch = {exec->gpu, 0};
+    int found[2] = {0, (int)n};
+    diagonal_block b = {rp_gpu_take<double>(&scratch, FACTOR_COLS * FACTOR_COLS), 0, 0,
+                        rp_gpu_take_put(&scratch, found, 2)};
+
+    for (b.k = 0; b.k < n && !rp_gpu_has_failed(exec->gpu); b.k += FACTOR_COLS) {
+        b.n = (int)RP_MIN(FACTOR_COLS, n - b.k);
+        factor_diagonal(exec->gpu, n, h, b, scratch);
+        factor_below(exec->gpu, n, h, b);
+    }
+    rp_place_get(exec, found, b.found, sizeof(found));
+    *failed_at = found[1] < n ? found[1] : -1;
 }
 
 static __global__ void ldl_kernel(int64_t n, const double *h, float *l, float *d)

@@ -217,4 +217,6 @@ PYTHON
     printf 'short' >"$BATS_TEST_TMPDIR/short"
     refused 65 '' eval "$booklm" --text "$BATS_TEST_TMPDIR/short" --context 64
     refused 64 'rankpress eval: option --text is missing' eval "$booklm"
+    CUDA_VISIBLE_DEVICES='' refused 71 'backend is cuda, but' \
+        eval "$booklm" --text "$booklm/heldout.txt" --backend cuda
 }

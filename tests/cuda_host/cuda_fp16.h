@@ -1,4 +1,4 @@
-/* A stand-in for CUDA's header of this name. */
+/* A stand-in for CUDA's header of this name, with CUDA_NO_HALF. */
 #ifndef RP_TESTS_CUDA_FP16_H
 #define RP_TESTS_CUDA_FP16_H
 
@@ -7,7 +7,6 @@
 struct __half {
     unsigned short bits;
 };
-typedef __half half;
 
 static inline float __half2float(__half x)
 {

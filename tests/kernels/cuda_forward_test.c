@@ -125,8 +125,8 @@ static void linear_at(const linear_shape *s)
 static void linear_is_the_cpus_product(void **state)
 {
     static const linear_shape shapes[] = {
-        {1, 1, 1, 0, false, false},    {1, 300, 64, 0, false, false}, {70, 33, 172, 1, true, true},
-        {129, 65, 40, 8, true, false}, {33, 130, 21, 3, false, true}, {0, 5, 8, 0, true, false},
+        {1, 1, 1, 0, false, false},     {1, 300, 64, 0, false, false}, {70, 33, 172, 1, true, true},
+        {129, 65, 40, 8, true, false},  {33, 130, 21, 3, false, true}, {0, 5, 8, 0, true, false},
         {300, 200, 250, 2, true, true},
     };
 
@@ -162,6 +162,31 @@ static void rms_norm_scales_rows(void **state)
     rms_norm_at(9, 4096, 0, true);
     rms_norm_at(0, 64, 0, false);
     rms_norm_at(300, 16, 0, true);
+}
+
+/* Rows that start anywhere are added in the same order as aligned ones. */
+static void alignment_changes_no_bits(void **state)
+{
+    enum { ROWS = 21, COLS = 356 };
+    twin even = twin_make(ROWS, COLS, COLS, 5, 3.0F, 0),
+         odd = twin_make(ROWS, COLS, COLS + 1, 5, 3.0F, 0);
+    twin w = twin_make(1, COLS, COLS, 7, 1.0F, 0);
+
+    (void)state;
+    for (int r = 0; r < ROWS; r++) {
+        memcpy(odd.host + r * odd.ld, even.host + r * even.ld, COLS * sizeof(float));
+    }
+    twin_put(&odd);
+    assert_true(rp_sum_squares_cuda(&on_gpu, place_cmat(&even)) ==
+                rp_sum_squares_cuda(&on_gpu, place_cmat(&odd)));
+    RUN_TWICE(&even, rp_rms_norm_cuda(&on_gpu, place_mat(&even), place_cmat(&even), w.place, 0));
+    RUN_TWICE(&odd, rp_rms_norm_cuda(&on_gpu, place_mat(&odd), place_cmat(&odd), w.place, 0));
+    for (int r = 0; r < ROWS; r++) {
+        assert_memory_equal(odd.got + r * odd.ld, even.got + r * even.ld, COLS * sizeof(float));
+    }
+    twin_free(&even);
+    twin_free(&odd);
+    twin_free(&w);
 }
 
 static void rope_at(int64_t seq_len, int64_t n_seqs, int n_heads, int head_dim, int rot_dim,
@@ -301,6 +326,38 @@ static void attention_takes_large_heads_and_groups(void **state)
     }
 }
 
+/* Weights add up to one, so equal values come out as TF32 has them: to nearest, not cut off. */
+static void equal_values_come_out(float value, double tolerance)
+{
+    const rp_attention_shape shape = {
+        .seq_len = 90, .n_seqs = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 16, .scale = 0.25F};
+    twin q = twin_make(90, 32, 32, 14, 1.0F, 0), k = twin_make(90, 16, 16, 15, 1.0F, 0);
+    twin v = twin_make(90, 16, 16, 16, 1.0F, 0), out = twin_make(90, 32, 32, 17, 1.0F, 0);
+
+    for (int i = 0; i < 90 * 16; i++) {
+        v.host[i] = value;
+    }
+    twin_put(&v);
+    RUN_TWICE(&out, rp_attention_cuda(&on_gpu, &shape, place_mat(&out), place_cmat(&q),
+                                      place_cmat(&k), place_cmat(&v)));
+    for (int i = 0; i < 90 * 32; i++) {
+        assert_near((double)out.got[i], (double)value, tolerance, "attention", i / 32, i % 32);
+    }
+    twin_free(&q);
+    twin_free(&k);
+    twin_free(&v);
+    twin_free(&out);
+}
+
+static void attention_weights_add_up_to_one(void **state)
+{
+    const double sums = 4 * 90 * F32_ROUNDING;
+
+    (void)state;
+    equal_values_come_out(1.0F, sums);
+    equal_values_come_out(1.0007F, TF32_ROUNDING + sums);
+}
+
 static rp_loss *start_losses(int64_t rows)
 {
     rp_loss *loss = NULL;
@@ -415,12 +472,14 @@ int main(void)
         cmocka_unit_test(linear_is_the_cpus_product),
         cmocka_unit_test_setup_teardown(linear_is_the_cpus_product, small_scratch, full_scratch),
         cmocka_unit_test(rms_norm_scales_rows),
+        cmocka_unit_test(alignment_changes_no_bits),
         cmocka_unit_test(rope_gives_the_cpus_bits),
         cmocka_unit_test(silu_mul_gives_the_cpus_bits),
         cmocka_unit_test(attention_is_close_to_the_cpus),
         cmocka_unit_test_setup_teardown(attention_is_close_to_the_cpus, small_scratch,
                                         full_scratch),
         cmocka_unit_test(attention_takes_large_heads_and_groups),
+        cmocka_unit_test(attention_weights_add_up_to_one),
         cmocka_unit_test(loss_add_runs_over_vocabulary_tiles),
     };
 

@@ -162,6 +162,7 @@ static void products_of_integers_are_exact(void **state)
     (void)state;
     exact_product_at(1, 1, 0, 0, 4);
     exact_product_at(37, 75, 0, 1, 4);
+    exact_product_at(37, 75, 0, 1, 22); /* integers are halves, quarters ... of products */
     exact_product_at(37, 300, 0, 0, 4);
     exact_product_at(200, 270, 0, 2, 4);
     exact_product_at(200, 130, 0, 4, -20);

@@ -232,9 +232,11 @@ static void cholesky_equals_cpu(void **state)
     (void)state;
     check_cholesky(1);
     check_cholesky(33);
-    check_cholesky(300);
+    check_cholesky(512);
+    check_cholesky(1100);
     check_bad_pivot(300, 0, 0);
-    check_bad_pivot(300, 270, -1);
+    check_bad_pivot(700, 600, -1);
+    check_bad_pivot(600, 511, 0);
     check_bad_pivot(40, 39, NAN);
     check_bad_pivot(40, 12, INFINITY);
 }
@@ -301,7 +303,7 @@ static void solve_right_equals_cpu(void **state)
         }
     }
     print_message("solve_right: relative distance %.2e\n", sqrt(distance / norm));
-    assert_true(norm > 0 && sqrt(distance / norm) < 2e-6);
+    assert_true(norm > 0 && sqrt(distance / norm) < 1e-5); /* f32, condition about 100 */
     rp_place_free(&gpu, l_d);
     free(got);
     free(h);

@@ -111,12 +111,20 @@ static double solve_on_gpu(const tile *t, rp_form *form)
     return task.loss;
 }
 
-static int64_t count_different(const rp_form *a, const rp_form *b)
-{
-    int64_t n = 0;
+typedef struct differences {
+    int64_t codes, rows; /* rows: with any */
+} differences;
 
-    for (int64_t i = 0; i < a->rows * a->cols; i++) {
-        n += a->codes[i] != b->codes[i];
+static differences compare(const rp_form *a, const rp_form *b)
+{
+    differences n = {0, 0};
+
+    for (int64_t r = 0; r < a->rows; r++) {
+        const int64_t before = n.codes;
+        for (int64_t i = r * a->cols; i < (r + 1) * a->cols; i++) {
+            n.codes += a->codes[i] != b->codes[i];
+        }
+        n.rows += n.codes > before;
     }
     return n;
 }
@@ -152,16 +160,22 @@ static void check_tile(const grid_case *c, const tile *t)
     const double got_own = solve_on_gpu(t, &got);
     const double want_loss = loss_of(t, &want);
     const double got_loss = loss_of(t, &got);
-    const double differ = (double)count_different(&want, &got) / (double)(t->rows * c->cols);
+    const differences n = compare(&want, &got);
+    const bool two_levels = t->grid->ops->n_sub > 0;
 
     print_message("%s kind %d cols %d order %d rows %d block %d sweeps %d: %.3f %% of codes differ,"
                   " loss %.6g (%.6g), own %.6g (%.6g)\n",
                   c->name, (int)c->kind, (int)c->cols, (int)c->is_actorder, (int)t->rows,
-                  (int)t->block_cols, (int)t->sweeps, 100 * differ, got_loss, want_loss, got_own,
+                  (int)t->block_cols, (int)t->sweeps,
+                  100 * (double)n.codes / (double)(t->rows * c->cols), got_loss, want_loss, got_own,
                   want_own);
-    assert_true(differ <= 0.005);
-    assert_true(fabs(got_loss - want_loss) <= 1e-3 * want_loss);
-    assert_true(fabs(got_own - want_own) <= 1e-3 * want_own);
+    if (two_levels) { /* a near tie between two scales changes the rest of a row */
+        assert_true(n.rows <= RP_DIV_UP(t->rows, 16));
+    } else {
+        assert_true((double)n.codes <= 0.005 * (double)(t->rows * c->cols));
+    }
+    assert_true(fabs(got_loss - want_loss) <= (two_levels ? 5e-3 : 1e-3) * want_loss);
+    assert_true(fabs(got_own - got_loss) <= 1e-3 * got_loss);
     rp_form_destroy(&want);
     rp_form_destroy(&got);
 }
@@ -229,6 +243,8 @@ static void test_gptq_gguf(void **state)
     for (size_t i = 0; i < RP_COUNT(gguf_cases); i++) {
         check_case(&gguf_cases[i], 45, 128, 0);
     }
+    check_case(&gguf_cases[0], 45, 20, 0);
+    check_case(&gguf_cases[5], 45, 50, 0);
 }
 
 static void test_descent_gguf(void **state)

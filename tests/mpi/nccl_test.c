@@ -187,6 +187,7 @@ static void fail(rank_gpu *g, const char *kind, double deadline, const char *cau
         (void)fprintf(stderr, "%s\n", message);
     }
     check_same_text(g->comm, message);
+    CHECK(strcmp(rp_comm_gpu_failure(g->comm), message) == 0);
     CHECK(starts_with(message, "NCCL: sum of int64 number 3 (2.0 KiB) "));
     CHECK(strstr(message, cause) != NULL);
     check_after(g, message);
@@ -327,6 +328,7 @@ static void no_start(rank_gpu *g, const char *kind, double deadline, const char 
     CHECK(starts_with(rp_comm_gpu_transport(g->comm), STAGED "NCCL: the start "));
     CHECK(strstr(rp_comm_gpu_transport(g->comm), cause) != NULL);
     check_same_text(g->comm, rp_comm_gpu_transport(g->comm));
+    CHECK(rp_comm_gpu_failure(g->comm) == NULL);
     check_collectives(g);
 }
 

@@ -1,0 +1,51 @@
+/* See backend.h. */
+#include "jobs/backend.h"
+
+#include <stdio.h>
+
+#include "mpi/comm_gpu.h"
+
+/* The arena's own losses: alignment, and what lies between blocks of different sizes. */
+#define ARENA_SLACK 1.02
+
+const rp_option_word rp_backend_words[] = {
+    {"auto", RP_BACKEND_AUTO}, {"cpu", RP_BACKEND_CPU}, {"cuda", RP_BACKEND_CUDA}, {NULL, 0}};
+
+rp_backend rp_backend_choose(rp_comm *comm, rp_backend asked, bool is_telling)
+{
+    bool lacks_gpu = false;
+
+    if (asked != RP_BACKEND_AUTO) {
+        return asked;
+    }
+    lacks_gpu = rp_comm_any(comm, rp_gpu_count() == 0);
+    if (lacks_gpu && rp_gpu_is_built() && is_telling) {
+        (void)fprintf(stderr, "rankpress: no GPU%s: cpu back end\n",
+                      rp_comm_nranks(comm) > 1 ? " on every rank" : "");
+    }
+    return lacks_gpu ? RP_BACKEND_CPU : RP_BACKEND_CUDA;
+}
+
+rp_status rp_backend_open_gpu(rp_gpu **out, rp_comm *comm, size_t arena_bytes, bool is_telling)
+{
+    rp_status st = RP_OK;
+    rp_gpu_choice choice = {.ordinal = -1};
+
+    RP_TRY(rp_comm_choose_gpu(&choice, comm));
+    if (choice.ordinal < 0) {
+        return RP_FAIL(RP_ERR_MEMORY, "backend is cuda, but %s",
+                       rp_gpu_is_built() ? "there is no GPU"
+                                         : "this rankpress was built without CUDA");
+    }
+    if (choice.warning[0] != '\0' && is_telling) {
+        (void)fprintf(stderr, "rankpress: warning: %s\n", choice.warning);
+    }
+    RP_TRY(rp_agree(comm, rp_gpu_create(out, choice.ordinal, arena_bytes)));
+out:
+    return st;
+}
+
+size_t rp_backend_arena_bytes(size_t place_bytes)
+{
+    return (size_t)(ARENA_SLACK * (double)place_bytes);
+}
