@@ -44,7 +44,7 @@ bool (*is_busy)(void);
 
 rp_host_settings read_settings()
 {
-    rp_host_settings made = {1, (size_t)1024 << 20, 0, false, false};
+    rp_host_settings made = {1, (size_t)4096 << 20, 0, false, false};
     const char *const text = getenv("RP_CUDA_HOST");
     char copy[256] = "", *rest = nullptr;
 
