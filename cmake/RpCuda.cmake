@@ -25,18 +25,20 @@ if(RP_HAS_CUDA)
   find_package(CUDAToolkit REQUIRED)
 endif()
 
-# rp_add_cuda_folder(name SOURCES a.cu ... NONE none.c [NEEDS variable] LIBS ... CUDA_LIBS CUDA::cublas ... HOST_LIBS ...)
-# Library rp_<name>: the sources by nvcc, or none.c in a build without CUDA or where the variable is false. Library rp_<name>_host: the sources by the
-# host's compiler (tests/cuda_host). Linking ${RP_CUDA_CHOICE_<name>} means the latter in targets with the property
-# RP_CUDA_HOST, else the former.
+# rp_add_cuda_folder(name SOURCES a.cu ... LOADER b.c LOADED_FROM DIR NONE none.c [NEEDS variable] LIBS ... HOST_LIBS ...)
+# Library rp_<name>: the sources by nvcc, with b.c, which opens their libraries (kernels/lazy.h) in DIR or where the
+# system looks; none.c alone in a build without CUDA or where the variable is false. Library rp_<name>_host: the sources
+# by the host's compiler (tests/cuda_host). Linking ${RP_CUDA_CHOICE_<name>} means the latter in targets with the
+# property RP_CUDA_HOST, else the former.
 function(rp_add_cuda_folder name)
-  cmake_parse_arguments(ARG "" "NONE;NEEDS" "SOURCES;LIBS;CUDA_LIBS;HOST_LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "" "LOADER;LOADED_FROM;NONE;NEEDS" "SOURCES;LIBS;HOST_LIBS" ${ARGN})
   if(NOT ARG_NEEDS)
     set(ARG_NEEDS RP_HAS_CUDA)
   endif()
   if(${ARG_NEEDS})
-    add_library(rp_${name} STATIC ${ARG_SOURCES})
-    target_link_libraries(rp_${name} PUBLIC ${ARG_CUDA_LIBS})
+    add_library(rp_${name} STATIC ${ARG_SOURCES} ${ARG_LOADER})
+    target_include_directories(rp_${name} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+    target_link_options(rp_${name} INTERFACE -Wl,-rpath,${ARG_LOADED_FROM})
   else()
     add_library(rp_${name} STATIC ${ARG_NONE})
   endif()

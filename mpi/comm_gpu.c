@@ -189,7 +189,7 @@ static void find_obstacle(char why[RP_MESSAGE_BYTES], const rp_comm *comm, const
     } else if (opts->is_staged) {
         (void)snprintf(why, RP_MESSAGE_BYTES, "as asked");
     } else if (rp_nccl_version(version) == NULL) {
-        (void)snprintf(why, RP_MESSAGE_BYTES, "this rankpress was built without NCCL");
+        (void)snprintf(why, RP_MESSAGE_BYTES, "there is no NCCL");
     } else if (find_shared(all, comm->nranks, &first, &second)) {
         (void)snprintf(why, RP_MESSAGE_BYTES, "ranks %d and %d share %s", first, second,
                        all[first].uuid);

@@ -17,6 +17,7 @@
 #include "kernels/gpu_stream.h"
 #include "kernels/place.h"
 #include "mpi/comm_watch.h"
+#include "mpi/nccl_library.h"
 
 /* For NCCL to stop what is under way, and for the GPU to come to rest. */
 #define ABORT_SECONDS 20.0
@@ -36,7 +37,7 @@ const char *rp_nccl_version(char text[32])
 {
     int version = 0;
 
-    if (ncclGetVersion(&version) != ncclSuccess) {
+    if (rp_nccl_load() != RP_OK || ncclGetVersion(&version) != ncclSuccess) {
         return NULL;
     }
     (void)snprintf(text, 32, "nccl %d.%d.%d", version / 10000, version / 100 % 100, version % 100);

@@ -2,6 +2,7 @@
  * results are fixed, and the first failure. */
 #include "base/mem.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/libraries.h"
 #include "kernels/cuda/ops_cuda.h"
 
 #include <cuda_bf16.h>
@@ -326,6 +327,7 @@ rp_status rp_gpu_create(rp_gpu **out, int ordinal, size_t arena_bytes)
     rp_gpu_info info;
 
     *out = NULL;
+    RP_TRY(rp_cuda_load_libraries());
     RP_TRY(rp_gpu_describe(&info, ordinal));
     RP_TRY(rp_calloc(&gpu, 1, sizeof(*gpu)));
     gpu->ordinal = ordinal;

@@ -6,7 +6,7 @@
  *
  * RP_CUDA_HOST in the environment, a comma-separated list, changes the machine:
  *   gpus=N       how many GPUs there are (1; 0 is a machine without a driver)
- *   mib=N        memory of each (1024)
+ *   mib=N        memory of each (4096)
  *   fail=N       the N-th launch, copy, fill or library call fails
  *   order=down   blocks, and threads as far as barriers leave it open, run from the last to the
  *                first: what depends on their order shows

@@ -1,0 +1,52 @@
+/* Every function of cuBLAS and cuSOLVER that the CUDA back end calls; the linker misses those that
+ * are not listed. */
+#include "kernels/cuda/libraries.h"
+
+#include "base/fault.h"
+#include "base/mem.h"
+#include "kernels/lazy.h"
+
+#include <cublas_api.h>
+#include <cusolver_common.h>
+
+#define CUBLAS_FUNCTIONS(ROW)                                                                      \
+    ROW(cublasCreate_v2)                                                                           \
+    ROW(cublasDestroy_v2)                                                                          \
+    ROW(cublasDsyrk_v2)                                                                            \
+    ROW(cublasDtrsm_v2)                                                                            \
+    ROW(cublasGemmEx)                                                                              \
+    ROW(cublasGemmStridedBatchedEx)                                                                \
+    ROW(cublasGetStatusString)                                                                     \
+    ROW(cublasGetVersion_v2)                                                                       \
+    ROW(cublasSetAtomicsMode)                                                                      \
+    ROW(cublasSetMathMode)                                                                         \
+    ROW(cublasSetPointerMode_v2)                                                                   \
+    ROW(cublasSetStream_v2)                                                                        \
+    ROW(cublasSetWorkspace_v2)                                                                     \
+    ROW(cublasSgemm_v2)                                                                            \
+    ROW(cublasStrsm_v2)
+
+#define CUSOLVER_FUNCTIONS(ROW)                                                                    \
+    ROW(cusolverDnCreate)                                                                          \
+    ROW(cusolverDnDestroy)                                                                         \
+    ROW(cusolverDnDpotrf)                                                                          \
+    ROW(cusolverDnDpotrf_bufferSize)                                                               \
+    ROW(cusolverDnSetDeterministicMode)                                                            \
+    ROW(cusolverDnSetStream)                                                                       \
+    ROW(cusolverGetVersion)
+
+CUBLAS_FUNCTIONS(RP_LAZY_FUNCTION)
+CUSOLVER_FUNCTIONS(RP_LAZY_FUNCTION)
+
+rp_status rp_cuda_load_libraries(void)
+{
+    static const rp_lazy_function blas[] = {CUBLAS_FUNCTIONS(RP_LAZY_ROW)};
+    static const rp_lazy_function solver[] = {CUSOLVER_FUNCTIONS(RP_LAZY_ROW)};
+    rp_status st = RP_OK;
+
+    RP_TRY(rp_lazy_load("libcublas.so." RP_TEXT_OF(CUBLAS_VER_MAJOR), blas, RP_COUNT(blas)));
+    RP_TRY(
+        rp_lazy_load("libcusolver.so." RP_TEXT_OF(CUSOLVER_VER_MAJOR), solver, RP_COUNT(solver)));
+out:
+    return st;
+}
