@@ -16,6 +16,8 @@
 #include "jobs/print.h"
 #include "jobs/report_html.h"
 #include "jobs/run.h"
+#include "kernels/gpu.h"
+#include "mpi/comm_gpu.h"
 
 #define REPORT_VERSION 1
 
@@ -295,6 +297,18 @@ out:
     return st;
 }
 
+/* Of this rank. The arena is what was planned; libraries take more beside it. */
+static json_t *gpu_json(const rp_session *s, const rp_results *results)
+{
+    if (s->gpu == NULL) {
+        return json_null();
+    }
+    return json_pack("{s:s, s:I, s:I, s:I}", "transport", rp_comm_gpu_transport(s->comm),
+                     "planned_bytes", (json_int_t)results->planned_place_bytes, "peak_bytes",
+                     (json_int_t)rp_gpu_peak_bytes(s->gpu), "own_bytes",
+                     (json_int_t)rp_gpu_own_bytes());
+}
+
 /* The tree that becomes report.json. */
 static rp_status make_report(json_t **out, const rp_session *s, const rp_results *results,
                              const costs *c, const json_t *facts)
@@ -304,21 +318,21 @@ static rp_status make_report(json_t **out, const rp_session *s, const rp_results
     json_t *name = NULL;
 
     RP_TRY(model_name(&name, job->model));
-    *out = json_pack("{s:i, s:s, s:s, s:o, s:s?, s:s?, s:i, s:i, s:s, s:f, s:I, s:I, s:I, s:I, "
-                     "s:I, s:I, s:o, s:o, "
-                     "s:o, s:o, s:o, s:o}",
-                     "version", REPORT_VERSION, "program", "rankpress " RP_VERSION, "model",
-                     job->model, "model_name", name, "calibration_text", job->calibration.text,
-                     "evaluation_text", job->evaluate.text, "ranks", rp_comm_nranks(s->comm),
-                     "threads", rp_pool_nthreads(s->exec->pool), "arithmetic", s->arithmetic,
-                     "seconds", results->seconds, "peak_bytes_per_rank", (json_int_t)c->peak_bytes,
-                     "planned_bytes_per_rank", (json_int_t)results->planned_bytes, "fallbacks",
-                     (json_int_t)results->n_fallbacks, "damped", (json_int_t)results->n_damped,
-                     "drift_kept", (json_int_t)results->n_drift_kept, "kept_dense",
-                     (json_int_t)results->n_kept_dense, "imatrix",
-                     rp_importance_report(s->importance), "source", source_json(results), "outputs",
-                     outputs_json(s, results), "gates", gates_json(s, results), "phases",
-                     phases_json(c), "layers", json_deep_copy(facts));
+    *out = json_pack(
+        "{s:i, s:s, s:s, s:o, s:s?, s:s?, s:i, s:i, s:s, s:o, s:f, s:I, s:I, s:I, s:I, "
+        "s:I, s:I, s:o, s:o, "
+        "s:o, s:o, s:o, s:o}",
+        "version", REPORT_VERSION, "program", "rankpress " RP_VERSION, "model", job->model,
+        "model_name", name, "calibration_text", job->calibration.text, "evaluation_text",
+        job->evaluate.text, "ranks", rp_comm_nranks(s->comm), "threads",
+        rp_pool_nthreads(s->exec->pool), "arithmetic", s->arithmetic, "gpu", gpu_json(s, results),
+        "seconds", results->seconds, "peak_bytes_per_rank", (json_int_t)c->peak_bytes,
+        "planned_bytes_per_rank", (json_int_t)results->planned_bytes, "fallbacks",
+        (json_int_t)results->n_fallbacks, "damped", (json_int_t)results->n_damped, "drift_kept",
+        (json_int_t)results->n_drift_kept, "kept_dense", (json_int_t)results->n_kept_dense,
+        "imatrix", rp_importance_report(s->importance), "source", source_json(results), "outputs",
+        outputs_json(s, results), "gates", gates_json(s, results), "phases", phases_json(c),
+        "layers", json_deep_copy(facts));
     RP_TRY(rp_json_made(*out));
 out:
     return st;

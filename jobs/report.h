@@ -27,7 +27,8 @@ typedef struct rp_results {
     rp_eval_result source_eval; /* valid when is_evaluated */
     bool is_evaluated;
     rp_output_result outputs[RP_MAX_OUTPUTS];
-    size_t planned_bytes; /* peak memory of a rank, as planned */
+    size_t planned_bytes;       /* peak memory of a rank, as planned */
+    size_t planned_place_bytes; /* of its GPU's arena */
     int64_t n_fallbacks;
     int64_t n_damped;     /* tensors whose factorisation needed more damping */
     int64_t n_drift_kept; /* tensors whose drift-corrected target did not help on kept-aside text */

@@ -103,3 +103,58 @@ PYTHON
 56 1 3 gram tile
 19 3 1 gram tile"
 }
+
+# figures OUT: perplexity before and after, KL divergence; of its GPU: arena's peak over plan
+figures() {
+    python3 - "$1/report.json" <<'PYTHON'
+import json, sys
+r = json.load(open(sys.argv[1]))
+after = r["outputs"][0]["evaluation"]
+print(r["source"]["evaluation"]["perplexity"], after["perplexity"], after["kl_divergence"],
+      r["gpu"]["peak_bytes"] / r["gpu"]["planned_bytes"] if r["gpu"] else 1)
+PYTHON
+}
+
+@test "a whole job on both back ends: perplexity within 0.2 %, KL within 5 %; memory as planned" {
+    model=$booklm
+    cat >"$dir/job.yaml" <<JOB
+model: $booklm
+output: {dir: $dir/out, formats: [{gptq: {}}]}
+calibration: {text: $booklm/calibration.txt, num_calibration_samples: 16, max_seq_length: 128}
+recipe: [{gptq: {targets: [Linear], ignore: [lm_head], scheme: W4A16, group_size: 64}}]
+evaluate: {text: $booklm/heldout.txt, context: 128, max_windows: 24, metrics: [perplexity, kl_divergence]}
+JOB
+    "$cpu" run --quiet "$dir/job.yaml" backend=cpu output.dir="$dir/cpu"
+    "$rankpress" run --quiet "$dir/job.yaml" backend=cuda output.dir="$dir/gpu"
+    figures "$dir/cpu" >"$dir/cpu.txt"
+    figures "$dir/gpu" >"$dir/gpu.txt"
+    cat "$dir/cpu.txt" "$dir/gpu.txt"
+    paste -d ' ' "$dir/cpu.txt" "$dir/gpu.txt" | awk 'function off(a, b) { return (a > b ? a - b : b - a) / a }
+        {exit !(off($1, $5) < 0.002 && off($2, $6) < 0.002 && off($3, $7) < 0.05 && $8 > 0.9 && $8 <= 1)}'
+}
+
+@test "a checkpoint goes from one back end to the other: what is finished stays, with a warning" {
+    write_gpu_job "$dir/job.yaml" "$dir/out"
+    code=0
+    RP_FAULT=stop:300 "$cpu" run "$dir/job.yaml" backend=cpu cluster.checkpoint.partial=always || code=$?
+    [ "$code" = 75 ]
+    grep -o '"layer/[^"]*/facts"' "$dir/out/checkpoint/manifest.json" | sort -u >"$dir/finished"
+    [ -s "$dir/finished" ]
+    grep -q passing/ "$dir/out/checkpoint/manifest.json"
+    "$rankpress" run "$dir/job.yaml" 2>"$dir/stderr"
+    grep 'warning: .*arithmetic: cpu/.* -> cuda .*: what is finished is kept' "$dir/stderr"
+    "$rankpress" verify "$dir/out" >"$dir/verify"
+    grep -o '"layer/[^"]*/facts"' "$dir/out/checkpoint/manifest.json" | sort -u >"$dir/all"
+    [ "$(comm -13 "$dir/all" "$dir/finished" | wc -l)" = 0 ]
+}
+
+@test "without a GPU: the CPU's back end says so; backend=cuda is refused before anything is written" {
+    export RP_CUDA_HOST=gpus=0
+    write_job "$dir/job.yaml" "$model" "$dir/out"
+    run "$rankpress" run "$dir/job.yaml" backend=cuda
+    [ "$status" = 71 ]
+    [[ "$output" = *"backend is cuda, but there is no GPU"* ]]
+    [ ! -e "$dir/out" ]
+    "$rankpress" run "$dir/job.yaml" 2>"$dir/stderr"
+    grep -q 'rankpress: no GPU: cpu back end' "$dir/stderr"
+}
