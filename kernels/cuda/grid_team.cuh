@@ -3,8 +3,7 @@
 #ifndef RP_KERNELS_CUDA_GRID_TEAM_CUH
 #define RP_KERNELS_CUDA_GRID_TEAM_CUH
 
-#include <cuda_runtime.h>
-
+#include "kernels/cuda/gpu_private.h"
 #include "kernels/cuda/grid_cuda.h"
 
 /* SIZE threads in a row, a power of two. All of them come to every exchange. */
