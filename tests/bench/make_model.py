@@ -2,15 +2,17 @@
 """Writes a Hugging Face model folder with random weights of a given shape, for tests and benchmarks.
 
 usage: make_model.py OUT [--like NAME] [--bytes SIZE] [--family NAME] [--dtype NAME] [--set KEY=N]...
-                         [--tokenizer FOLDER] [--shard-bytes SIZE] [--seed N]
+                         [--tokenizer FOLDER] [--shard-bytes SIZE] [--seed N] [--jobs N] [--pool]
 
-  --like         tiny (default), smollm2-135m, tinyllama (its layers; how many is up to --bytes)
+  --like         tiny (default), smollm2-135m, tinyllama, llama-8b; how many layers is up to --bytes
   --bytes        as many layers as bring the weights near this size, such as 1GB
   --family       llama (default), mistral, qwen2, qwen3
   --dtype        BF16 (default), F16, F32
   --set          any whole number of config.json, such as --set num_hidden_layers=2
   --tokenizer    whose tokenizer files are copied; default examples/models/booklm
   --shard-bytes  several files with an index, each at most about this size
+  --jobs         processes that write, each tensors of its own; the bytes are the same
+  --pool         pieces of a few million drawn values, again and again: other bytes, as fast as the disk
 
 Weights are normal(0, 0.02), norms normal(1, 0.02): each tensor from a generator keyed by seed and
 tensor name, so the same arguments give the same bytes. Standard library only.
@@ -18,6 +20,7 @@ tensor name, so the same arguments give the same bytes. Standard library only.
 import argparse
 import array
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -37,6 +40,9 @@ SHAPES = {
     "tinyllama": dict(hidden_size=2048, intermediate_size=5632, num_hidden_layers=22,
                       num_attention_heads=32, num_key_value_heads=4, head_dim=64, vocab_size=32000,
                       max_position_embeddings=2048, rope_theta=10000.0, tie_word_embeddings=False),
+    "llama-8b": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
+                     num_attention_heads=32, num_key_value_heads=8, head_dim=128, vocab_size=128256,
+                     max_position_embeddings=8192, rope_theta=500000.0, tie_word_embeddings=False),
 }
 FAMILIES = {  # architecture, biases of q k v, norms of q k
     "llama": ("LlamaForCausalLM", False, False),
@@ -47,6 +53,7 @@ FAMILIES = {  # architecture, biases of q k v, norms of q k
 DTYPES = {"BF16": ("bfloat16", "H"), "F16": ("float16", "H"), "F32": ("float32", "I")}
 QUANTILES = 65536
 CHUNK_ELEMS = 1 << 20
+POOL_ELEMS = 8 << 20
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -108,23 +115,39 @@ def elems_of(shape):
     return count
 
 
-def write_tensor(file, name, shape, seed, tables, code):
+def draw(source, table, count, code):
+    picks = array.array("H", source.randbytes(2 * count))
+    values = array.array(code, map(table.__getitem__, picks))
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def make_pools(tables, args):
+    """Values to take pieces of, by table; None where every value is to be drawn."""
+    if not args.pool:
+        return [None] * len(tables)
+    source = random.Random(args.seed)
+    return [memoryview(draw(source, table, POOL_ELEMS, DTYPES[args.dtype][1])) for table in tables]
+
+
+def write_tensor(file, name, shape, seed, tables, pools, code):
     source = random.Random(f"{seed} {name}")
-    table = tables["norm" in name.rsplit(".", 2)[-2]]
+    kind = "norm" in name.rsplit(".", 2)[-2]
     left = elems_of(shape)
     while left > 0:
         count = min(left, CHUNK_ELEMS)
-        picks = array.array("H", source.randbytes(2 * count))
-        values = array.array(code, map(table.__getitem__, picks))
-        if sys.byteorder == "big":
-            values.byteswap()
-        values.tofile(file)
+        if pools[kind] is None:
+            draw(source, tables[kind], count, code).tofile(file)
+        else:
+            start = source.randrange(POOL_ELEMS - count)
+            file.write(pools[kind][start:start + count])
         left -= count
 
 
-def write_file(path, shapes, dtype, seed, tables):
-    code = DTYPES[dtype][1]
-    item_bytes = array.array(code).itemsize
+def write_header(path, shapes, dtype):
+    """Makes the file at its full size; returns where each tensor's values begin."""
+    item_bytes = array.array(DTYPES[dtype][1]).itemsize
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, shape in shapes.items():
         end = offset + elems_of(shape) * item_bytes
@@ -132,10 +155,45 @@ def write_file(path, shapes, dtype, seed, tables):
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    start = 8 + len(text)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in shapes.items():
-            write_tensor(file, name, shape, seed, tables, code)
+        file.truncate(start + offset)
+    return {name: start + header[name]["data_offsets"][0] for name in shapes}
+
+
+def write_tensors(tensors, args, tables, pools):
+    """tensors: (path, offset, name, shape)"""
+    for path, offset, name, shape in tensors:
+        with open(path, "r+b") as file:
+            file.seek(offset)
+            write_tensor(file, name, shape, args.seed, tables, pools, DTYPES[args.dtype][1])
+
+
+def deal(tensors, n):
+    """n lists of about equal work, the largest tensors first."""
+    shares, loads = [[] for _ in range(n)], [0] * n
+    for tensor in sorted(tensors, key=lambda t: -elems_of(t[3])):
+        least = loads.index(min(loads))
+        shares[least].append(tensor)
+        loads[least] += elems_of(tensor[3])
+    return shares
+
+
+def write_in_processes(tensors, args, tables, pools):
+    children = []
+    for share in deal(tensors, args.jobs):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                write_tensors(share, args, tables, pools)
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(pid)
+    if any([os.waitpid(pid, 0)[1] for pid in children]):
+        sys.exit("make_model: a process failed")
 
 
 def split(shapes, item_bytes, limit_bytes):
@@ -155,13 +213,16 @@ def write_weights(out, shapes, args):
     tables = [quantile_table(0.0, args.dtype), quantile_table(1.0, args.dtype)]
     item_bytes = array.array(DTYPES[args.dtype][1]).itemsize
     groups = split(shapes, item_bytes, args.shard_bytes)
-    weight_map = {}
+    weight_map, tensors = {}, []
     for i, group in enumerate(groups, 1):
         name = "model.safetensors"
         if len(groups) > 1:
             name = f"model-{i:05d}-of-{len(groups):05d}.safetensors"
             weight_map.update({tensor: name for tensor in group})
-        write_file(out / name, group, args.dtype, args.seed, tables)
+        offsets = write_header(out / name, group, args.dtype)
+        tensors += [(out / name, offsets[tensor], tensor, group[tensor]) for tensor in group]
+    (write_in_processes if args.jobs > 1 else write_tensors)(tensors, args, tables,
+                                                            make_pools(tables, args))
     if weight_map:
         total = sum(elems_of(shape) for shape in shapes.values()) * item_bytes
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
@@ -200,6 +261,8 @@ def main():
     parser.add_argument("--tokenizer", type=pathlib.Path, default=ROOT / "examples/models/booklm")
     parser.add_argument("--shard-bytes", type=size_of, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--pool", action="store_true")
     args = parser.parse_args()
 
     config = make_config(args)
