@@ -1,4 +1,5 @@
-# scripts/bench-gpu, rehearsed on the stand-in of tests/cuda_host: every row of its tables, and a packed folder that runs by itself.
+# scripts/bench-gpu, rehearsed on the stand-in of tests/cuda_host: every row of its tables, and a packed folder that runs by
+# itself.
 
 bats_require_minimum_version 1.5.0
 
@@ -19,7 +20,7 @@ has() {
 
 @test "every row of the tables, of jobs that the GPU's back end did" {
     run --separate-stderr "$root/scripts/bench-gpu" --program "$program" --size tiny --work "$work" --keep "$work/reports"
-    echo "$output" "$stderr"
+    echo "$output" "${stderr-}"
     [ "$status" = 0 ]
     [[ ${lines[0]} == *"no GPU (a rehearsal)"* ]]
     for row in "tiny W4 g128 GPTQ, drift full" "tiny GGUF Q4_K_M RTN" "tiniest W4 g128 GPTQ, drift full"; do
@@ -45,7 +46,7 @@ has() {
     [ "$(stat -c %s "$work/packed/files.tar.gz")" -lt $((64 << 20)) ]
     cd "$work"
     TMPDIR=$work run --separate-stderr env -u LD_LIBRARY_PATH packed/bench-gpu --size tiny --work "$work/bench" gptq
-    echo "$output" "$stderr"
+    echo "$output" "${stderr-}"
     [ "$status" = 0 ]
     [ "$(grep -cF '| tiny W4 g128 GPTQ, drift none |' <<<"$output")" = 2 ]
     # The libraries are its own: MPI's and HDF5's are found below the folder it unpacked.
