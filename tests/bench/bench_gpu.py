@@ -144,8 +144,11 @@ class Bench:
         shutil.rmtree(out)
         words = [(self.large if model == "large" else self.small)[0], WORDS[output], method.upper()]
         what = " ".join(words) + (f", drift {drift}" if method == "gptq" else "")
-        gpu = report.get("gpu") or {}
-        gigabytes = [gpu[k] / 1e9 if k in gpu else "-" for k in ("planned_bytes", "peak_bytes")]
+        gigabytes = ["-"] * 3
+        if report["gpu"] is not None:
+            planned, peak, own = (report["gpu"][k] / 1e9
+                                  for k in ("planned_bytes", "peak_bytes", "own_bytes"))
+            gigabytes = [planned, peak, planned + own]
         self.seconds[name] = seconds
         row = [what, seconds, goal if self.args.size == "full" else "-",
                *[report["phases"][p]["seconds"] for p in PHASES], *gigabytes,
@@ -248,7 +251,8 @@ def main():
           f"{ask_gpu('driver_version') or '-'}, {os.cpu_count()} cores, {bench.samples} x {bench.tokens} "
           f"tokens, `{shlex.join(['scripts/bench-gpu', *sys.argv[1:]])}`")
     fractions = []
-    table(["run", "seconds", "goal", *PHASES, "GPU planned GB", "arena's peak GB", "in use GB"], [])
+    table(["run", "seconds", "goal", *PHASES, "arena planned GB", "arena peak GB", "GPU planned GB",
+           "GPU in use GB"], [])
     for name in [w for w in wanted if w in ROWS]:
         row, fraction = bench.measure(name)
         put_row(row)

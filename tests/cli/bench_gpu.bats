@@ -23,7 +23,7 @@ has() {
     [ "$status" = 0 ]
     [[ ${lines[0]} == *"no GPU (a rehearsal)"* ]]
     for row in "tiny W4 g128 GPTQ, drift full" "tiny GGUF Q4_K_M RTN" "tiniest W4 g128 GPTQ, drift full"; do
-        has "$row" 15
+        has "$row" 16
     done
     has "run | forward TFLOP/s | of peak | gram TFLOP/s | of peak | factor TFLOP/s | of peak | solve TFLOP/s | of peak" 9
     for row in "tiny W4 g128 GPTQ, drift none" "tiny GGUF Q4_K_M GPTQ, drift none" "tiniest W4 g128 GPTQ, drift none"; do
@@ -35,6 +35,7 @@ has() {
     has "dd reads GB/s | dd writes GB/s | seconds to read the model | of RTN's" 4
     for row in gptq gptq-drift gguf small small-drift; do
         grep -q '"arithmetic": "cuda ' "$work/reports/$row.json"
+        grep -q '"peak_bytes": [1-9]' "$work/reports/$row.json"
     done
     grep -q '"arithmetic": "cpu' "$work/reports/rtn.json"
 }
