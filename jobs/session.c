@@ -170,8 +170,11 @@ void rp_session_close_failed(rp_session *session, rp_status status)
 
 void rp_session_lap(rp_session *session, rp_phase phase, double *start)
 {
-    const double now = rp_clock_seconds();
+    double now = 0;
 
+    /* A GPU's work counts where it was asked for; its failure is kept for the next agreement. */
+    (void)(session->exec != NULL && rp_place_check(session->exec) == RP_OK);
+    now = rp_clock_seconds();
     session->seconds[phase] += now - *start;
     rp_watchdog_note(session->watchdog, phase_names[phase]);
     *start = now;

@@ -11,14 +11,14 @@ typedef TILE rp_tile;
 typedef RESULT rp_found;
 
 /* All five passes: those that the processor leaves out change nothing. */
-static inline __device__ void rp_descend(const rp_tile *tile, int half, rp_found *out)
+static inline __device__ void rp_descend(const rp_tile *tile, int centre, rp_found *out)
 {
     DESCENT d;
 
-    LANES_NAME(start_descent)(tile, tile->n, 0, (float)half, &d);
+    LANES_NAME(start_descent)(tile, tile->n, 0, (float)centre, &d);
     LANES_NAME(descend_all)
-    (&d, DESCENT_PASSES, 1, tile->n, (float)-half, (float)half - 1.0f, false);
-    LANES_NAME(put_descent)(&d, tile->n, 0, (float)half, out);
+    (&d, DESCENT_PASSES, 1, tile->n, (float)-centre, (float)centre - 1.0f, false);
+    LANES_NAME(put_descent)(&d, tile->n, 0, (float)centre, out);
 }
 
 /* rp_search_run of one group. */
@@ -42,9 +42,9 @@ static inline __device__ void rp_search_group(rp_search_kind kind, int top,
     }
 }
 
-static inline __device__ void rp_search_any(const rp_tile *tile, int half, rp_found *out)
+static inline __device__ void rp_search_any(const rp_tile *tile, int centre, rp_found *out)
 {
-    LANES_NAME(search_symmetric)(tile, half, false, out);
+    LANES_NAME(search_symmetric)(tile, centre, false, out);
 }
 
 static inline __device__ void rp_search_positives(const rp_tile *tile, int top, rp_found *out)

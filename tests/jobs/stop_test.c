@@ -84,6 +84,7 @@ static void test_poll(rp_comm *comm)
     rp_stop_reset();
     CHECK(rp_agree(comm, rp_stop_poll(&plan)) == RP_OK);
     CHECK(rp_stop_poll(&limited) == RP_OK && limited.lead_seconds == 10);
+    rp_comm_barrier(comm); /* all have looked before one has a reason */
     if (is_last) {
         limited.lead_seconds = 200;
         CHECK(rp_stop_poll(&limited) == RP_ERR_STOPPED);
