@@ -172,8 +172,7 @@ void rp_session_lap(rp_session *session, rp_phase phase, double *start)
 {
     double now = 0;
 
-    /* A GPU's work counts where it was asked for; its failure is kept for the next agreement. */
-    (void)(session->exec != NULL && rp_place_check(session->exec) == RP_OK);
+    rp_place_wait(session->exec); /* a GPU's work counts where it was asked for */
     now = rp_clock_seconds();
     session->seconds[phase] += now - *start;
     rp_watchdog_note(session->watchdog, phase_names[phase]);

@@ -41,6 +41,8 @@ void rp_place_copy(const rp_exec *exec, void *to, const void *from, size_t nbyte
 void rp_place_zero(const rp_exec *exec, void *memory, size_t nbytes);
 /* Local. Waits for all operations; a GPU's failure comes out here. Call it before results count. */
 RP_CHECKED rp_status rp_place_check(const rp_exec *exec);
+/* Local. Waits, too; a failure stays for the next check. For clocks. */
+void rp_place_wait(const rp_exec *exec);
 
 #ifdef __cplusplus
 }
