@@ -11,19 +11,12 @@
 const rp_option_word rp_backend_words[] = {
     {"auto", RP_BACKEND_AUTO}, {"cpu", RP_BACKEND_CPU}, {"cuda", RP_BACKEND_CUDA}, {NULL, 0}};
 
-rp_backend rp_backend_choose(rp_comm *comm, rp_backend asked, bool is_telling)
+rp_backend rp_backend_choose(rp_comm *comm, rp_backend asked)
 {
-    bool lacks_gpu = false;
-
     if (asked != RP_BACKEND_AUTO) {
         return asked;
     }
-    lacks_gpu = rp_comm_any(comm, rp_gpu_count() == 0);
-    if (lacks_gpu && rp_gpu_is_built() && is_telling) {
-        (void)fprintf(stderr, "rankpress: no GPU%s: cpu back end\n",
-                      rp_comm_nranks(comm) > 1 ? " on every rank" : "");
-    }
-    return lacks_gpu ? RP_BACKEND_CPU : RP_BACKEND_CUDA;
+    return rp_comm_any(comm, rp_gpu_count() == 0) ? RP_BACKEND_CPU : RP_BACKEND_CUDA;
 }
 
 rp_status rp_backend_open_gpu(rp_gpu **out, rp_comm *comm, size_t arena_bytes, bool is_telling)

@@ -93,8 +93,7 @@ static rp_status take_backend(rp_evaluator *e, eval_inputs *in, const rp_cli *cl
     e->ops = rp_kernels_cpu();
     e->exec = in->exec;
     RP_TRY(rp_agree(cli->comm, rp_eval_count_windows(&n, &e->opts, e->n_ids)));
-    if (rp_backend_choose(cli->comm, (rp_backend)cli->backend, e->progress != NULL) ==
-        RP_BACKEND_CPU) {
+    if (rp_backend_choose(cli->comm, (rp_backend)cli->backend) == RP_BACKEND_CPU) {
         return RP_OK;
     }
     nbytes = rp_eval_bytes(config, has_base, &e->opts, true, 1, n).place;

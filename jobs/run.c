@@ -283,6 +283,16 @@ out:
     return st;
 }
 
+/* On stdout: nothing is wrong. */
+static void say_backend(const rp_session *s)
+{
+    if (s->job->backend == RP_BACKEND_AUTO && s->backend == RP_BACKEND_CPU && rp_gpu_is_built() &&
+        rp_session_prints(s)) {
+        (void)printf("no GPU%s: cpu back end\n",
+                     rp_comm_nranks(s->comm) > 1 ? " on every rank" : "");
+    }
+}
+
 static rp_status run_stages(run *r)
 {
     rp_status st = RP_OK;
@@ -306,6 +316,7 @@ static rp_status run_stages(run *r)
     }
     RP_LOG(RP_LOG_INFO, "start", rp_log_i64("epoch", (int64_t)time(NULL)),
            rp_log_i64("ranks", rp_comm_nranks(s->comm)));
+    say_backend(s);
     rp_session_does(s, "while types were chosen");
     RP_TRY(rp_size_target_choose(s));
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));

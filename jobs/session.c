@@ -131,7 +131,7 @@ rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job)
                           rp_walltime_earlier(rp_walltime_start(job->cluster.walltime_seconds),
                                               rp_walltime_until(rp_environ_job_end_epoch())),
                           job->cluster.stop_seconds);
-    out->backend = rp_backend_choose(out->comm, (rp_backend)job->backend, rp_session_prints(out));
+    out->backend = rp_backend_choose(out->comm, (rp_backend)job->backend);
     return rp_agree(out->comm, open_local(out));
 }
 

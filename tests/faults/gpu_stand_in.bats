@@ -155,6 +155,6 @@ JOB
     [ "$status" = 71 ]
     [[ "$output" = *"backend is cuda, but there is no GPU"* ]]
     [ ! -e "$dir/out" ]
-    "$rankpress" run "$dir/job.yaml" 2>"$dir/stderr"
-    grep -q 'rankpress: no GPU: cpu back end' "$dir/stderr"
+    "$rankpress" run "$dir/job.yaml" >"$dir/stdout"
+    grep -qx 'no GPU: cpu back end' "$dir/stdout"
 }
