@@ -136,7 +136,7 @@ JOB
 @test "a checkpoint goes from one back end to the other: what is finished stays, with a warning" {
     write_gpu_job "$dir/job.yaml" "$dir/out"
     code=0
-    RP_FAULT=stop:300 "$cpu" run "$dir/job.yaml" backend=cpu cluster.checkpoint.partial=always || code=$?
+    RP_FAULT=stop:380 "$cpu" run "$dir/job.yaml" backend=cpu cluster.threads=1 cluster.checkpoint.partial=always || code=$?
     [ "$code" = 75 ]
     grep -o '"layer/[^"]*/facts"' "$dir/out/checkpoint/manifest.json" | sort -u >"$dir/finished"
     [ -s "$dir/finished" ]
