@@ -1,55 +1,19 @@
 /* From sums to the factor on a GPU against the CPU's operations: the same bits where values only
  * move or the arithmetic is the same, else within rounding. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
-#include "kernels/ops.h"
-#include "kernels/place.h"
+#include "gpu_pair.h"
 
-enum { ARENA_BYTES = 64 << 20, SKIPPED = 77 };
+enum { SKIPPED = 77 };
 
-static rp_exec *cpu;
-static rp_exec gpu;
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (rp_exec_create(&cpu, 1, RP_PRODUCTS_F32) != RP_OK) {
-        return 1;
-    }
-    gpu = *cpu;
-    return rp_gpu_create(&gpu.gpu, 0, ARENA_BYTES) == RP_OK ? 0 : 1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    rp_gpu_destroy(&gpu.gpu);
-    rp_exec_destroy(&cpu);
-    return 0;
-}
+const size_t gpu_arena_bytes = (size_t)64 << 20;
 
 static double next_value(uint64_t *state)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
     return (double)(*state >> 11) / 9007199254740992.0 * 2 - 1;
-}
-
-static void *gpu_copy(const void *from, size_t nbytes)
-{
-    void *to = NULL;
-
-    assert_int_equal(rp_place_alloc(&gpu, &to, nbytes, 1), RP_OK);
-    rp_place_put(&gpu, to, from, nbytes);
-    return to;
 }
 
 /* The bytes at `place`, which is freed. */

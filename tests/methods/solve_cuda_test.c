@@ -1,53 +1,17 @@
 /* Solvers on a GPU against those of the CPU. Rounding to nearest and decoding give the same bits;
  * GPTQ and coordinate descent differ by how products are summed, which here and there decides a
  * near tie the other way. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
-#include "kernels/ops.h"
-#include "kernels/place.h"
 #include "methods/solver.h"
 #include "site_problem.h"
+#include "tests/kernels/gpu_pair.h"
 
-enum { ARENA_BYTES = 16 << 20, SKIPPED = 77 };
+enum { SKIPPED = 77 };
 
-static rp_exec *cpu;
-static rp_exec gpu;
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (rp_exec_create(&cpu, 1, RP_PRODUCTS_F32) != RP_OK) {
-        return 1;
-    }
-    gpu = *cpu;
-    return rp_gpu_create(&gpu.gpu, 0, ARENA_BYTES) == RP_OK ? 0 : 1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    rp_gpu_destroy(&gpu.gpu);
-    rp_exec_destroy(&cpu);
-    return 0;
-}
-
-static float *gpu_copy(const float *from, int64_t n)
-{
-    float *to = NULL;
-
-    assert_int_equal(rp_place_alloc(&gpu, &to, (size_t)n, sizeof(*to)), RP_OK);
-    rp_place_put(&gpu, to, from, (size_t)n * sizeof(*to));
-    return to;
-}
+const size_t gpu_arena_bytes = (size_t)16 << 20;
 
 static float *random_weights(int64_t n)
 {
@@ -99,8 +63,8 @@ static double solve_on_gpu(const tile *t, rp_form *form)
     const int64_t n = t->p->cols;
     rp_ldl ldl = rp_site_factor_ldl(&t->p->factor);
     rp_tile_solve task = task_of(t, &ldl, form);
-    float *l = gpu_copy(ldl.l, n * n);
-    float *w = gpu_copy(t->w, t->rows * n);
+    float *l = gpu_copy(ldl.l, (size_t)(n * n) * sizeof(float));
+    float *w = gpu_copy(t->w, (size_t)(t->rows * n) * sizeof(float));
 
     ldl.l = l;
     task.w = w;
@@ -275,7 +239,7 @@ static void check_nearest(const grid_case *c, int64_t rows, bool is_weighted)
 {
     const rp_grid grid = grid_of_case(c);
     float *w = random_weights(rows * c->cols);
-    float *w_d = gpu_copy(w, rows * c->cols);
+    float *w_d = gpu_copy(w, (size_t)(rows * c->cols) * sizeof(float));
     float *importance = random_weights(c->cols);
     rp_form want;
     rp_form got;
@@ -322,7 +286,7 @@ static void check_decoded(const rp_form *form, int64_t row0, int64_t nrows)
     const int64_t n = nrows * form->cols;
     float *want = malloc((size_t)n * sizeof(*want));
     float *got = random_weights(n);
-    float *got_d = gpu_copy(got, n);
+    float *got_d = gpu_copy(got, (size_t)(n) * sizeof(float));
 
     assert_non_null(want);
     rp_form_decode_rows(form, row0, nrows, want);

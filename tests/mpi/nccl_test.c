@@ -208,12 +208,28 @@ static void call(rank_gpu *g)
     fail(g, "call", 60, "failed: internal error, a fault of the stand-in on rank ", 20);
 }
 
+/* All agree to stop; the message names the last rank, and says `what`. */
+static void stops_and_says(rank_gpu *g, const char *what)
+{
+    char message[RP_MESSAGE_BYTES];
+    char want[64];
+
+    CHECK(rp_agree(g->comm, RP_OK) == RP_ERR_STOPPED);
+    (void)snprintf(message, sizeof(message), "%s", rp_error_message());
+    (void)snprintf(want, sizeof(want), "; rank %d on ", g->last);
+    CHECK(strstr(message, want) != NULL);
+    CHECK(strstr(message, what) != NULL);
+    if (g->rank == 0) {
+        (void)fprintf(stderr, "%s\n", message);
+    }
+    check_after(g, message);
+}
+
 /* The last rank comes too late; the others say where it is. */
 static void late(rank_gpu *g)
 {
     int64_t *data = NULL;
     double start = 0;
-    char want[64];
 
     create(g);
     attach(g, 1);
@@ -226,15 +242,9 @@ static void late(rank_gpu *g)
     start = rp_clock_seconds();
     rp_comm_place_allreduce_sum_i64(g->comm, g->exec, data, 256);
     CHECK(g->rank != g->last || rp_clock_seconds() - start < 0.9);
-    CHECK(rp_agree(g->comm, RP_OK) == RP_ERR_STOPPED);
-    (void)snprintf(want, sizeof(want), "; rank %d on ", g->last);
-    CHECK(strstr(rp_error_message(), want) != NULL);
-    CHECK(strstr(rp_error_message(), " in sum of int64 number 2 (2.0 KiB) for 0 s; rank") != NULL);
-    CHECK(strstr(rp_error_message(), " in sum of int64 number 2 (2.0 KiB) for 3 s") != NULL);
-    if (g->rank == 0) {
-        (void)fprintf(stderr, "%s\n", rp_error_message());
-    }
-    check_after(g, rp_error_message());
+    stops_and_says(g, " in sum of int64 number 2 (2.0 KiB) for 0 s; rank");
+    CHECK(strstr(rp_comm_gpu_failure(g->comm), " in sum of int64 number 2 (2.0 KiB) for 3 s") !=
+          NULL);
     rp_place_free(g->exec, data);
 }
 
@@ -242,7 +252,6 @@ static void late(rank_gpu *g)
 static void astray(rank_gpu *g)
 {
     int64_t *data = NULL;
-    char want[96];
 
     create(g);
     attach(g, 1);
@@ -252,14 +261,7 @@ static void astray(rank_gpu *g)
     if (g->rank != g->last) {
         rp_comm_place_allreduce_sum_i64(g->comm, g->exec, data, 256);
     }
-    CHECK(rp_agree(g->comm, RP_OK) == RP_ERR_STOPPED);
-    (void)snprintf(want, sizeof(want), "; rank %d on ", g->last);
-    CHECK(strstr(rp_error_message(), want) != NULL);
-    CHECK(strstr(rp_error_message(), " ended bcast number 1 (80 bytes) 1 s ago; rank") != NULL);
-    if (g->rank == 0) {
-        (void)fprintf(stderr, "%s\n", rp_error_message());
-    }
-    check_after(g, rp_error_message());
+    stops_and_says(g, " ended bcast number 1 (80 bytes) 1 s ago; rank");
     rp_place_free(g->exec, data);
 }
 
