@@ -233,14 +233,20 @@ out:
     return st;
 }
 
-/* Rows of a tile: target := -[sum a x^T] (H + lambda I)^-1 / n. */
+/* Rows of a tile, whose number decides the bits. A GPU's are as many as keep it busy. */
+static int64_t rows_of_tile(const rp_session *session, int64_t rows)
+{
+    return session->backend == RP_BACKEND_CUDA ? 4096 : rp_site_tile_rows(session, rows);
+}
+
+/* A tile's rows of the target := -[sum a x^T] (H + lambda I)^-1 / n. */
 static void solve_tile(void *ctx, int64_t index, int thread)
 {
     const rp_drift *d = ctx;
     const rp_session *s = d->session;
     const rp_exec alone = rp_exec_alone(s->exec, thread);
     const rp_range mine = d->rows_of[rp_comm_rank(s->comm)];
-    const int64_t step = rp_site_tile_rows(s, d->cross.rows);
+    const int64_t step = rows_of_tile(s, d->cross.rows);
     const int64_t row0 = mine.first + index * step;
     const int64_t nrows = RP_MIN(step, mine.first + mine.count - row0);
     const rp_mat rows = rp_mat_of(d->target + row0 * d->cols, nrows, d->cols, d->cols);
@@ -252,7 +258,7 @@ static void solve_tile(void *ctx, int64_t index, int thread)
 /* Whole tiles to ranks, so that a tile's shape does not depend on them. */
 static void deal_rows(rp_range *rows_of, const rp_session *session, int64_t rows, int nranks)
 {
-    const int64_t step = rp_site_tile_rows(session, rows);
+    const int64_t step = rows_of_tile(session, rows);
 
     for (int r = 0; r < nranks; r++) {
         const rp_range tiles = rp_partition(RP_DIV_UP(rows, step), nranks, r);
@@ -281,7 +287,7 @@ static void solve_rows(rp_drift *d, int64_t rows)
     rp_cross_scatter(&d->cross, s->comm, d->rows_of);
     rp_session_lap(s, RP_PHASE_REDUCE, &start);
     rp_pool_run(rp_exec_tile_pool(s->exec),
-                RP_DIV_UP(d->rows_of[rank].count, rp_site_tile_rows(s, rows)), solve_tile, d);
+                RP_DIV_UP(d->rows_of[rank].count, rows_of_tile(s, rows)), solve_tile, d);
     rp_session_lap(s, RP_PHASE_SOLVE, &start);
     if (rp_comm_nranks(s->comm) > 1) {
         float *send = (float *)(void *)d->cross.sum; /* done with */
