@@ -1,6 +1,7 @@
 /* A block of threads makes a tile of the product from tiles of both factors in shared memory; the
- * next ones are on their way into registers meanwhile. A thread has 8 x 4 elements. The long side
- * is ld: 64 x 64 fills an H200 from 4096 rows of weights on, with lazy blocks of 128 columns. */
+ * next ones are on their way into registers meanwhile. A thread has 8 x 4 elements, of which it
+ * keeps the sum in hand and the total. The long side is ld: 64 x 64 fills an H200 from 4096 rows of
+ * weights on, with lazy blocks of 128 columns. */
 #include "kernels/cuda/product_cuda.h"
 
 #include "base/mem.h"
@@ -28,6 +29,8 @@ typedef struct product {
     const float *from, *start;
     float *to;
 } product;
+
+static_assert(RP_PRODUCT_SUM % TILE_K == 0, "sums end where tiles do");
 
 typedef struct tiles {
     float left[TILE_K][PITCH_M];
@@ -134,8 +137,21 @@ RP_INNER_LOOP void multiply(int depth, const float *left, const float *from, flo
     }
 }
 
+/* totals += sums, and sums := 0 */
+static __device__ void add_sums(float (*sums)[OWN_N], float (*totals)[OWN_N])
+{
+    RP_UNROLL(8)
+    for (int i = 0; i < OWN_M; i++) {
+        RP_UNROLL(4)
+        for (int j = 0; j < OWN_N; j++) {
+            totals[i][j] += sums[i][j];
+            sums[i][j] = 0.0f;
+        }
+    }
+}
+
 /* A thread's elements: 8 rows of to from m on, four columns from n on. */
-static __device__ void load_sums(const product &p, int64_t m, int64_t n, float (*sums)[OWN_N])
+static __device__ void load_totals(const product &p, int64_t m, int64_t n, float (*totals)[OWN_N])
 {
     RP_UNROLL(8)
     for (int i = 0; i < OWN_M; i++) {
@@ -143,20 +159,20 @@ static __device__ void load_sums(const product &p, int64_t m, int64_t n, float (
         if (p.start != NULL && m + i < p.m && n < p.ld) {
             old = *reinterpret_cast<const float4 *>(p.start + (m + i) * p.ld + n);
         }
-        sums[i][0] = old.x;
-        sums[i][1] = old.y;
-        sums[i][2] = old.z;
-        sums[i][3] = old.w;
+        totals[i][0] = old.x;
+        totals[i][1] = old.y;
+        totals[i][2] = old.z;
+        totals[i][3] = old.w;
     }
 }
 
-static __device__ void store_sums(const product &p, int64_t m, int64_t n, float (*sums)[OWN_N])
+static __device__ void store_totals(const product &p, int64_t m, int64_t n, float (*totals)[OWN_N])
 {
     RP_UNROLL(8)
     for (int i = 0; i < OWN_M; i++) {
         if (m + i < p.m && n < p.ld) {
             *reinterpret_cast<float4 *>(p.to + (m + i) * p.ld + n) =
-                make_float4(sums[i][0], sums[i][1], sums[i][2], sums[i][3]);
+                make_float4(totals[i][0], totals[i][1], totals[i][2], totals[i][3]);
         }
     }
 }
@@ -172,17 +188,21 @@ static __global__ void __launch_bounds__(THREADS) product_kernel(product p)
     const int64_t m0 = (int64_t)blockIdx.x * TILE_M;
     const int64_t n0 = (int64_t)blockIdx.y * TILE_N;
     const bool has_rows = m0 + warp % 2 * WARP_M < p.m; /* the whole warp alike */
-    float sums[OWN_M][OWN_N];
+    float totals[OWN_M][OWN_N];
+    float sums[OWN_M][OWN_N] = {};
     fetched next;
     int at = 0;
 
     fetch(p, 0, m0, n0, &next);
-    load_sums(p, m0 + m, n0 + n, sums);
+    load_totals(p, m0 + m, n0 + n, totals);
     for (int64_t k = 0; k < p.k; k += TILE_K) {
         keep(p, next, &shared[at]);
         __syncthreads(); /* and who is still at the other tiles has not come here */
         if (k + TILE_K < p.k) {
             fetch(p, k + TILE_K, m0, n0, &next);
+        }
+        if (k > 0 && k % RP_PRODUCT_SUM == 0) {
+            add_sums(sums, totals);
         }
         if (has_rows) {
             multiply((int)RP_MIN((int64_t)TILE_K, p.k - k), &shared[at].left[0][m],
@@ -190,7 +210,8 @@ static __global__ void __launch_bounds__(THREADS) product_kernel(product p)
         }
         at = 1 - at;
     }
-    store_sums(p, m0 + m, n0 + n, sums);
+    add_sums(sums, totals);
+    store_totals(p, m0 + m, n0 + n, totals);
 }
 
 extern "C" void rp_product_cuda(rp_gpu *gpu, int64_t m, int64_t k, int64_t ld, rp_left left,

@@ -1,4 +1,4 @@
-/* The solvers' product against a loop of fused multiply-adds in ascending k: the same bits. */
+/* The solvers' product against loops of fused multiply-adds in ascending k: the same bits. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +20,7 @@ typedef struct shape {
 static float *random_floats(int64_t n)
 {
     static uint64_t state = 3;
-    float *x = malloc((size_t)n * sizeof(*x));
+    float *x = malloc((size_t)RP_MAX(n, 1) * sizeof(*x));
 
     assert_non_null(x);
     for (int64_t i = 0; i < n; i++) {
@@ -36,12 +36,16 @@ static void multiply(const shape *s, const float *left, int64_t left_ld, const f
 {
     for (int64_t i = 0; i < s->m; i++) {
         for (int64_t r = 0; r < s->ld; r++) {
-            float sum = s->accumulate ? to[i * s->ld + r] : 0;
-            for (int64_t j = 0; j < s->k; j++) {
-                const int64_t at = s->is_transposed ? j * left_ld + i : i * left_ld + j;
-                sum = fmaf(left[at], from[j * s->ld + r], sum);
+            float total = s->accumulate ? to[i * s->ld + r] : 0;
+            for (int64_t first = 0; first < s->k; first += RP_PRODUCT_SUM) {
+                float sum = 0;
+                for (int64_t j = first; j < RP_MIN(first + RP_PRODUCT_SUM, s->k); j++) {
+                    const int64_t at = s->is_transposed ? j * left_ld + i : i * left_ld + j;
+                    sum = fmaf(left[at], from[j * s->ld + r], sum);
+                }
+                total += sum;
             }
-            to[i * s->ld + r] = sum;
+            to[i * s->ld + r] = total;
         }
     }
 }
