@@ -50,7 +50,8 @@ static __device__ void load_tile(const rp_piece &t, int64_t s, int count, int64_
     __syncthreads();
 }
 
-/* sums [i] += sign * columns [s] * tile [s][i], s ascending */
+/* sums [i] += the sum of sign * columns [s] * tile [s][i], s ascending, by itself: long chains
+ * round more. */
 RP_INNER_LOOP void pull(int count, const unit_tile *tile, float sign, const float *columns,
                         int64_t ld, float *sums)
 {
@@ -58,7 +59,7 @@ RP_INNER_LOOP void pull(int count, const unit_tile *tile, float sign, const floa
 
     RP_UNROLL(32)
     for (int i = 0; i < RP_UNIT_COLS; i++) {
-        own[i] = sums[i];
+        own[i] = 0.0f;
     }
     RP_UNROLL(8)
     for (int s = 0; s < count; s++) {
@@ -70,7 +71,7 @@ RP_INNER_LOOP void pull(int count, const unit_tile *tile, float sign, const floa
     }
     RP_UNROLL(32)
     for (int i = 0; i < RP_UNIT_COLS; i++) {
-        sums[i] = own[i];
+        sums[i] += own[i];
     }
 }
 
