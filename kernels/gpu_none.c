@@ -38,8 +38,15 @@ void rp_gpu_destroy(rp_gpu **gpu)
     (void)gpu;
 }
 
-size_t rp_gpu_own_bytes(void)
+size_t rp_gpu_own_bytes(const rp_gpu_info *info)
 {
+    (void)info;
+    return 0;
+}
+
+size_t rp_gpu_room_bytes(const rp_gpu_info *info)
+{
+    (void)info;
     return 0;
 }
 
