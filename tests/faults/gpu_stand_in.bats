@@ -146,6 +146,16 @@ least_mib() {
     had_activations "$dir/out-2" streamed
     same_digests "$dir/out-2" "$dir/digests-wanted"
 
+    cat >"$dir/uneven" <<UNEVEN
+#!/bin/sh
+[ "\${OMPI_COMM_WORLD_RANK:-\$PMI_RANK}" = 1 ] || export RP_CUDA_HOST=gpus=2
+exec "$rankpress" "\$@"
+UNEVEN
+    chmod +x "$dir/uneven"
+    rankpress=$dir/uneven on_ranks 2 run "$dir/job.yaml" output.dir="$dir/uneven-2"
+    had_activations "$dir/uneven-2" streamed # on both, where one has no room
+    same_digests "$dir/uneven-2" "$dir/digests-wanted"
+
     while read -r nth before after; do # with all of a site's streams in the checkpoint
         out=$dir/at-$nth
         code=0
