@@ -1,5 +1,5 @@
-/* Block by block the output's drift is formed and its product with the input summed; each rank then
- * solves a share of the rows, and all gather them. */
+/* Block by block the input's drift, or the output's, is formed and its product with the input
+ * summed; each rank then solves a share of the rows, and all gather them. */
 #include "jobs/drift.h"
 
 #include <stdlib.h>
@@ -14,23 +14,31 @@
 struct rp_drift {
     rp_session *session;
     rp_cross cross;
-    double *bound;       /* [widest rows] */
+    double *bound;       /* [widest rows or cols] */
     float *input_bound;  /* [widest cols] largest |x - x_f| */
     float *stream_bound; /* [hidden] largest |h - h_f| */
     float *input_drift;  /* [place] [block tokens, widest cols] x - x_f */
     float *output_drift; /* [place] [block tokens, widest rows] a */
+    float *map;          /* [place] [cols, cols] -D; NULL where no site shares one */
+    float *send;         /* [place] a rank's rows of a target or of D; NULL with one rank */
     rp_range *rows_of;   /* [nranks] */
     size_t *nbytes;      /* [nranks] */
     double *kept;        /* [2, n_blocks] squared errors with W and with W* */
-    rp_site_input input; /* of the site in hand */
+    /* Of the site in hand. */
+    rp_site_input input;
+    const rp_gram *gram;
     int64_t cols;
-    /* Of the linear in hand. */
+    bool is_shared; /* cross: the sum of (x - x_f) x^T */
     const rp_ldl *ldl;
+    bool has_map; /* of this factor */
+    /* Of the matrix in hand. */
+    const float *w;
     float *target;
+    int64_t tile_rows;
 };
 
 typedef struct sizes {
-    int64_t rows, cols, elems, block_tokens;
+    int64_t rows, cols, sums, map, send, block_tokens;
 } sizes;
 
 /* Does the drift of the residual stream count as this linear's to repair. */
@@ -41,28 +49,66 @@ static bool corrects_stream(const rp_linear *linear)
     return linear->choice.drift == RP_DRIFT_FULL && (site == RP_SITE_O || site == RP_SITE_DOWN);
 }
 
-static sizes sizes_of(const rp_session *s)
+/* Do the site's linears share a D. */
+static bool shares_map(const rp_linear *const linears[], int n)
+{
+    int64_t rows = 0;
+
+    for (int i = 0; i < n; i++) {
+        if (rp_linear_corrects_drift(linears[i]) && !corrects_stream(linears[i])) {
+            rows += linears[i]->rows;
+        }
+    }
+    return rows > 0 && 2 * rows > linears[0]->cols;
+}
+
+/* Values of the largest share of a matrix that a rank gets; 0 when there is but one. */
+static int64_t share_of(const rp_session *s, int64_t rows, int64_t cols, int nranks)
+{
+    const int64_t step = rp_site_tile_rows(s, rows);
+
+    return nranks > 1 ? RP_MIN(RP_DIV_UP(RP_DIV_UP(rows, step), nranks) * step, rows) * cols : 0;
+}
+
+static void add_site_sizes(sizes *most, const rp_session *s, const rp_linear *const linears[],
+                           int n, int nranks)
+{
+    const bool is_shared = shares_map(linears, n);
+
+    for (int i = 0; i < n; i++) {
+        const int64_t rows = linears[i]->rows, cols = linears[i]->cols;
+        if (!rp_linear_corrects_drift(linears[i])) {
+            continue;
+        }
+        most->rows = RP_MAX(most->rows, RP_MAX(rows, s->config->hidden_size));
+        most->cols = RP_MAX(most->cols, cols);
+        most->sums = RP_MAX(most->sums, (is_shared ? cols : rows) * cols);
+        most->map = RP_MAX(most->map, is_shared ? cols * cols : 0);
+        most->send = RP_MAX(most->send, share_of(s, rows, cols, nranks));
+        most->send = RP_MAX(most->send, is_shared ? share_of(s, cols, cols, nranks) : 0);
+    }
+}
+
+static sizes sizes_of(const rp_session *s, int nranks)
 {
     const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
     sizes most = {.block_tokens = RP_MIN(blocks.seqs_per_block, blocks.n_seqs) * blocks.seq_len};
 
-    for (int64_t i = 0; i < s->linears.n; i++) {
-        const rp_linear *linear = &s->linears.items[i];
-        if (rp_linear_corrects_drift(linear)) {
-            most.rows = RP_MAX(most.rows, RP_MAX(linear->rows, s->config->hidden_size));
-            most.cols = RP_MAX(most.cols, linear->cols);
-            most.elems = RP_MAX(most.elems, linear->rows * linear->cols);
-        }
+    for (int64_t i = 0; i < s->config->n_layers * RP_SITE_COUNT; i++) {
+        const rp_linear *linears[RP_SITE_LINEARS];
+        const int n =
+            rp_site_linears(linears, &s->linears, i / RP_SITE_COUNT, (rp_site)(i % RP_SITE_COUNT));
+        add_site_sizes(&most, s, linears, n, nranks);
     }
     return most;
 }
 
-rp_place_bytes rp_drift_bytes(const rp_session *session)
+rp_place_bytes rp_drift_bytes(const rp_session *session, int nranks)
 {
-    const sizes n = sizes_of(session);
-    rp_place_bytes bytes = rp_cross_bytes(n.rows, n.elems);
+    const sizes n = sizes_of(session, nranks);
+    rp_place_bytes bytes = rp_cross_bytes(RP_MAX(n.rows, n.cols), n.sums);
 
-    bytes.place += (size_t)(n.block_tokens * (n.rows + n.cols)) * sizeof(float);
+    bytes.place += (size_t)(n.block_tokens * (n.rows + n.cols) + n.map + n.send) * sizeof(float);
     return bytes;
 }
 
@@ -74,12 +120,18 @@ static rp_status allocate(rp_drift *d, const sizes *n)
     const size_t tokens = (size_t)n->block_tokens;
     const size_t n_blocks = (size_t)rp_calibration_blocks(s->job, s->config).n_blocks;
 
-    RP_TRY(rp_cross_create(&d->cross, s->exec, n->rows, n->elems));
-    RP_TRY(rp_alloc_array(&d->bound, (size_t)n->rows, sizeof(*d->bound)));
+    RP_TRY(rp_cross_create(&d->cross, s->exec, RP_MAX(n->rows, n->cols), n->sums));
+    RP_TRY(rp_alloc_array(&d->bound, (size_t)RP_MAX(n->rows, n->cols), sizeof(*d->bound)));
     RP_TRY(rp_alloc_array(&d->input_bound, (size_t)n->cols, sizeof(float)));
     RP_TRY(rp_alloc_array(&d->stream_bound, (size_t)s->config->hidden_size, sizeof(float)));
     RP_TRY(rp_place_alloc(s->exec, &d->input_drift, tokens * (size_t)n->cols, sizeof(float)));
     RP_TRY(rp_place_alloc(s->exec, &d->output_drift, tokens * (size_t)n->rows, sizeof(float)));
+    if (n->map > 0) {
+        RP_TRY(rp_place_alloc(s->exec, &d->map, (size_t)n->map, sizeof(float)));
+    }
+    if (n->send > 0) {
+        RP_TRY(rp_place_alloc(s->exec, &d->send, (size_t)n->send, sizeof(float)));
+    }
     RP_TRY(rp_alloc_array(&d->rows_of, nranks, sizeof(*d->rows_of)));
     RP_TRY(rp_alloc_array(&d->nbytes, nranks, sizeof(*d->nbytes)));
     RP_TRY(rp_alloc_array(&d->kept, 2 * n_blocks, sizeof(*d->kept)));
@@ -91,7 +143,7 @@ rp_status rp_drift_create(rp_drift **out, rp_session *session)
 {
     rp_status st = RP_OK;
     rp_drift *d = NULL;
-    const sizes n = sizes_of(session);
+    const sizes n = sizes_of(session, rp_comm_nranks(session->comm));
 
     *out = NULL;
     if (n.rows == 0) {
@@ -120,6 +172,8 @@ void rp_drift_destroy(rp_drift **drift)
     free(d->stream_bound);
     rp_place_free(d->session->exec, d->input_drift);
     rp_place_free(d->session->exec, d->output_drift);
+    rp_place_free(d->session->exec, d->map);
+    rp_place_free(d->session->exec, d->send);
     free(d->rows_of);
     free(d->nbytes);
     free(d->kept);
@@ -152,21 +206,19 @@ static rp_cmat stream_drift(const rp_drift *d, int64_t b, float *out)
                     rp_site_block(in, in->full_h, b, in->hidden, in->hidden));
 }
 
-void rp_drift_begin_site(rp_drift *d, const rp_site_input *input, int64_t cols)
+static void bound_drifts(rp_drift *d)
 {
     const rp_session *s = d->session;
-    const int64_t hidden = input->hidden;
+    const rp_site_input *in = &d->input;
 
-    d->input = *input;
-    d->cols = cols;
-    memset(d->input_bound, 0, (size_t)cols * sizeof(float));
-    memset(d->stream_bound, 0, (size_t)hidden * sizeof(float));
-    for (int64_t b = input->mine.first; b < input->mine.first + input->mine.count; b++) {
+    memset(d->input_bound, 0, (size_t)d->cols * sizeof(float));
+    memset(d->stream_bound, 0, (size_t)in->hidden * sizeof(float));
+    for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count; b++) {
         (void)s->ops->max_abs(s->exec, input_drift(d, b), d->input_bound);
         (void)s->ops->max_abs(s->exec, stream_drift(d, b, d->output_drift), d->stream_bound);
     }
-    rp_comm_allreduce_max_f32(s->comm, d->input_bound, cols);
-    rp_comm_allreduce_max_f32(s->comm, d->stream_bound, hidden);
+    rp_comm_allreduce_max_f32(s->comm, d->input_bound, d->cols);
+    rp_comm_allreduce_max_f32(s->comm, d->stream_bound, in->hidden);
 }
 
 /* a = W (x - x_f) + (h - h_f) of one block. */
@@ -215,6 +267,7 @@ static void bound_rows(rp_drift *d, const rp_linear *linear, const float *w)
                        d->input_bound, d->bound);
 }
 
+/* Collective. This rank's part of the sum; linear NULL: of the input's drift itself. */
 static rp_status sum_products(rp_drift *d, const rp_linear *linear, const float *w)
 {
     rp_status st = RP_OK;
@@ -224,29 +277,49 @@ static rp_status sum_products(rp_drift *d, const rp_linear *linear, const float 
     for (int64_t b = in->mine.first; b < in->mine.first + in->mine.count; b++) {
         RP_TRY(rp_stop_poll(&s->stop));
         if (!rp_blocks_is_kept_aside(&in->blocks, b)) {
-            rp_cross_add(&d->cross, output_drift(d, linear, w, b),
+            rp_cross_add(&d->cross,
+                         linear == NULL ? input_drift(d, b) : output_drift(d, linear, w, b),
                          rp_site_block(in, in->rows, b, d->cols, in->ld));
         }
     }
     RP_TRY(rp_place_check(s->exec));
 out:
-    return st;
+    return rp_agree(s->comm, st);
 }
 
-/* Rows of a tile: target := -[sum a x^T] (H + lambda I)^-1 / n. */
+/* Rows of this rank's tile number `index`, in d->target. */
+static rp_mat tile_rows(const rp_drift *d, int64_t index, int64_t *row0)
+{
+    const rp_range mine = d->rows_of[rp_comm_rank(d->session->comm)];
+
+    *row0 = mine.first + index * d->tile_rows;
+    return rp_mat_of(d->target + *row0 * d->cols,
+                     RP_MIN(d->tile_rows, mine.first + mine.count - *row0), d->cols, d->cols);
+}
+
+/* target := -[sum] (H + lambda I)^-1 / n. */
 static void solve_tile(void *ctx, int64_t index, int thread)
 {
     const rp_drift *d = ctx;
-    const rp_session *s = d->session;
-    const rp_exec alone = rp_exec_alone(s->exec, thread);
-    const rp_range mine = d->rows_of[rp_comm_rank(s->comm)];
-    const int64_t step = rp_site_tile_rows(s, d->cross.rows);
-    const int64_t row0 = mine.first + index * step;
-    const int64_t nrows = RP_MIN(step, mine.first + mine.count - row0);
-    const rp_mat rows = rp_mat_of(d->target + row0 * d->cols, nrows, d->cols, d->cols);
+    const rp_exec alone = rp_exec_alone(d->session->exec, thread);
+    int64_t row0 = 0;
+    const rp_mat rows = tile_rows(d, index, &row0);
 
     rp_cross_negative_mean(&d->cross, &alone, row0, rows);
-    s->ops->solve_right(&alone, d->ldl, rows);
+    d->session->ops->solve_right(&alone, d->ldl, rows);
+}
+
+/* target := -W D. */
+static void map_tile(void *ctx, int64_t index, int thread)
+{
+    const rp_drift *d = ctx;
+    const rp_exec alone = rp_exec_alone(d->session->exec, thread);
+    int64_t row0 = 0;
+    const rp_mat rows = tile_rows(d, index, &row0);
+
+    d->session->ops->multiply(&alone, rows,
+                              rp_cmat_of(d->w + row0 * d->cols, rows.rows, d->cols, d->cols),
+                              rp_cmat_of(d->map, d->cols, d->cols, d->cols));
 }
 
 /* Whole tiles to ranks, so that a tile's shape does not depend on them. */
@@ -267,32 +340,44 @@ static size_t target_bytes(rp_range rows, int64_t cols)
     return (size_t)(rows.count * cols) * sizeof(float);
 }
 
-/* Collective. target := W* - W on every rank. */
-static void solve_rows(rp_drift *d, int64_t rows)
+/* Collective. The whole sum of the rows that a rank solves goes there. */
+static void scatter_sum(rp_drift *d)
 {
     rp_session *s = d->session;
-    const int rank = rp_comm_rank(s->comm);
     double start = rp_clock_seconds();
 
-    deal_rows(d->rows_of, s, rows, rp_comm_nranks(s->comm));
-    for (int r = 0; r < rp_comm_nranks(s->comm); r++) {
-        d->nbytes[r] = target_bytes(d->rows_of[r], d->cols);
-    }
+    deal_rows(d->rows_of, s, d->cross.rows, rp_comm_nranks(s->comm));
     rp_cross_scatter(&d->cross, s->comm, d->rows_of);
     rp_session_lap(s, RP_PHASE_REDUCE, &start);
-    rp_pool_run(rp_exec_tile_pool(s->exec),
-                RP_DIV_UP(d->rows_of[rank].count, rp_site_tile_rows(s, rows)), solve_tile, d);
+}
+
+/* Collective. target [rows, cols] on every rank, of tiles that each makes its share of. */
+static void make_rows(rp_drift *d, float *target, int64_t rows, rp_tile_fn make_tile)
+{
+    rp_session *s = d->session;
+    const int nranks = rp_comm_nranks(s->comm);
+    const rp_range *mine = &d->rows_of[rp_comm_rank(s->comm)];
+    double start = rp_clock_seconds();
+
+    d->target = target;
+    d->tile_rows = rp_site_tile_rows(s, rows);
+    deal_rows(d->rows_of, s, rows, nranks);
+    rp_pool_run(rp_exec_tile_pool(s->exec), RP_DIV_UP(mine->count, d->tile_rows), make_tile, d);
     rp_session_lap(s, RP_PHASE_SOLVE, &start);
-    if (rp_comm_nranks(s->comm) > 1) {
-        float *send = (float *)(void *)d->cross.sum; /* done with */
-        rp_place_copy(s->exec, send, d->target + d->rows_of[rank].first * d->cols, d->nbytes[rank]);
-        rp_comm_place_allgatherv(s->comm, s->exec, send, d->target, d->nbytes);
+    if (nranks > 1) {
+        for (int r = 0; r < nranks; r++) {
+            d->nbytes[r] = target_bytes(d->rows_of[r], d->cols);
+        }
+        rp_place_copy(s->exec, d->send, target + mine->first * d->cols,
+                      target_bytes(*mine, d->cols));
+        rp_comm_place_allgatherv(s->comm, s->exec, d->send, target, d->nbytes);
         rp_session_lap(s, RP_PHASE_EXCHANGE, &start);
     }
 }
 
 /* Collective. Squared errors a token on the blocks kept aside; target is W* - W. */
-static void judge(rp_drift *d, const rp_linear *linear, const float *w, rp_drift_result *result)
+static void judge(rp_drift *d, const rp_linear *linear, const float *w, const float *target,
+                  rp_drift_result *result)
 {
     const rp_session *s = d->session;
     const rp_site_input *in = &d->input;
@@ -308,7 +393,7 @@ static void judge(rp_drift *d, const rp_linear *linear, const float *w, rp_drift
             const rp_mat corrected = rp_mat_of(d->output_drift, a.rows, a.cols, a.ld);
             before[b] = s->ops->sum_squares(s->exec, a);
             s->ops->linear(s->exec, corrected, rp_site_block(in, in->rows, b, d->cols, in->ld),
-                           rp_cmat_of(d->target, linear->rows, linear->cols, linear->cols), NULL,
+                           rp_cmat_of(target, linear->rows, linear->cols, linear->cols), NULL,
                            true);
             after[b] = s->ops->sum_squares(s->exec, a);
         }
@@ -323,26 +408,77 @@ static void judge(rp_drift *d, const rp_linear *linear, const float *w, rp_drift
     result->is_taken = n_kept > 0 && result->after < result->before;
 }
 
-rp_status rp_drift_target(rp_drift *d, const rp_linear *linear, const float *w, const rp_gram *gram,
-                          const rp_ldl *ldl, float *target, rp_drift_result *result)
+rp_status rp_drift_begin_site(rp_drift *d, const rp_site_input *input, const rp_gram *gram,
+                              const rp_linear *const linears[], int n)
 {
     rp_status st = RP_OK;
-    const rp_session *s = d->session;
-    const int64_t rows = linear->rows, cols = linear->cols;
     double start = rp_clock_seconds();
 
-    memset(result, 0, sizeof(*result));
+    d->input = *input;
+    d->gram = gram;
+    d->cols = gram->cols;
+    bound_drifts(d);
+    d->is_shared = shares_map(linears, n) && is_any_positive(d->input_bound, d->cols);
+    if (d->is_shared) {
+        for (int64_t i = 0; i < d->cols; i++) {
+            d->bound[i] = (double)d->input_bound[i];
+        }
+        rp_cross_begin(&d->cross, gram, d->cols, d->bound);
+        RP_TRY(sum_products(d, NULL, NULL));
+    }
+    rp_session_lap(d->session, RP_PHASE_GRAM, &start);
+    if (d->is_shared) {
+        scatter_sum(d);
+    }
+out:
+    return st;
+}
+
+void rp_drift_begin_factor(rp_drift *d, const rp_ldl *ldl)
+{
     d->ldl = ldl;
-    d->target = target;
-    if (is_drifting(d, linear)) {
+    d->has_map = false;
+}
+
+/* Collective. target := W* - W. */
+static rp_status find_change(rp_drift *d, const rp_linear *linear, const float *w, float *target)
+{
+    rp_status st = RP_OK;
+    double start = rp_clock_seconds();
+
+    if (!d->is_shared || corrects_stream(linear)) {
         bound_rows(d, linear, w);
-        rp_cross_begin(&d->cross, gram, linear->rows, d->bound);
-        RP_TRY(rp_agree(d->session->comm, sum_products(d, linear, w)));
+        rp_cross_begin(&d->cross, d->gram, linear->rows, d->bound);
+        RP_TRY(sum_products(d, linear, w));
         rp_session_lap(d->session, RP_PHASE_GRAM, &start);
-        solve_rows(d, linear->rows);
+        scatter_sum(d);
+        make_rows(d, target, linear->rows, solve_tile);
+        return RP_OK;
+    }
+    if (!d->has_map) {
+        make_rows(d, d->map, d->cols, solve_tile);
+        d->has_map = true;
+    }
+    d->w = w;
+    make_rows(d, target, linear->rows, map_tile);
+out:
+    return st;
+}
+
+rp_status rp_drift_target(rp_drift *d, const rp_linear *linear, const float *w, float *target,
+                          rp_drift_result *result)
+{
+    rp_status st = RP_OK;
+    rp_session *s = d->session;
+    const int64_t rows = linear->rows, cols = linear->cols;
+
+    memset(result, 0, sizeof(*result));
+    if (is_drifting(d, linear)) {
+        double start = 0;
+        RP_TRY(find_change(d, linear, w, target));
         start = rp_clock_seconds();
-        judge(d, linear, w, result);
-        rp_session_lap(d->session, RP_PHASE_FORWARD, &start);
+        judge(d, linear, w, target, result);
+        rp_session_lap(s, RP_PHASE_FORWARD, &start);
     }
     if (result->is_taken) {
         s->ops->add(s->exec, rp_mat_of(target, rows, cols, cols), rp_cmat_of(w, rows, cols, cols));
@@ -354,12 +490,6 @@ out:
 }
 
 /* ---- Traffic ---- */
-
-void rp_drift_begin_traffic(rp_traffic *traffic, int64_t cols, int64_t hidden)
-{
-    rp_traffic_allreduce(traffic, (size_t)cols * sizeof(float));
-    rp_traffic_allreduce(traffic, (size_t)hidden * sizeof(float));
-}
 
 bool rp_drift_is_expected(const rp_linears *linears, int64_t layer, rp_site site)
 {
@@ -374,24 +504,78 @@ bool rp_drift_is_expected(const rp_linears *linears, int64_t layer, rp_site site
     return false;
 }
 
-rp_status rp_drift_target_traffic(rp_traffic *of, const rp_session *session,
-                                  const rp_linear *linear, int64_t n_blocks)
+static void rows_traffic(rp_traffic *t, const rp_range *rows_of, int64_t rows, int64_t cols)
+{
+    const rp_range all = {0, rows};
+
+    if (t->nranks > 1) {
+        rp_traffic_allgatherv(t, target_bytes(all, cols), target_bytes(rows_of[t->rank], cols));
+    }
+}
+
+/* A sum of `rows` rows, agreed on and scattered. */
+static void sum_traffic(rp_traffic *t, const rp_range *rows_of, int64_t cols)
+{
+    rp_traffic_agree(t);
+    rp_cross_scatter_traffic(t, cols, rows_of);
+}
+
+/* Is linears[i] the first with its factor that takes the site's D. */
+static bool is_first_of_map(const rp_linear *const linears[], int i)
+{
+    for (int j = 0; j < i; j++) {
+        if (rp_linear_corrects_drift(linears[j]) && !corrects_stream(linears[j]) &&
+            rp_linear_same_factor(linears[i], linears[j])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* rows_of [nranks]: scratch. */
+static void targets_traffic(rp_traffic *t, rp_range *rows_of, const rp_session *s,
+                            const rp_linear *const linears[], int n)
+{
+    const int64_t n_blocks = rp_calibration_blocks(s->job, s->config).n_blocks;
+    const int64_t cols = linears[0]->cols;
+    const bool is_shared = shares_map(linears, n);
+
+    if (is_shared) {
+        deal_rows(rows_of, s, cols, t->nranks);
+        sum_traffic(t, rows_of, cols);
+    }
+    for (int i = 0; i < n; i++) {
+        const bool has_map = is_shared && !corrects_stream(linears[i]);
+        if (!rp_linear_corrects_drift(linears[i])) {
+            continue;
+        }
+        if (has_map && is_first_of_map(linears, i)) {
+            deal_rows(rows_of, s, cols, t->nranks);
+            rows_traffic(t, rows_of, cols, cols);
+        }
+        deal_rows(rows_of, s, linears[i]->rows, t->nranks);
+        if (!has_map) {
+            sum_traffic(t, rows_of, cols);
+        }
+        rows_traffic(t, rows_of, linears[i]->rows, cols);
+        rp_traffic_allreduce(t, (size_t)(2 * n_blocks) * sizeof(double));
+    }
+}
+
+rp_status rp_drift_site_traffic(rp_traffic *of, const rp_session *session,
+                                const rp_linear *const linears[], int n, bool is_expected)
 {
     rp_status st = RP_OK;
     const int nranks = of[0].nranks;
-    const rp_range all = {0, linear->rows};
     rp_range *rows_of = NULL;
 
     RP_TRY(rp_alloc_array(&rows_of, (size_t)nranks, sizeof(*rows_of)));
-    deal_rows(rows_of, session, linear->rows, nranks);
     for (int r = 0; r < nranks; r++) {
-        rp_traffic_agree(&of[r]);
-        rp_cross_scatter_traffic(&of[r], linear->cols, rows_of);
-        if (nranks > 1) {
-            rp_traffic_allgatherv(&of[r], target_bytes(all, linear->cols),
-                                  target_bytes(rows_of[r], linear->cols));
+        rp_traffic_allreduce(&of[r], (size_t)linears[0]->cols * sizeof(float));
+        rp_traffic_allreduce(&of[r], (size_t)session->config->hidden_size * sizeof(float));
+        if (is_expected) {
+            targets_traffic(&of[r], rows_of, session, linears, n);
         }
-        rp_traffic_allreduce(&of[r], (size_t)(2 * n_blocks) * sizeof(double));
     }
 out:
     free(rows_of);

@@ -7,6 +7,10 @@
  * streams, for linears that write to it (`full`; left out with `asymmetric` and for others). The
  * first part is GPTAQ's idea (arXiv 2504.02692). Any solver can be asked for W* in place of W.
  *
+ * Without the second part W* = W - W D, D = [sum of (x - x_f) x^T] (H + lambda I)^-1 / n, and D is
+ * the same for all linears of a site: it is found once where their rows together are more than half
+ * as many as the columns, which is less work than W (x - x_f) of every token.
+ *
  * A part of the calibration blocks is kept aside (rp_blocks_is_kept_aside): a linear keeps W where
  * the error sum |W* x - (W x_f + h_f - h)|^2 over them is not below that of W. */
 #ifndef RP_JOBS_DRIFT_H
@@ -33,23 +37,26 @@ typedef struct rp_drift_result {
 /* Local. For the session's linears; NULL in *out when none asks for it. */
 RP_CHECKED rp_status rp_drift_create(rp_drift **out, rp_session *session);
 void rp_drift_destroy(rp_drift **drift);
-rp_place_bytes rp_drift_bytes(const rp_session *session);
-/* Collective. Starts a site: how far the streams are apart. */
-void rp_drift_begin_site(rp_drift *drift, const rp_site_input *input, int64_t cols);
-/* Local. Adds what it does. */
-void rp_drift_begin_traffic(rp_traffic *traffic, int64_t cols, int64_t hidden);
+rp_place_bytes rp_drift_bytes(const rp_session *session, int nranks);
 /* Local. Is anything compressed before this site: streams that do not differ yet need no work. */
 bool rp_drift_is_expected(const rp_linears *linears, int64_t layer, rp_site site);
+/* Collective. Starts a site: how far the streams are apart, and what its n linears share. gram: the
+ * site's, with its exponents; borrowed. RP_ERR_STOPPED between two blocks: nothing is kept. */
+RP_CHECKED rp_status rp_drift_begin_site(rp_drift *drift, const rp_site_input *input,
+                                         const rp_gram *gram, const rp_linear *const linears[],
+                                         int n);
+/* Local. The factor of the linears that come next; borrowed. */
+void rp_drift_begin_factor(rp_drift *drift, const rp_ldl *ldl);
 /* Collective. target [place] [rows, cols] := W*, or W where the result says that it is not taken.
- * w [place]: the linear's weights; gram: the site's, with its exponents; ldl: the linear's factor.
- * RP_ERR_STOPPED between two blocks: nothing is kept. What a GPU failed at comes out of the next
- * rp_place_check. */
+ * w [place]: the linear's weights. RP_ERR_STOPPED between two blocks: nothing is kept. What a GPU
+ * failed at comes out of the next rp_place_check. */
 RP_CHECKED rp_status rp_drift_target(rp_drift *drift, const rp_linear *linear, const float *w,
-                                     const rp_gram *gram, const rp_ldl *ldl, float *target,
-                                     rp_drift_result *result);
-/* Local. Adds what it does on each rank where a drift is expected. of [nranks]: every rank's. */
-RP_CHECKED rp_status rp_drift_target_traffic(rp_traffic *of, const rp_session *session,
-                                             const rp_linear *linear, int64_t n_blocks);
+                                     float *target, rp_drift_result *result);
+/* Local. Adds what they do on each rank, the last two where a drift is expected. of [nranks]: every
+ * rank's. */
+RP_CHECKED rp_status rp_drift_site_traffic(rp_traffic *of, const rp_session *session,
+                                           const rp_linear *const linears[], int n,
+                                           bool is_expected);
 
 #ifdef __cplusplus
 }

@@ -136,7 +136,7 @@ rp_place_bytes rp_site_solver_bytes(const rp_session *session, int nranks, int n
     const int64_t width = widest_gram(session);
     const size_t elems = (size_t)width * (size_t)width;
     const size_t sum = elems * sizeof(int64_t);
-    const rp_place_bytes drift = rp_drift_bytes(session);
+    const rp_place_bytes drift = rp_drift_bytes(session, nranks);
     rp_place_bytes most = {0};
 
     for (int site = 0; site < RP_SITE_COUNT; site++) {
@@ -265,13 +265,14 @@ static rp_status gather_statistics(rp_site_solver *solver, const rp_site_input *
                                     .owner = owner,
                                     .scratch = solver->reduce_scratch,
                                     .part = &solver->part};
-    double start = 0;
+    const rp_linear *linears[RP_SITE_LINEARS];
 
     RP_TRY(rp_site_gram_sum(&solver->gram, solver->session, in, &opts));
     if (opts.keeps_aside) {
-        start = rp_clock_seconds();
-        rp_drift_begin_site(solver->drift, in, cols);
-        rp_session_lap(solver->session, RP_PHASE_GRAM, &start);
+        for (int i = 0; i < solver->n_active; i++) {
+            linears[i] = solver->active[i].linear;
+        }
+        st = rp_drift_begin_site(solver->drift, in, &solver->gram, linears, solver->n_active);
     }
 out:
     return st;
@@ -340,6 +341,9 @@ static rp_status share_factor(rp_site_solver *solver, const rp_linear *lead, int
         f->is_actorder = lead->choice.actorder == RP_ACTORDER_STATIC;
         broadcast_factor(solver, owner);
         solver->ldl = rp_site_factor_ldl(f);
+        if (solver->drift != NULL) {
+            rp_drift_begin_factor(solver->drift, &solver->ldl);
+        }
     }
     rp_session_lap(s, RP_PHASE_EXCHANGE, &start);
 out:
@@ -427,8 +431,8 @@ static rp_status set_target(rp_site_solver *solver, active_linear *a, const rp_d
         a->target = NULL;
     }
     if (a->target != NULL) {
-        st = rp_drift_target(solver->drift, a->linear, solver->slots[a->linear->slot],
-                             &solver->gram, &solver->ldl, a->target, &a->drift);
+        st = rp_drift_target(solver->drift, a->linear, solver->slots[a->linear->slot], a->target,
+                             &a->drift);
     }
     return st;
 }

@@ -2,7 +2,6 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "jobs/calibration_text.h"
 #include "jobs/drift.h"
 #include "jobs/site_gram.h"
 #include "jobs/site_linears.h"
@@ -39,22 +38,15 @@ static void exchange_traffic(rp_traffic *t, const rp_site_tile *tiles, int64_t n
     }
 }
 
-/* Statistics and factors: all of it but drifts, which are a linear's. */
-static void factors_traffic(rp_traffic *t, const rp_session *s, int owner,
+/* Statistics and factors, but for drifts. */
+static void factors_traffic(rp_traffic *t, int owner,
                             const rp_linear *const linears[RP_SITE_LINEARS], int n)
 {
     const int64_t cols = linears[0]->cols;
     const int n_distinct = rp_site_factors(linears, n);
-    bool corrects = false;
 
-    for (int i = 0; i < n; i++) {
-        corrects = corrects || rp_linear_corrects_drift(linears[i]);
-    }
     if (n_distinct > 0) {
         rp_site_gram_traffic(t, cols, owner);
-    }
-    if (corrects) {
-        rp_drift_begin_traffic(t, cols, s->config->hidden_size);
     }
     for (int i = 0; i < n_distinct; i++) {
         share_factor_traffic(t, cols, owner);
@@ -67,27 +59,28 @@ rp_status rp_site_solve_traffic(rp_traffic *of, const rp_session *session, int64
 {
     rp_status st = RP_OK;
     const int nranks = of[0].nranks;
-    const int64_t n_blocks = rp_calibration_blocks(session->job, session->config).n_blocks;
     const rp_linear *linears[RP_SITE_LINEARS];
     const int n = rp_site_linears(linears, &session->linears, layer, site);
     rp_site_tile *tiles = NULL;
     int64_t n_tiles = 0;
     bool has_plain = false;
+    bool corrects = false;
 
     RP_TRY(rp_site_tiles_list(&tiles, &n_tiles, session, linears, n, nranks));
     for (int i = 0; i < n; i++) {
         has_plain = has_plain || !rp_linear_needs_factor(linears[i]);
-        if (rp_linear_corrects_drift(linears[i]) &&
-            rp_drift_is_expected(&session->linears, layer, site)) {
-            RP_TRY(rp_drift_target_traffic(of, session, linears[i], n_blocks));
-        }
+        corrects = corrects || rp_linear_corrects_drift(linears[i]);
+    }
+    if (corrects) {
+        RP_TRY(rp_drift_site_traffic(of, session, linears, n,
+                                     rp_drift_is_expected(&session->linears, layer, site)));
     }
     for (int r = 0; r < nranks; r++) {
         rp_traffic_agree(&of[r]); /* on the tiles that are there */
         if (has_plain) {
             rp_traffic_agree(&of[r]);
         }
-        factors_traffic(&of[r], session, rp_site_owner(layer, site, nranks), linears, n);
+        factors_traffic(&of[r], rp_site_owner(layer, site, nranks), linears, n);
         exchange_traffic(&of[r], tiles, n_tiles, linears);
         rp_traffic_agree(&of[r]); /* on what was put */
     }

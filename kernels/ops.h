@@ -143,6 +143,9 @@ typedef struct rp_kernel_ops {
      * out.cols] i64. */
     void (*cross_mean)(const rp_exec *exec, rp_mat out, const int64_t *sum, const int *row_exponent,
                        const int *col_exponent, int shift, double divisor);
+    /* out [m, n] = a [m, k] * b [k, n], in f32 whatever the exec's products are. The bits depend on
+     * out.rows. */
+    void (*multiply)(const rp_exec *exec, rp_mat out, rp_cmat a, rp_cmat b);
     /* t [rows, n] in the original column order: t (H + damping I)^-1 in place, 0 in dead columns.
      * The bits depend on t.rows. */
     void (*solve_right)(const rp_exec *exec, const rp_ldl *ldl, rp_mat t);

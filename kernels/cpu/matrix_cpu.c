@@ -1,6 +1,7 @@
-/* Differences, sums and conversions of whole matrices. */
+/* Differences, sums, f32 products and conversions of whole matrices. */
 #include "kernels/cpu/ops_cpu.h"
 
+#include <cblas.h>
 #include <math.h>
 #include <stdatomic.h>
 
@@ -107,6 +108,14 @@ void rp_cross_mean_cpu(const rp_exec *exec, rp_mat out, const int64_t *sum, cons
                 (float)(ldexp((double)sum[i * out.cols + j], exponent) / divisor);
         }
     }
+}
+
+void rp_multiply_cpu(const rp_exec *exec, rp_mat out, rp_cmat a, rp_cmat b)
+{
+    (void)exec;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)out.rows, (int)out.cols,
+                (int)a.cols, 1.0f, a.data, (int)a.ld, b.data, (int)b.ld, 0.0f, out.data,
+                (int)out.ld);
 }
 
 typedef struct decode_ctx {

@@ -24,6 +24,7 @@ const rp_kernel_ops *rp_kernels_cpu(void)
         .sum_squares = rp_sum_squares_cpu,
         .bound_rows = rp_bound_rows_cpu,
         .cross_mean = rp_cross_mean_cpu,
+        .multiply = rp_multiply_cpu,
         .solve_right = rp_solve_right_cpu,
         .gram_mean = rp_gram_mean_cpu,
         .permute_upper = rp_permute_upper_cpu,

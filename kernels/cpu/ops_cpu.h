@@ -33,6 +33,7 @@ double rp_sum_squares_cpu(const rp_exec *exec, rp_cmat x);
 void rp_bound_rows_cpu(const rp_exec *exec, rp_cmat w, const float *x, double *out);
 void rp_cross_mean_cpu(const rp_exec *exec, rp_mat out, const int64_t *sum, const int *row_exponent,
                        const int *col_exponent, int shift, double divisor);
+void rp_multiply_cpu(const rp_exec *exec, rp_mat out, rp_cmat a, rp_cmat b);
 void rp_solve_right_cpu(const rp_exec *exec, const rp_ldl *ldl, rp_mat t);
 void rp_gram_mean_cpu(const rp_exec *exec, int64_t n, int64_t *sum, const int *exponent, int shift,
                       int64_t n_tokens, const uint8_t *is_dead, double *diagonal);

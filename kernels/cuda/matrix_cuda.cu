@@ -1,4 +1,4 @@
-/* Differences, sums and conversions of whole matrices.
+/* Differences, sums, f32 products and conversions of whole matrices.
  *
  * All are bound by memory, widen by the way from the host. Bytes for n values: widen as many as are
  * stored over the bus, and 4 n (f32) or 6 n here; subtract and add 12 n; sum_squares and bound_rows
@@ -179,6 +179,17 @@ void rp_cross_mean_cuda(const rp_exec *exec, rp_mat out, const int64_t *sum,
 
     RP_LAUNCH(gpu, cross_mean_kernel, cover.grid, cover.block, 0, out, sum, rows, cols, shift,
               divisor);
+}
+
+void rp_multiply_cuda(const rp_exec *exec, rp_mat out, rp_cmat a, rp_cmat b)
+{
+    const float one = 1, zero = 0;
+    rp_gpu *const gpu = exec->gpu;
+
+    /* A row-major matrix is a column-major one transposed, so the factors change places. */
+    RP_GPU_TRY(gpu, cublasSgemm(gpu->blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)out.cols, (int)out.rows,
+                                (int)a.cols, &one, b.data, (int)b.ld, a.data, (int)a.ld, &zero,
+                                out.data, (int)out.ld));
 }
 
 /* ---- Rows ---- */

@@ -22,6 +22,7 @@ const rp_kernel_ops *rp_kernels_cuda(void)
         .sum_squares = rp_sum_squares_cuda,
         .bound_rows = rp_bound_rows_cuda,
         .cross_mean = rp_cross_mean_cuda,
+        .multiply = rp_multiply_cuda,
         .solve_right = rp_solve_right_cuda,
         .gram_mean = rp_gram_mean_cuda,
         .permute_upper = rp_permute_upper_cuda,

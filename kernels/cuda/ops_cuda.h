@@ -34,6 +34,7 @@ void rp_bound_rows_cuda(const rp_exec *exec, rp_cmat w, const float *x, double *
 void rp_cross_mean_cuda(const rp_exec *exec, rp_mat out, const int64_t *sum,
                         const int *row_exponent, const int *col_exponent, int shift,
                         double divisor);
+void rp_multiply_cuda(const rp_exec *exec, rp_mat out, rp_cmat a, rp_cmat b);
 void rp_solve_right_cuda(const rp_exec *exec, const rp_ldl *ldl, rp_mat t);
 void rp_gram_mean_cuda(const rp_exec *exec, int64_t n, int64_t *sum, const int *exponent, int shift,
                        int64_t n_tokens, const uint8_t *is_dead, double *diagonal);

@@ -52,15 +52,18 @@ static void fill(streams *s, bool only_noise)
 }
 
 /* One linear that writes to the stream, as the calibration pass would have it. */
-static void make_session(rp_session *s, rp_job *job, rp_model_config *config, rp_linear *linear,
-                         rp_drift_mode mode)
+static void make_session(rp_session *s, rp_job *job, rp_model_config *config,
+                         rp_linear linears[RP_SLOT_LINEARS], rp_drift_mode mode)
 {
+    rp_linear *linear = &linears[RP_SLOT_DOWN];
+
     memset(job, 0, sizeof(*job));
     memset(config, 0, sizeof(*config));
-    memset(linear, 0, sizeof(*linear));
+    memset(linears, 0, RP_SLOT_LINEARS * sizeof(*linears));
     job->calibration.num_samples = N_SEQS;
     job->calibration.max_seq_length = SEQ;
     job->calibration.block_tokens = SEQ;
+    config->n_layers = 1;
     config->hidden_size = ROWS;
     config->max_position = SEQ;
     linear->slot = RP_SLOT_DOWN;
@@ -71,8 +74,8 @@ static void make_session(rp_session *s, rp_job *job, rp_model_config *config, rp
     s->job = job;
     s->config = config;
     s->ops = rp_kernels_cpu();
-    s->linears.items = linear;
-    s->linears.n = 1;
+    s->linears.items = linears;
+    s->linears.n = RP_SLOT_LINEARS;
 }
 
 static rp_site_input input_of(const streams *s, rp_comm *comm)
@@ -177,6 +180,7 @@ static void target_of(float *target, rp_drift_result *result, const streams *s, 
                       rp_comm *comm)
 {
     const rp_site_input input = input_of(s, comm);
+    const rp_linear *linear = &session->linears.items[RP_SLOT_DOWN];
     rp_drift *drift = NULL;
     rp_site_factor factor;
     rp_ldl ldl;
@@ -186,10 +190,10 @@ static void target_of(float *target, rp_drift_result *result, const streams *s, 
     factor_of(&gram, &factor, session, &input);
     ldl = rp_site_factor_ldl(&factor);
     CHECK(rp_drift_create(&drift, session) == RP_OK && drift != NULL);
-    rp_drift_begin_site(drift, &input, COLS);
     session->stop = rp_stop_plan_make(comm, (rp_walltime){0}, 45);
-    CHECK(rp_drift_target(drift, &session->linears.items[0], s->w, &gram, &ldl, target, result) ==
-          RP_OK);
+    CHECK(rp_drift_begin_site(drift, &input, &gram, &linear, 1) == RP_OK);
+    rp_drift_begin_factor(drift, &ldl);
+    CHECK(rp_drift_target(drift, linear, s->w, target, result) == RP_OK);
     rp_drift_destroy(&drift);
     rp_site_factor_destroy(&factor);
     rp_gram_destroy(&gram);
@@ -201,12 +205,12 @@ static void check_mode(rp_session *session, rp_drift_mode mode, const streams *s
     static float shared[ROWS * COLS];
     static float serial[ROWS * COLS];
     rp_model_config config;
-    rp_linear linear;
+    rp_linear linears[RP_SLOT_LINEARS];
     rp_job job;
     rp_drift_result result;
     double want[COLS];
 
-    make_session(session, &job, &config, &linear, mode);
+    make_session(session, &job, &config, linears, mode);
     target_of(serial, &result, s, session, alone);
     target_of(shared, &result, s, session, world);
     CHECK(same_bits(shared, serial));
@@ -223,13 +227,13 @@ static void check_refusal(rp_session *session, streams *s, rp_comm *world)
 {
     static float target[ROWS * COLS];
     rp_model_config config;
-    rp_linear linear;
+    rp_linear linears[RP_SLOT_LINEARS];
     rp_job job;
     rp_drift_result result;
 
     /* Noise alone: what was fitted to it does not carry over. */
     fill(s, true);
-    make_session(session, &job, &config, &linear, RP_DRIFT_FULL);
+    make_session(session, &job, &config, linears, RP_DRIFT_FULL);
     target_of(target, &result, s, session, world);
     CHECK(result.is_measured && !result.is_taken && result.after >= result.before);
     CHECK(same_bits(target, s->w));

@@ -125,7 +125,7 @@ static void test_refused(void **state)
         {"is_on", "yes", "want true or false, got \"yes\""},
         {"size", "big", "want a size from 4kB to 1TiB, got \"big\""},
         {"size", "1kB", "want a size from 4kB to 1TiB, got \"1kB\""},
-        {"seconds", "soon", "want a time"},
+        {"seconds", "soon", "want a time such as 90s or 1h30m, got \"soon\""},
         {"name", "", "want text, got an empty one"},
     };
     rp_owner owner = {0};

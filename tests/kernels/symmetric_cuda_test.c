@@ -274,12 +274,48 @@ static void solve_right_equals_cpu(void **state)
     free(l);
 }
 
+/* What lies between the rows stays. */
+static void multiply_equals_cpu(void **state)
+{
+    enum { M = 37, K = 300, N = 50, LD = N + 3 };
+    static float a[M * K], b[K * LD], out[M * LD];
+    uint64_t random = 31;
+    double norm = 0;
+    double distance = 0;
+
+    (void)state;
+    for (int i = 0; i < M * K; i++) {
+        a[i] = (float)next_value(&random);
+    }
+    for (int i = 0; i < K * LD; i++) {
+        b[i] = (float)next_value(&random);
+    }
+    float *a_d = gpu_copy(a, sizeof(a));
+    float *b_d = gpu_copy(b, sizeof(b));
+    float *out_d = gpu_copy(out, sizeof(out));
+    rp_kernels_cpu()->multiply(cpu, rp_mat_of(out, M, N, LD), rp_cmat_of(a, M, K, K),
+                               rp_cmat_of(b, K, N, LD));
+    rp_kernels_cuda()->multiply(&gpu, rp_mat_of(out_d, M, N, LD), rp_cmat_of(a_d, M, K, K),
+                                rp_cmat_of(b_d, K, N, LD));
+    float *got = fetch(out_d, sizeof(out));
+    for (int i = 0; i < M * LD; i++) {
+        assert_true(i % LD < N || got[i] == 0);
+        norm += pow((double)out[i], 2);
+        distance += pow((double)got[i] - (double)out[i], 2);
+    }
+    assert_true(norm > 0 && sqrt(distance / norm) < 1e-6);
+    rp_place_free(&gpu, a_d);
+    rp_place_free(&gpu, b_d);
+    free(got);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(triangle_equals_cpu), cmocka_unit_test(gram_mean_equals_cpu),
         cmocka_unit_test(moves_equal_cpu),     cmocka_unit_test(cholesky_equals_cpu),
         cmocka_unit_test(ldl_equals_cpu),      cmocka_unit_test(solve_right_equals_cpu),
+        cmocka_unit_test(multiply_equals_cpu),
     };
 
     if (rp_gpu_count() == 0) {

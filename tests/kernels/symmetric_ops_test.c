@@ -157,6 +157,17 @@ static void solve_right_undoes_a_product(void **state)
     }
 }
 
+static void multiply_by_hand(void **state)
+{
+    static const float a[] = {1, 2, 3, 90, 4, 5, 6, 91}, b[] = {1, 0, 0, 2, -1, 1};
+    float out[] = {7, 7, 70, 7, 7, 71};
+
+    (void)state;
+    ops->multiply(exec, rp_mat_of(out, 2, 2, 3), rp_cmat_of(a, 2, 3, 4), rp_cmat_of(b, 3, 2, 2));
+    static const float want[] = {-2, 7, 70, -2, 16, 71};
+    assert_memory_equal(out, want, sizeof(want));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +178,7 @@ int main(void)
         cmocka_unit_test(ldl_divides_columns),
         cmocka_unit_test(cholesky_of_a_matrix_by_hand),
         cmocka_unit_test(solve_right_undoes_a_product),
+        cmocka_unit_test(multiply_by_hand),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
