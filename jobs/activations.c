@@ -32,39 +32,48 @@ static int64_t rows_of(const rp_blocks *blocks, rp_range range)
     return seqs * blocks->seq_len;
 }
 
-size_t rp_activations_bytes(const rp_model_config *config, const rp_blocks *blocks, int n_streams,
-                            int nranks)
+static rp_window_shape shape_of(const rp_blocks *blocks, rp_range mine, int64_t cols)
 {
-    const rp_range largest = rp_partition(blocks->n_blocks, nranks, 0);
+    return (rp_window_shape){rows_of(blocks, mine), blocks->seqs_per_block * blocks->seq_len, cols};
+}
 
-    return (size_t)n_streams *
-           (size_t)(rows_of(blocks, largest) * (config->hidden_size + widest_site(config))) *
-           sizeof(float);
+rp_place_bytes rp_activations_bytes(const rp_model_config *config, const rp_blocks *blocks,
+                                    const rp_activations_opts *opts)
+{
+    const rp_range largest = rp_partition(blocks->n_blocks, opts->nranks, 0);
+    const rp_window_shape shapes[] = {shape_of(blocks, largest, config->hidden_size),
+                                      shape_of(blocks, largest, widest_site(config))};
+    rp_place_bytes bytes = {0};
+
+    for (size_t i = 0; i < RP_COUNT(shapes); i++) {
+        const rp_place_bytes window = rp_window_bytes(&shapes[i], opts->is_streamed);
+        bytes.host += (size_t)opts->n_streams * window.host;
+        bytes.place += (size_t)opts->n_streams * window.place;
+    }
+    return bytes;
 }
 
 rp_status rp_activations_create(rp_activations *out, const rp_model_config *config,
-                                const rp_exec *exec, const rp_blocks *blocks, int n_streams,
-                                int nranks, int rank)
+                                const rp_exec *exec, const rp_blocks *blocks,
+                                const rp_activations_opts *opts)
 {
     rp_status st = RP_OK;
     rp_activations a = {.config = config,
                         .exec = exec,
                         .blocks = *blocks,
-                        .n_streams = n_streams,
+                        .hidden = config->hidden_size,
+                        .n_streams = opts->n_streams,
                         .saved = {0, RP_BEFORE_LAYER}};
-    size_t rows = 0;
-    size_t n = 0;
+    rp_window_shape h;
+    rp_window_shape buf;
 
     memset(out, 0, sizeof(*out));
-    a.mine = rp_partition(blocks->n_blocks, nranks, rank);
-    a.hidden = config->hidden_size;
-    a.ld = widest_site(config);
-    rows = (size_t)rows_of(blocks, a.mine);
-    for (int k = 0; k < n_streams; k++) {
-        RP_TRY(rp_mul_size(&n, rows, (size_t)a.hidden));
-        RP_TRY(rp_place_alloc(exec, &a.stream[k].h, n, sizeof(float)));
-        RP_TRY(rp_mul_size(&n, rows, (size_t)a.ld));
-        RP_TRY(rp_place_alloc(exec, &a.stream[k].buf, n, sizeof(float)));
+    a.mine = rp_partition(blocks->n_blocks, opts->nranks, opts->rank);
+    h = shape_of(blocks, a.mine, config->hidden_size);
+    buf = shape_of(blocks, a.mine, widest_site(config));
+    for (int k = 0; k < opts->n_streams; k++) {
+        RP_TRY(rp_window_create(&a.stream[k].h, exec, &h, opts->is_streamed));
+        RP_TRY(rp_window_create(&a.stream[k].buf, exec, &buf, opts->is_streamed));
     }
     *out = a;
     memset(&a, 0, sizeof(a));
@@ -76,16 +85,10 @@ out:
 void rp_activations_destroy(rp_activations *activations)
 {
     for (int k = 0; k < activations->n_streams; k++) {
-        rp_place_free(activations->exec, activations->stream[k].h);
-        rp_place_free(activations->exec, activations->stream[k].buf);
+        rp_window_destroy(&activations->stream[k].h);
+        rp_window_destroy(&activations->stream[k].buf);
     }
     memset(activations, 0, sizeof(*activations));
-}
-
-int64_t rp_activations_row(const rp_activations *activations, int64_t block)
-{
-    return (block - activations->mine.first) * activations->blocks.seqs_per_block *
-           activations->blocks.seq_len;
 }
 
 rp_status rp_activations_embed(rp_activations *activations, const rp_weights *weights,
@@ -97,7 +100,6 @@ rp_status rp_activations_embed(rp_activations *activations, const rp_weights *we
     const int64_t first = rp_blocks_first_seq(&activations->blocks, activations->mine.first) *
                           activations->blocks.seq_len;
     const int64_t hidden = activations->hidden;
-    const rp_exec *exec = activations->exec;
     float *rows = NULL;
 
     RP_TRY(rp_alloc_array(&rows, (size_t)(EMBED_ROWS * hidden), sizeof(float)));
@@ -106,14 +108,11 @@ rp_status rp_activations_embed(rp_activations *activations, const rp_weights *we
         for (int64_t r = 0; r < count; r++) {
             RP_TRY(rp_weights_read_f32(weights, table, ids[first + i + r], 1, rows + r * hidden));
         }
-        rp_place_put(exec, activations->stream[0].h + i * hidden, rows,
-                     (size_t)(count * hidden) * sizeof(float));
+        for (int k = 0; k < activations->n_streams; k++) {
+            rp_window_put(activations->stream[k].h, i, count, hidden, rows);
+        }
     }
-    for (int k = 1; k < activations->n_streams; k++) {
-        rp_place_copy(exec, activations->stream[k].h, activations->stream[0].h,
-                      (size_t)(n * hidden) * sizeof(float));
-    }
-    RP_TRY(rp_place_check(exec));
+    RP_TRY(rp_place_check(activations->exec));
 out:
     free(rows);
     return st;
@@ -197,22 +196,22 @@ rp_cursor rp_activations_find_saved(const rp_activations *activations, const rp_
     return at;
 }
 
-/* Columns of a unit, and where its rows begin in memory, ld apart. */
+/* Rows and columns of a unit. */
 typedef struct unit_rows {
-    float *data;
-    int64_t rows, cols, ld;
+    rp_window *window;
+    int64_t first, rows, cols;
 } unit_rows;
 
 static unit_rows rows_of_unit(const rp_activations *a, int stream, saved_part part, int site,
                               int64_t block)
 {
-    const int64_t row = rp_activations_row(a, block);
-    const int64_t n = rp_blocks_seqs(&a->blocks, block) * a->blocks.seq_len;
-    unit_rows out = {a->stream[stream].h + row * a->hidden, n, a->hidden, a->hidden};
+    const int64_t block_rows = a->blocks.seqs_per_block * a->blocks.seq_len;
+    unit_rows out = {a->stream[stream].h, (block - a->mine.first) * block_rows,
+                     rp_blocks_seqs(&a->blocks, block) * a->blocks.seq_len, a->hidden};
 
     if (part == SAVED_INPUT) {
-        out = (unit_rows){a->stream[stream].buf + row * a->ld, n,
-                          rp_model_site_width(a->config, (rp_site)site), a->ld};
+        out.window = a->stream[stream].buf;
+        out.cols = rp_model_site_width(a->config, (rp_site)site);
     }
     return out;
 }
@@ -233,8 +232,7 @@ static rp_status load_unit(rp_activations *a, rp_session *session, int stream, s
                      (long long)(to.rows * to.cols), (long long)n);
         goto out;
     }
-    rp_place_put_rows(a->exec, to.data, (size_t)to.ld * sizeof(float), values,
-                      (size_t)to.cols * sizeof(float), (size_t)to.rows);
+    rp_window_put(to.window, to.first, to.rows, to.cols, values);
 out:
     free(values);
     return st;
@@ -255,28 +253,36 @@ double rp_activations_save_bytes(const rp_activations *activations, int site)
     return (double)(a->n_streams * rows_of(&a->blocks, a->mine) * width) * sizeof(float);
 }
 
+/* Rows in memory of the host are packed where they lie. */
+static void pack_rows(float *data, const unit_rows *rows)
+{
+    const int64_t ld = rp_window_cols(rows->window);
+
+    for (int64_t r = 1; r < rows->rows && rows->cols < ld; r++) {
+        memmove(data + r * rows->cols, data + r * ld, (size_t)rows->cols * sizeof(float));
+    }
+}
+
 static rp_status save_unit(rp_activations *a, rp_session *session, int stream, saved_part part,
                            rp_cursor at, int64_t block)
 {
     rp_status st = RP_OK;
     const unit_rows from = rows_of_unit(a, stream, part, at.site, block);
-    const int64_t n = from.rows * from.cols;
-    float *values = NULL; /* of a place that is not the host's */
+    float *data = rp_window_on_host(from.window);
+    float *values = NULL; /* of rows that are not on the host */
     char unit[64];
 
     unit_name(unit, sizeof(unit), stream, part, at, block);
-    if (rp_place_is_host(a->exec)) {
-        for (int64_t r = 1; r < from.rows && from.cols < from.ld; r++) {
-            memmove(from.data + r * from.cols, from.data + r * from.ld,
-                    (size_t)from.cols * sizeof(float));
-        }
-        return rp_checkpoint_put_array(session->checkpoint, unit, RP_F32, from.data, n);
+    if (data != NULL) {
+        data += from.first * rp_window_cols(from.window);
+        pack_rows(data, &from);
+    } else {
+        RP_TRY(rp_alloc_array(&values, (size_t)(from.rows * from.cols), sizeof(float)));
+        rp_window_get(from.window, from.first, from.rows, from.cols, values);
+        data = values;
     }
-    RP_TRY(rp_alloc_array(&values, (size_t)n, sizeof(float)));
-    rp_place_get_rows(a->exec, values, from.data, (size_t)from.ld * sizeof(float),
-                      (size_t)from.cols * sizeof(float), (size_t)from.rows);
     RP_TRY(rp_place_check(a->exec));
-    RP_TRY(rp_checkpoint_put_array(session->checkpoint, unit, RP_F32, values, n));
+    RP_TRY(rp_checkpoint_put_array(session->checkpoint, unit, RP_F32, data, from.rows * from.cols));
 out:
     free(values);
     return st;

@@ -4,6 +4,7 @@
 #define RP_JOBS_ACTIVATIONS_H
 
 #include "jobs/session.h"
+#include "kernels/window.h"
 #include "sharding/partition.h"
 
 #ifdef __cplusplus
@@ -18,8 +19,8 @@ typedef enum rp_stream_kind {
 } rp_stream_kind;
 
 typedef struct rp_stream {
-    float *h;   /* [place] [local rows, hidden] residual stream; NULL: not carried */
-    float *buf; /* [place] [local rows, ld] input of the site in hand */
+    rp_window *h;   /* [local rows, hidden] residual stream; NULL: not carried */
+    rp_window *buf; /* [local rows, ld] input of the site in hand */
 } rp_stream;
 
 /* Where the streams stand: before a site is solved, its input in `buf`; or before a layer. */
@@ -34,22 +35,27 @@ typedef struct rp_activations {
     const rp_exec *exec;           /* borrowed */
     rp_blocks blocks;
     rp_range mine;
-    int64_t hidden, ld; /* ld: widest site input */
+    int64_t hidden;
     int n_streams;
     rp_stream stream[RP_STREAM_COUNT];
     rp_cursor saved; /* what is in the checkpoint; layer 0 before the layer: nothing */
 } rp_activations;
 
-/* Local. Those of `rank`. Borrows config and exec. */
+/* Whose activations, and where they are kept. */
+typedef struct rp_activations_opts {
+    int n_streams;
+    int nranks, rank;
+    bool is_streamed; /* on the host, a GPU sees them block by block (kernels/window.h) */
+} rp_activations_opts;
+
+/* Local. Borrows config and exec. */
 RP_CHECKED rp_status rp_activations_create(rp_activations *out, const rp_model_config *config,
                                            const rp_exec *exec, const rp_blocks *blocks,
-                                           int n_streams, int nranks, int rank);
+                                           const rp_activations_opts *opts);
 void rp_activations_destroy(rp_activations *activations);
-/* Local. In the place. */
-size_t rp_activations_bytes(const rp_model_config *config, const rp_blocks *blocks, int n_streams,
-                            int nranks);
-/* Local. First row of a block and its rows. */
-int64_t rp_activations_row(const rp_activations *activations, int64_t block);
+/* Local. Those of the rank that has most; opts->rank has no meaning. */
+rp_place_bytes rp_activations_bytes(const rp_model_config *config, const rp_blocks *blocks,
+                                    const rp_activations_opts *opts);
 /* Local. h of every stream := rows of the embedding. ids [n_seqs * seq_len] of all blocks. */
 RP_CHECKED rp_status rp_activations_embed(rp_activations *activations, const rp_weights *weights,
                                           const int32_t *ids);

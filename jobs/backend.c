@@ -19,6 +19,27 @@ rp_backend rp_backend_choose(rp_comm *comm, rp_backend asked)
     return rp_comm_any(comm, rp_gpu_count() == 0) ? RP_BACKEND_CPU : RP_BACKEND_CUDA;
 }
 
+rp_status rp_backend_find_room(rp_backend_room *out, rp_comm *comm)
+{
+    rp_status st = RP_OK;
+    rp_gpu_choice choice = {.ordinal = -1};
+    rp_gpu_info info;
+    double least = 0; /* negative: the ranks agree on a maximum */
+
+    *out = (rp_backend_room){.own_bytes = rp_gpu_own_bytes(NULL)};
+    RP_TRY(rp_comm_choose_gpu(&choice, comm));
+    if (choice.ordinal < 0) {
+        return RP_OK;
+    }
+    RP_TRY(rp_agree(comm, rp_gpu_describe(&info, choice.ordinal)));
+    info.free_bytes /= (size_t)choice.n_sharing;
+    least = -(double)rp_gpu_room_bytes(&info);
+    rp_comm_allreduce_max_f64(comm, &least, 1);
+    *out = (rp_backend_room){true, (size_t)-least, rp_gpu_own_bytes(&info)};
+out:
+    return st;
+}
+
 rp_status rp_backend_open_gpu(rp_gpu **out, rp_comm *comm, size_t arena_bytes, bool is_telling)
 {
     rp_status st = RP_OK;

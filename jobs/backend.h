@@ -19,6 +19,14 @@ rp_backend rp_backend_choose(rp_comm *comm, rp_backend asked);
  * stderr which ranks share one. */
 RP_CHECKED rp_status rp_backend_open_gpu(rp_gpu **out, rp_comm *comm, size_t arena_bytes,
                                          bool is_telling);
+/* The ranks' GPUs. */
+typedef struct rp_backend_room {
+    bool is_known;      /* false: there is no GPU at hand */
+    size_t arena_bytes; /* the largest arena for which all have room; of a shared one, a part */
+    size_t own_bytes;   /* what each takes beside it */
+} rp_backend_room;
+/* Collective. */
+RP_CHECKED rp_status rp_backend_find_room(rp_backend_room *out, rp_comm *comm);
 /* Local. An arena in which so many bytes of a plan find room. */
 size_t rp_backend_arena_bytes(size_t place_bytes);
 

@@ -74,17 +74,20 @@ static int n_streams(const rp_session *session)
     return session->linears.corrects_drift ? RP_STREAM_COUNT : 1;
 }
 
-rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int nthreads)
+rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int nthreads,
+                                           bool streams_activations)
 {
     const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
-    const rp_calibrate_memory memory = {
-        .activations = {(size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t),
-                        rp_activations_bytes(s->config, &blocks, n_streams(s), nranks)},
+    const rp_activations_opts opts = {
+        .n_streams = n_streams(s), .nranks = nranks, .is_streamed = streams_activations};
+    rp_calibrate_memory memory = {
+        .activations = rp_activations_bytes(s->config, &blocks, &opts),
         .layer = rp_layer_loader_bytes(s->weights, nranks),
         .executor = {0, rp_executor_bytes(s->config, blocks.seq_len, blocks.seqs_per_block)},
         .solver = rp_site_solver_bytes(s, nranks, nthreads),
     };
 
+    memory.activations.host += (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t); /* ids */
     return memory;
 }
 

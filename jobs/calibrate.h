@@ -20,7 +20,8 @@ RP_CHECKED rp_status rp_calibrate(rp_session *session);
 typedef struct rp_calibrate_memory {
     rp_place_bytes activations, layer, executor, solver;
 } rp_calibrate_memory;
-rp_calibrate_memory rp_calibrate_memory_of(const rp_session *session, int nranks, int nthreads);
+rp_calibrate_memory rp_calibrate_memory_of(const rp_session *session, int nranks, int nthreads,
+                                           bool streams_activations);
 /* Local. Adds what a layer does on each rank between the commits, undisturbed, where no factor
  * falls back and streams that may drift do. of [nranks]: every rank's. */
 RP_CHECKED rp_status rp_calibrate_traffic(rp_traffic *of, const rp_session *session, int64_t layer);

@@ -79,19 +79,22 @@ static rp_status print_as_json(const rp_plan *plan, const rp_traffic_plan *traff
 {
     rp_status st = RP_OK;
     json_t *root = json_pack(
-        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o, s:I, s:I, s:o, "
-        "s:{s:f, s:f, s:f, s:f, s:f}, s:I, s:f}",
+        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}, s:o, s:I, s:I, "
+        "s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:I, s:f, s:b}",
         "ranks", plan->nranks, "threads", plan->nthreads, "memory_per_rank_bytes", "total",
         (json_int_t)plan->memory_bytes, "base", (json_int_t)plan->base_bytes, "activations",
         both(plan->calibrate.activations), "layer", both(plan->calibrate.layer), "executor",
         both(plan->calibrate.executor), "solver", both(plan->calibrate.solver), "measure",
         (json_int_t)plan->measure_bytes_memory, "write", (json_int_t)plan->write_bytes_memory,
-        "evaluate", both(plan->evaluate), "gpu", (json_int_t)plan->place_bytes, "outputs",
-        outputs_json(plan, s, stores), "checkpoint_bytes", (json_int_t)plan->checkpoint_bytes,
-        "disk_bytes", (json_int_t)plan->disk_bytes, "traffic", rp_traffic_plan_json(traffic),
-        "flop", "forward", plan->forward_flop, "gram", plan->gram_flop, "factor", plan->factor_flop,
-        "solve", plan->solve_flop, "measure", plan->measure_flop, "blocks",
-        (json_int_t)plan->blocks.n_blocks, "seconds_estimate", seconds);
+        "evaluate", both(plan->evaluate), "gpu", (json_int_t)plan->place_bytes, "gpu_room",
+        plan->gpu_room.is_known ? json_integer((json_int_t)plan->gpu_room.arena_bytes)
+                                : json_null(),
+        "outputs", outputs_json(plan, s, stores), "checkpoint_bytes",
+        (json_int_t)plan->checkpoint_bytes, "disk_bytes", (json_int_t)plan->disk_bytes, "traffic",
+        rp_traffic_plan_json(traffic), "flop", "forward", plan->forward_flop, "gram",
+        plan->gram_flop, "factor", plan->factor_flop, "solve", plan->solve_flop, "measure",
+        plan->measure_flop, "blocks", (json_int_t)plan->blocks.n_blocks, "seconds_estimate",
+        seconds, "activations_are_streamed", plan->streams_activations);
 
     RP_TRY(rp_json_made(root));
     RP_TRY(rp_print_json(root));
@@ -158,7 +161,8 @@ static void print_for_people(const rp_plan *plan, const rp_traffic_plan *traffic
                  plan->nthreads);
     line("program and libraries", (double)plan->base_bytes);
     if (plan->needs_calibration) {
-        line("activations", (double)both(plan->calibrate.activations));
+        line(plan->streams_activations ? "activations, streamed to its GPU" : "activations",
+             (double)both(plan->calibrate.activations));
         line("a layer's weights", (double)both(plan->calibrate.layer));
         line("forward pass", (double)both(plan->calibrate.executor));
         line("statistics and solving", (double)both(plan->calibrate.solver));
@@ -170,7 +174,10 @@ static void print_for_people(const rp_plan *plan, const rp_traffic_plan *traffic
     line("evaluating, at another time", (double)both(plan->evaluate));
     line("peak", (double)plan->memory_bytes);
     if (plan->place_bytes > 0) {
-        line("peak of its GPU", (double)(plan->place_bytes + rp_gpu_own_bytes()));
+        line("peak of its GPU", (double)(plan->place_bytes + plan->gpu_room.own_bytes));
+    }
+    if (plan->place_bytes > 0 && plan->gpu_room.is_known) {
+        line("free on its GPU", (double)(plan->gpu_room.arena_bytes + plan->gpu_room.own_bytes));
     }
     (void)printf("disk\n");
     for (int64_t k = 0; k < s->job->output.formats.n; k++) {
@@ -225,6 +232,7 @@ rp_status rp_cmd_plan(const rp_cli *cli)
     }
     RP_TRY(rp_agree(cli->comm, st));
     RP_TRY(rp_agree(cli->comm, rp_plan_check(&p.plan, &p.session)));
+    RP_TRY(rp_agree(cli->comm, rp_plan_check_gpu(&p.plan)));
 out:
     rp_traffic_plan_destroy(&traffic);
     rp_planning_close(&p);

@@ -194,16 +194,16 @@ static rp_cmat input_drift(rp_drift *d, int64_t b)
 {
     const rp_site_input *in = &d->input;
 
-    return subtract(d, d->input_drift, rp_site_block(in, in->rows, b, d->cols, in->ld),
-                    rp_site_block(in, in->full_rows, b, d->cols, in->ld));
+    return subtract(d, d->input_drift, rp_site_block(in, in->rows, b, d->cols),
+                    rp_site_block(in, in->full_rows, b, d->cols));
 }
 
 static rp_cmat stream_drift(const rp_drift *d, int64_t b, float *out)
 {
     const rp_site_input *in = &d->input;
 
-    return subtract(d, out, rp_site_block(in, in->h, b, in->hidden, in->hidden),
-                    rp_site_block(in, in->full_h, b, in->hidden, in->hidden));
+    return subtract(d, out, rp_site_block(in, in->h, b, in->hidden),
+                    rp_site_block(in, in->full_h, b, in->hidden));
 }
 
 static void bound_drifts(rp_drift *d)
@@ -279,7 +279,7 @@ static rp_status sum_products(rp_drift *d, const rp_linear *linear, const float 
         if (!rp_blocks_is_kept_aside(&in->blocks, b)) {
             rp_cross_add(&d->cross,
                          linear == NULL ? input_drift(d, b) : output_drift(d, linear, w, b),
-                         rp_site_block(in, in->rows, b, d->cols, in->ld));
+                         rp_site_block(in, in->rows, b, d->cols));
         }
     }
     RP_TRY(rp_place_check(s->exec));
@@ -392,7 +392,7 @@ static void judge(rp_drift *d, const rp_linear *linear, const float *w, const fl
             const rp_cmat a = output_drift(d, linear, w, b);
             const rp_mat corrected = rp_mat_of(d->output_drift, a.rows, a.cols, a.ld);
             before[b] = s->ops->sum_squares(s->exec, a);
-            s->ops->linear(s->exec, corrected, rp_site_block(in, in->rows, b, d->cols, in->ld),
+            s->ops->linear(s->exec, corrected, rp_site_block(in, in->rows, b, d->cols),
                            rp_cmat_of(target, linear->rows, linear->cols, linear->cols), NULL,
                            true);
             after[b] = s->ops->sum_squares(s->exec, a);

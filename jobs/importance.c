@@ -271,14 +271,14 @@ rp_status rp_importance_collect(rp_importance *importance, rp_session *session, 
         st = rp_stop_poll(&session->stop);
         if (st == RP_OK) {
             st = rp_column_sums_observe(sums, session->ops, session->exec,
-                                        rp_site_block(input, input->rows, b, cols, input->ld));
+                                        rp_site_block(input, input->rows, b, cols));
         }
     }
     RP_TRY(rp_agree(session->comm, st));
     rp_column_sums_agree(sums, session->comm);
     for (int64_t b = input->mine.first; b < end; b++) {
         rp_column_sums_add(sums, session->ops, session->exec,
-                           rp_site_block(input, input->rows, b, cols, input->ld));
+                           rp_site_block(input, input->rows, b, cols));
     }
     rp_column_sums_finish(sums, session->comm, out);
     for (int64_t i = 0; i < cols; i++) {

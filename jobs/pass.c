@@ -12,9 +12,10 @@ static rp_status create_local(rp_pass *p, const rp_blocks *blocks, int n_streams
 {
     rp_status st = RP_OK;
     rp_session *s = p->s;
+    const rp_activations_opts opts = {n_streams, rp_comm_nranks(s->comm), rp_comm_rank(s->comm),
+                                      s->streams_activations};
 
-    RP_TRY(rp_activations_create(&p->act, s->config, s->exec, blocks, n_streams,
-                                 rp_comm_nranks(s->comm), rp_comm_rank(s->comm)));
+    RP_TRY(rp_activations_create(&p->act, s->config, s->exec, blocks, &opts));
     RP_TRY(rp_executor_create(&p->executor, s->config, s->ops, s->exec, blocks->seq_len,
                               blocks->seqs_per_block));
     RP_TRY(rp_layer_loader_create(&p->loader, s->comm, s->weights, s->ops, s->exec));
@@ -60,31 +61,46 @@ out:
     return st;
 }
 
+/* One block of a step. */
+static void step_block(rp_pass *pass, int stream, int64_t layer, int site,
+                       const rp_layer_weights *w, int64_t b)
+{
+    const rp_activations *a = &pass->act;
+    const rp_model_config *config = pass->s->config;
+    const bool is_entering = site == RP_BEFORE_LAYER;
+    const rp_step_columns n = is_entering ? rp_executor_enter_columns(config)
+                                          : rp_executor_step_columns(config, (rp_site)site);
+    const rp_stream *of = &a->stream[stream];
+    const int64_t local = b - a->mine.first;
+    const int64_t n_seqs = rp_blocks_seqs(&a->blocks, b);
+    const int64_t ld = rp_window_cols(of->buf);
+    float *h = rp_window_use(of->h, local, n.h_read, n.h_written);
+    float *buf = rp_window_use(of->buf, local, n.buf_read, n.buf_written);
+
+    if (is_entering) {
+        rp_executor_enter(pass->executor, layer, w, n_seqs, h, buf, ld);
+        return;
+    }
+    rp_executor_step(pass->executor, layer, (rp_site)site, w, n_seqs, h, buf, ld);
+    pass->s->flop[RP_PHASE_FORWARD] +=
+        rp_executor_step_flop(config, (rp_site)site, n_seqs * a->blocks.seq_len, a->blocks.seq_len);
+}
+
 rp_status rp_pass_step(rp_pass *pass, int stream, int64_t layer, int site,
                        float *const slots[RP_SLOT_COUNT])
 {
     rp_status st = RP_OK;
     rp_session *s = pass->s;
-    const rp_activations *a = &pass->act;
+    const rp_range mine = pass->act.mine;
     rp_layer_weights w;
     double start = rp_clock_seconds();
 
     for (int i = 0; i < RP_SLOT_COUNT; i++) {
         w.slot[i] = slots[i];
     }
-    for (int64_t b = a->mine.first; b < a->mine.first + a->mine.count; b++) {
-        const int64_t row = rp_activations_row(a, b);
-        const int64_t n_seqs = rp_blocks_seqs(&a->blocks, b);
-        float *h = a->stream[stream].h + row * a->hidden;
-        float *buf = a->stream[stream].buf + row * a->ld;
+    for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
         RP_TRY(rp_stop_poll(&s->stop));
-        if (site == RP_BEFORE_LAYER) {
-            rp_executor_enter(pass->executor, layer, &w, n_seqs, h, buf, a->ld);
-            continue;
-        }
-        rp_executor_step(pass->executor, layer, (rp_site)site, &w, n_seqs, h, buf, a->ld);
-        s->flop[RP_PHASE_FORWARD] += rp_executor_step_flop(
-            s->config, (rp_site)site, n_seqs * a->blocks.seq_len, a->blocks.seq_len);
+        step_block(pass, stream, layer, site, &w, b);
     }
     RP_TRY(rp_place_check(s->exec));
 out:
@@ -97,8 +113,8 @@ rp_site_input rp_pass_input(const rp_pass *pass)
     const rp_activations *a = &pass->act;
     const rp_stream *compressed = &a->stream[RP_STREAM_COMPRESSED];
     const rp_stream *full = &a->stream[RP_STREAM_FULL];
-    const rp_site_input input = {a->blocks, a->mine,       compressed->buf, full->buf,
-                                 a->ld,     compressed->h, full->h,         a->hidden};
+    const rp_site_input input = {a->blocks,     a->mine, compressed->buf, full->buf,
+                                 compressed->h, full->h, a->hidden};
 
     return input;
 }

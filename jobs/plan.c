@@ -116,17 +116,45 @@ static rp_place_bytes calibrate_bytes(const rp_calibrate_memory *m)
     return add_bytes(add_bytes(m->activations, m->layer), add_bytes(m->executor, m->solver));
 }
 
+static size_t arena_bytes(const rp_plan *plan, const rp_calibrate_memory *calibrate)
+{
+    return rp_backend_arena_bytes(RP_MAX(calibrate_bytes(calibrate).place, plan->evaluate.place));
+}
+
+static bool has_room(const rp_plan *plan)
+{
+    return !plan->gpu_room.is_known || plan->place_bytes <= plan->gpu_room.arena_bytes;
+}
+
+/* Activations that find no room in a GPU are kept on the host, where that helps. */
+static void fit_gpu(rp_plan *plan, const rp_session *s)
+{
+    plan->place_bytes = arena_bytes(plan, &plan->calibrate);
+    if (!has_room(plan) && plan->needs_calibration) {
+        const rp_calibrate_memory streamed =
+            rp_calibrate_memory_of(s, plan->nranks, plan->nthreads, true);
+        const size_t nbytes = arena_bytes(plan, &streamed);
+        if (nbytes < plan->place_bytes) {
+            plan->streams_activations = true;
+            plan->calibrate = streamed;
+            plan->place_bytes = nbytes;
+        }
+    }
+}
+
 /* The peaks of the stages that use a place, on the host and in a GPU, or of both on the host. */
 static size_t place_stages(rp_plan *plan, const rp_session *s)
 {
-    const rp_place_bytes calibrate = calibrate_bytes(&plan->calibrate);
+    const bool has_gpu = s->backend == RP_BACKEND_CUDA;
     const rp_place_bytes evaluate = plan->evaluate;
+    rp_place_bytes calibrate = {0};
 
-    if (s->backend == RP_BACKEND_CUDA) {
-        plan->place_bytes = rp_backend_arena_bytes(RP_MAX(calibrate.place, evaluate.place));
-        return RP_MAX(calibrate.host, evaluate.host);
+    if (has_gpu) {
+        fit_gpu(plan, s);
     }
-    return RP_MAX(calibrate.host + calibrate.place, evaluate.host + evaluate.place);
+    calibrate = calibrate_bytes(&plan->calibrate);
+    return has_gpu ? RP_MAX(calibrate.host, evaluate.host)
+                   : RP_MAX(calibrate.host + calibrate.place, evaluate.host + evaluate.place);
 }
 
 static rp_status plan_calibration(rp_plan *plan, const rp_session *s)
@@ -140,17 +168,19 @@ static rp_status plan_calibration(rp_plan *plan, const rp_session *s)
                        "calibration.max_seq_length is %lld, the model's limit is %lld",
                        (long long)plan->blocks.seq_len, (long long)s->config->max_position);
     }
-    plan->calibrate = rp_calibrate_memory_of(s, plan->nranks, plan->nthreads);
+    plan->calibrate = rp_calibrate_memory_of(s, plan->nranks, plan->nthreads, false);
     plan->checkpoint_bytes = checkpoint_bytes(plan, s);
     count_work(plan, s);
     return RP_OK;
 }
 
-rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const *stores, int nranks)
+/* The GPUs' room is known. */
+static rp_status make_local(rp_plan *out, const rp_session *s, rp_store *const *stores, int nranks)
 {
     rp_status st = RP_OK;
-    const rp_session *s = session;
-    rp_plan plan = {.nranks = nranks, .needs_calibration = s->linears.needs_calibration};
+    rp_plan plan = {.nranks = nranks,
+                    .needs_calibration = s->linears.needs_calibration,
+                    .gpu_room = out->gpu_room};
     size_t stage = 0;
 
     plan.nthreads = rp_session_threads(s->comm, s->job->cluster.threads);
@@ -178,6 +208,35 @@ rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const 
     *out = plan;
 out:
     return st;
+}
+
+rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const *stores, int nranks)
+{
+    rp_status st = RP_OK;
+
+    memset(out, 0, sizeof(*out));
+    if (session->backend == RP_BACKEND_CUDA) {
+        RP_TRY(rp_backend_find_room(&out->gpu_room, session->comm));
+    }
+    RP_TRY(rp_agree(session->comm, make_local(out, session, stores, nranks)));
+out:
+    return st;
+}
+
+rp_status rp_plan_check_gpu(const rp_plan *plan)
+{
+    const rp_backend_room *room = &plan->gpu_room;
+    const bool is_evaluating = plan->evaluate.place > calibrate_bytes(&plan->calibrate).place;
+
+    if (has_room(plan)) {
+        return RP_OK;
+    }
+    return RP_FAIL(RP_ERR_MEMORY, "a rank's GPU needs %.3f GB%s, %.3f GB of it are free: use %s",
+                   (double)(plan->place_bytes + room->own_bytes) / 1e9,
+                   plan->streams_activations ? " with the activations on the host" : "",
+                   (double)(room->arena_bytes + room->own_bytes) / 1e9,
+                   is_evaluating ? "fewer evaluate.max_windows, or a shorter evaluate.context"
+                                 : "smaller calibration.block_tokens");
 }
 
 rp_status rp_plan_check(const rp_plan *plan, const rp_session *session)
@@ -210,7 +269,7 @@ rp_status rp_planning_open(rp_planning *out, const rp_cli *cli, rp_job *job, int
         st = rp_store_create(&out->stores[k], s, k);
     }
     RP_TRY(rp_agree(cli->comm, st));
-    RP_TRY(rp_agree(cli->comm, rp_plan_make(&out->plan, s, out->stores, nranks)));
+    RP_TRY(rp_plan_make(&out->plan, s, out->stores, nranks));
 out:
     return st;
 }

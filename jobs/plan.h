@@ -2,6 +2,7 @@
 #ifndef RP_JOBS_PLAN_H
 #define RP_JOBS_PLAN_H
 
+#include "jobs/backend.h"
 #include "jobs/calibrate.h"
 #include "jobs/output.h"
 #include "sharding/partition.h"
@@ -21,6 +22,8 @@ typedef struct rp_plan {
     rp_place_bytes evaluate;
     size_t memory_bytes; /* the peak of a rank's host memory: base and the largest stage */
     size_t place_bytes;  /* of a rank's GPU: its arena; 0 on the CPU */
+    rp_backend_room gpu_room;
+    bool streams_activations; /* they have no room in an arena: kept on the host */
     size_t output_bytes[RP_MAX_OUTPUTS];
     size_t checkpoint_bytes; /* forms of all layers, activations, all ranks */
     size_t disk_bytes;       /* all outputs and the checkpoint */
@@ -28,11 +31,13 @@ typedef struct rp_plan {
     double measure_flop;                                     /* for size targets, all ranks */
 } rp_plan;
 
-/* Local. stores: one an output, laid out. */
+/* Collective. stores: one an output, laid out. */
 RP_CHECKED rp_status rp_plan_make(rp_plan *out, const rp_session *session, rp_store *const *stores,
                                   int nranks);
 /* Local. RP_ERR_MEMORY when a rank would not fit cluster.memory_per_rank (or what the node has). */
 RP_CHECKED rp_status rp_plan_check(const rp_plan *plan, const rp_session *session);
+/* Local. RP_ERR_MEMORY when the arena has no room on the GPUs at hand. */
+RP_CHECKED rp_status rp_plan_check_gpu(const rp_plan *plan);
 
 /* A job that is looked at and not run. */
 typedef struct rp_planning {

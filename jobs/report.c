@@ -306,7 +306,7 @@ static json_t *gpu_json(const rp_session *s, const rp_results *results)
     return json_pack("{s:s, s:I, s:I, s:I}", "transport", rp_comm_gpu_transport(s->comm),
                      "planned_bytes", (json_int_t)results->planned_place_bytes, "peak_bytes",
                      (json_int_t)rp_gpu_peak_bytes(s->gpu), "own_bytes",
-                     (json_int_t)rp_gpu_own_bytes());
+                     (json_int_t)rp_gpu_own_bytes(NULL));
 }
 
 /* The tree that becomes report.json. */

@@ -302,10 +302,12 @@ static rp_status run_stages(run *r)
 
     RP_TRY(rp_agree(s->comm, rp_size_target_prepare(s)));
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
-    RP_TRY(rp_agree(s->comm, rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm))));
+    RP_TRY(rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm)));
     RP_TRY(rp_agree(s->comm, rp_plan_check(&plan, s)));
+    RP_TRY(rp_agree(s->comm, rp_plan_check_gpu(&plan)));
     r->results.planned_bytes = plan.memory_bytes;
     r->results.planned_place_bytes = plan.place_bytes;
+    s->streams_activations = plan.streams_activations;
     RP_TRY(rp_session_open_gpu(s, plan.place_bytes));
     RP_TRY(prepare_evaluation(r));
     RP_TRY(rp_out_folder_open(s, plan.disk_bytes));

@@ -115,7 +115,8 @@ void rp_session_use_gpu(rp_session *session)
         session->ops = rp_kernels_cuda();
         session->exec->gpu = session->gpu;
         RP_LOG(RP_LOG_INFO, "gpu", rp_log_str("arithmetic", session->arithmetic),
-               rp_log_str("transport", rp_comm_gpu_transport(session->comm)));
+               rp_log_str("transport", rp_comm_gpu_transport(session->comm)),
+               rp_log_str("activations", session->streams_activations ? "streamed" : "resident"));
     }
 }
 

@@ -50,6 +50,7 @@ typedef struct rp_session {
     const rp_model_config *config;
     rp_tokenizer *tokenizer;
     rp_linears linears;
+    bool streams_activations; /* of calibration, on the host, a GPU sees them block by block */
     struct rp_importance *importance; /* of the linears' columns */
     rp_lock *lock;
     rp_watchdog *watchdog;     /* NULL: nobody watches */

@@ -26,7 +26,7 @@ typedef struct summing {
 
 static rp_cmat block_of(const summing *m, int64_t b)
 {
-    return rp_site_block(m->in, m->in->rows, b, m->opts->cols, m->in->ld);
+    return rp_site_block(m->in, m->in->rows, b, m->opts->cols);
 }
 
 static bool is_wanted(const summing *m, int64_t b)
@@ -61,7 +61,7 @@ static rp_status add_blocks(summing *m)
         RP_TRY(rp_stop_poll(&m->s->stop));
         rp_gram_add(m->gram, block_of(m, b));
         m->s->flop[RP_PHASE_GRAM] +=
-            (double)block_of(m, b).rows * (double)m->opts->cols * (double)m->opts->cols;
+            (double)rp_site_block_rows(m->in, b) * (double)m->opts->cols * (double)m->opts->cols;
         m->done[b] = 1;
     }
     RP_TRY(rp_place_check(m->s->exec));

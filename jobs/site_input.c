@@ -1,11 +1,13 @@
 /* Blocks of a site's input. */
 #include "jobs/site_input.h"
 
-rp_cmat rp_site_block(const rp_site_input *in, const float *array, int64_t b, int64_t cols,
-                      int64_t ld)
+int64_t rp_site_block_rows(const rp_site_input *in, int64_t b)
 {
-    const int64_t row0 = (b - in->mine.first) * in->blocks.seqs_per_block * in->blocks.seq_len;
+    return rp_blocks_seqs(&in->blocks, b) * in->blocks.seq_len;
+}
 
-    return rp_cmat_of(array + row0 * ld, rp_blocks_seqs(&in->blocks, b) * in->blocks.seq_len, cols,
-                      ld);
+rp_cmat rp_site_block(const rp_site_input *in, rp_window *window, int64_t b, int64_t cols)
+{
+    return rp_cmat_of(rp_window_use(window, b - in->mine.first, cols, 0), rp_site_block_rows(in, b),
+                      cols, rp_window_cols(window));
 }

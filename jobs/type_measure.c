@@ -44,7 +44,9 @@ size_t rp_type_measure_bytes(const rp_session *session, int nranks, int nthreads
     const size_t width = (size_t)widest(session->config);
     const rp_place_bytes layer = rp_layer_loader_bytes(session->weights, nranks);
 
-    return rp_activations_bytes(session->config, &blocks, 1, nranks) +
+    const rp_activations_opts activations = {.n_streams = 1, .nranks = nranks};
+
+    return rp_activations_bytes(session->config, &blocks, &activations).place +
            (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t) + layer.host + layer.place +
            rp_executor_bytes(session->config, blocks.seq_len, blocks.seqs_per_block) +
            width * width * (sizeof(int64_t) + sizeof(float)) +
@@ -197,11 +199,12 @@ static rp_status norm_stream(measure *m)
     RP_TRY(rp_alloc_array(&norm, (size_t)a->hidden, sizeof(*norm)));
     RP_TRY(rp_weights_read_f32(s->weights, info, 0, a->hidden, norm));
     for (int64_t b = a->mine.first; b < a->mine.first + a->mine.count; b++) {
-        const int64_t row = rp_activations_row(a, b);
         const int64_t rows = rp_blocks_seqs(&a->blocks, b) * a->blocks.seq_len;
-        s->ops->rms_norm(s->exec, rp_mat_of(a->stream[0].buf + row * a->ld, rows, a->hidden, a->ld),
-                         rp_cmat_of(a->stream[0].h + row * a->hidden, rows, a->hidden, a->hidden),
-                         norm, (float)s->config->rms_eps);
+        float *buf = rp_window_use(a->stream[0].buf, b - a->mine.first, 0, a->hidden);
+        const float *h = rp_window_use(a->stream[0].h, b - a->mine.first, a->hidden, 0);
+        s->ops->rms_norm(s->exec, rp_mat_of(buf, rows, a->hidden, rp_window_cols(a->stream[0].buf)),
+                         rp_cmat_of(h, rows, a->hidden, a->hidden), norm,
+                         (float)s->config->rms_eps);
     }
 out:
     free(norm);

@@ -32,8 +32,11 @@ RP_CHECKED rp_status rp_gpu_describe(rp_gpu_info *out, int ordinal);
  * (rp_gpu_own_bytes, not of the arena). RP_ERR_MEMORY names what was wanted and what is free. */
 RP_CHECKED rp_status rp_gpu_create(rp_gpu **out, int ordinal, size_t arena_bytes);
 void rp_gpu_destroy(rp_gpu **gpu);
-/* Local. What rp_gpu_create takes beside the arena at most (small GPUs: less), for the plan. */
-size_t rp_gpu_own_bytes(void);
+/* Local. What rp_gpu_create takes beside the arena, for the plan; NULL: of a GPU of 16 GiB or more,
+ * smaller ones have less. */
+size_t rp_gpu_own_bytes(const rp_gpu_info *info);
+/* Local. The largest arena that rp_gpu_create would find room for. */
+size_t rp_gpu_room_bytes(const rp_gpu_info *info);
 /* Local. The arithmetic class: model and the libraries' versions, "cuda NVIDIA H200 sm_90 cublas
  * 13.0". */
 const char *rp_gpu_class(const rp_gpu *gpu);

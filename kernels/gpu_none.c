@@ -2,6 +2,7 @@
 #include "kernels/gpu.h"
 
 #include "kernels/gpu_stream.h"
+#include "kernels/gpu_window.h"
 #include "kernels/ops.h"
 
 bool rp_gpu_is_built(void)
@@ -37,8 +38,15 @@ void rp_gpu_destroy(rp_gpu **gpu)
     (void)gpu;
 }
 
-size_t rp_gpu_own_bytes(void)
+size_t rp_gpu_own_bytes(const rp_gpu_info *info)
 {
+    (void)info;
+    return 0;
+}
+
+size_t rp_gpu_room_bytes(const rp_gpu_info *info)
+{
+    (void)info;
     return 0;
 }
 
@@ -135,4 +143,28 @@ rp_status rp_gpu_poll(rp_gpu *gpu, bool *is_idle)
 void rp_gpu_give_up(rp_gpu *gpu, const char *why)
 {
     (void)gpu, (void)why;
+}
+
+rp_status rp_gpu_window_create(rp_gpu_window **out, rp_gpu *gpu, const rp_window_shape *shape)
+{
+    (void)gpu, (void)shape;
+    *out = NULL;
+    return no_gpu();
+}
+
+void rp_gpu_window_destroy(rp_gpu_window **window)
+{
+    (void)window;
+}
+
+float *rp_gpu_window_use(rp_gpu_window *window, int64_t block, int64_t n_read, int64_t n_write)
+{
+    (void)window, (void)block, (void)n_read, (void)n_write;
+    return NULL;
+}
+
+float *rp_gpu_window_host(rp_gpu_window *window)
+{
+    (void)window;
+    return NULL;
 }

@@ -200,6 +200,24 @@ void rp_executor_step(rp_executor *executor, int64_t layer, rp_site site, const 
     }
 }
 
+rp_step_columns rp_executor_enter_columns(const rp_model_config *config)
+{
+    const int64_t hidden = config->hidden_size;
+
+    return (rp_step_columns){.h_read = hidden, .buf_written = hidden};
+}
+
+rp_step_columns rp_executor_step_columns(const rp_model_config *config, rp_site site)
+{
+    const bool is_adding = site == RP_SITE_O || site == RP_SITE_DOWN;
+    rp_step_columns columns = {.buf_read = rp_model_site_width(config, site)};
+
+    columns.h_read = columns.h_written = is_adding ? config->hidden_size : 0;
+    columns.buf_written =
+        site == RP_SITE_DOWN ? 0 : rp_model_site_width(config, (rp_site)(site + 1));
+    return columns;
+}
+
 double rp_executor_step_flop(const rp_model_config *config, rp_site site, int64_t n_rows,
                              int64_t seq_len)
 {

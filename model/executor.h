@@ -33,12 +33,18 @@ RP_CHECKED rp_status rp_executor_create(rp_executor **out, const rp_model_config
 void rp_executor_destroy(rp_executor **executor);
 /* Local. Bytes in the place that rp_executor_create allocates, for the plan. */
 size_t rp_executor_bytes(const rp_model_config *config, int64_t seq_len, int64_t max_seqs);
-/* Local. h [place] [n_seqs * seq_len, hidden] f32 contiguous; buf [place]: rows have leading
- * dimension ldbuf >= every site's width. */
+/* Local. h [place] [n_seqs * seq_len, hidden] f32 contiguous, NULL for steps that do not touch it;
+ * buf [place]: rows have leading dimension ldbuf >= every site's width. */
 void rp_executor_enter(rp_executor *executor, int64_t layer, const rp_layer_weights *w,
                        int64_t n_seqs, const float *h, float *buf, int64_t ldbuf);
 void rp_executor_step(rp_executor *executor, int64_t layer, rp_site site, const rp_layer_weights *w,
                       int64_t n_seqs, float *h, float *buf, int64_t ldbuf);
+/* Local. Columns of h and of buf that enter and a step read and write. */
+typedef struct rp_step_columns {
+    int64_t h_read, h_written, buf_read, buf_written;
+} rp_step_columns;
+rp_step_columns rp_executor_enter_columns(const rp_model_config *config);
+rp_step_columns rp_executor_step_columns(const rp_model_config *config, rp_site site);
 /* Local. FLOP of one step over n_rows tokens (2 per multiply-add; attention with its causal half).
  */
 double rp_executor_step_flop(const rp_model_config *config, rp_site site, int64_t n_rows,

@@ -45,6 +45,16 @@ static bool find_shared(const gpu_of_rank *all, int nranks, int *first, int *sec
     return false;
 }
 
+static int count_sharing(const gpu_of_rank *all, int nranks, int rank)
+{
+    int n = 0;
+
+    for (int r = 0; r < nranks; r++) {
+        n += strcmp(all[r].uuid, all[rank].uuid) == 0;
+    }
+    return n;
+}
+
 /* "rank 0 on node7: GPU 0 of 4 (NVIDIA H200, GPU-...); rank 1 on node8: none; ...", cut. */
 static void list_gpus(char *text, size_t size, const gpu_of_rank *all, int nranks)
 {
@@ -106,6 +116,7 @@ rp_status rp_comm_choose_gpu(rp_gpu_choice *out, rp_comm *comm)
     RP_ASSERT(all != NULL);
     gather_gpus(all, comm, out->ordinal, &info);
     RP_TRY(check_gpus(all, comm->nranks));
+    out->n_sharing = count_sharing(all, comm->nranks, comm->rank);
     if (find_shared(all, comm->nranks, &first, &second)) {
         (void)snprintf(out->warning, sizeof(out->warning),
                        "ranks %d and %d share %s (%s on %s): a rank a GPU is faster", first, second,

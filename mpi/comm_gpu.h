@@ -17,6 +17,7 @@ extern "C" {
 /* GPU of this rank. */
 typedef struct rp_gpu_choice {
     int ordinal;       /* -1: no rank has one */
+    int n_sharing;     /* ranks that share it, this one among them */
     char warning[256]; /* "", or which ranks share one */
 } rp_gpu_choice;
 

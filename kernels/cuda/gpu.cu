@@ -136,9 +136,14 @@ static size_t own_bytes_of(size_t total_bytes)
            RP_MIN(LIBRARY_BYTES, total_bytes / 16);
 }
 
-size_t rp_gpu_own_bytes(void)
+size_t rp_gpu_own_bytes(const rp_gpu_info *info)
 {
-    return own_bytes_of(SMALL_GPU_BYTES);
+    return own_bytes_of(info == NULL ? SMALL_GPU_BYTES : info->total_bytes);
+}
+
+size_t rp_gpu_room_bytes(const rp_gpu_info *info)
+{
+    return info->free_bytes - RP_MIN(rp_gpu_own_bytes(info), info->free_bytes);
 }
 
 size_t rp_gpu_scratch_bytes(const rp_gpu *gpu)
@@ -356,14 +361,13 @@ static void name_class(rp_gpu *gpu, const rp_gpu_info *info)
 static rp_status take_memory(rp_gpu *gpu, const rp_gpu_info *info, size_t arena_bytes)
 {
     rp_status st = RP_OK;
-    const size_t own_bytes = own_bytes_of(info->total_bytes);
     const size_t arena_end = rp_gpu_aligned(arena_bytes);
 
     gpu->scratch_bytes = gpu->scratch_limit_bytes = scratch_bytes_of(info->total_bytes);
-    if (arena_bytes > info->free_bytes || own_bytes > info->free_bytes - arena_bytes) {
+    if (arena_bytes > rp_gpu_room_bytes(info)) {
         return RP_FAIL(RP_ERR_MEMORY,
                        "%s: wanted %zu bytes and %zu for itself, %zu of %zu are free", gpu->name,
-                       arena_bytes, own_bytes, info->free_bytes, info->total_bytes);
+                       arena_bytes, rp_gpu_own_bytes(info), info->free_bytes, info->total_bytes);
     }
     RP_TRY(rp_arena_create(&gpu->arena, arena_end));
     RP_GPU_TRY(gpu, cudaMalloc(reinterpret_cast<void **>(&gpu->memory),

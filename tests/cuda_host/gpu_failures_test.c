@@ -3,7 +3,7 @@
 #include "base/mem.h"
 #include "kernels/gpu.h"
 #include "kernels/ops.h"
-#include "kernels/place.h"
+#include "kernels/window.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,14 +14,27 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-enum { ROWS = 24, COLS = 40, ALL_DONE = 0, HAS_FAILED = 1, WRONG = 2 };
+enum { ROWS = 24, COLS = 40, BLOCK_ROWS = 8, ALL_DONE = 0, HAS_FAILED = 1, WRONG = 2 };
+
+/* Every block of rows that are streamed grows by x. */
+static void stream(const rp_exec *exec, rp_window *window, const float *x)
+{
+    for (int64_t b = 0; b < ROWS / BLOCK_ROWS; b++) {
+        float *const data = rp_window_use(window, b, COLS, COLS);
+        rp_kernels_cuda()->add(exec, rp_mat_of(data, BLOCK_ROWS, COLS, COLS),
+                               rp_cmat_of(x, BLOCK_ROWS, COLS, COLS));
+    }
+}
 
 static rp_status work(const rp_exec *exec)
 {
     static float x[ROWS * COLS], y[ROWS * ROWS];
+    static const rp_window_shape shape = {ROWS, BLOCK_ROWS, COLS};
     rp_status st = RP_OK;
     float *on_gpu = NULL, *product = NULL;
+    rp_window *window = NULL;
 
+    RP_TRY(rp_window_create(&window, exec, &shape, true));
     RP_TRY(rp_place_alloc(exec, &on_gpu, ROWS * COLS, sizeof(float)));
     RP_TRY(rp_place_alloc(exec, &product, ROWS * ROWS, sizeof(float)));
     rp_place_put(exec, on_gpu, x, sizeof(x));
@@ -31,9 +44,13 @@ static rp_status work(const rp_exec *exec)
                               rp_cmat_of(on_gpu, ROWS, COLS, COLS), NULL, false);
     rp_kernels_cuda()->add(exec, rp_mat_of(product, ROWS, ROWS, ROWS),
                            rp_cmat_of(product, ROWS, ROWS, ROWS));
+    rp_window_put(window, 0, ROWS, COLS, x);
+    stream(exec, window, on_gpu);
+    rp_window_get(window, 0, ROWS, COLS, x);
     rp_place_get(exec, y, product, sizeof(y));
     RP_TRY(rp_place_check(exec));
 out:
+    rp_window_destroy(&window);
     rp_place_free(exec, on_gpu);
     rp_place_free(exec, product);
     return st;
@@ -89,7 +106,7 @@ static void each_failure_is_kept(void **state)
         }
         ended = WEXITSTATUS(status);
     }
-    assert_true(nth > 20); /* the calls of creation and work */
+    assert_true(nth > 30); /* the calls of creation and work */
 }
 
 int main(void)

@@ -104,6 +104,80 @@ PYTHON
 19 3 1 gram tile"
 }
 
+# arena OUT: most of the GPU's arena that was ever taken, bytes
+arena() {
+    python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["gpu"]["peak_bytes"])' "$1/report.json"
+}
+
+# had_activations OUT HOW: on every rank; resident, or streamed
+had_activations() {
+    local said
+    said=$(grep -h '"event":"gpu"' "$1"/log/*.jsonl | grep -o '"activations":"[a-z]*"' | sort -u)
+    [ "$said" = "\"activations\":\"$2\"" ]
+}
+
+# least_mib JOB: memory of a GPU that the plan finds just enough
+least_mib() {
+    local mib=64
+    while RP_CUDA_HOST=mib=$((mib - 1)) alone plan --json "$1" >/dev/null 2>&1; do
+        mib=$((mib - 1))
+    done
+    echo "$mib"
+}
+
+@test "on GPUs without room for the activations: streamed from the host, the same bytes, with less still refused" {
+    local nth before after mib
+    write_gpu_job "$dir/job.yaml" "$dir/reference"
+    sed -i 's/num_calibration_samples: 12/num_calibration_samples: 60/' "$dir/job.yaml"
+    on_ranks 1 run "$dir/job.yaml"
+    had_activations "$dir/reference" resident
+    digests "$dir/reference" >"$dir/digests-wanted"
+    [ "$(wc -l <"$dir/digests-wanted")" -ge 5 ]
+
+    mib=$(least_mib "$dir/job.yaml")
+    RP_CUDA_HOST=mib=$mib alone plan "$dir/job.yaml" | grep 'activations, streamed to its GPU'
+    RP_CUDA_HOST=mib=$mib on_ranks 1 run "$dir/job.yaml" output.dir="$dir/out-1"
+    had_activations "$dir/out-1" streamed
+    same_digests "$dir/out-1" "$dir/digests-wanted"
+    [ "$(($(arena "$dir/out-1") * 4))" -lt "$(arena "$dir/reference")" ]
+
+    export RP_CUDA_HOST=gpus=2,mib=$((mib + 1)),order=down # a second rank exchanges
+    on_ranks 2 run "$dir/job.yaml" output.dir="$dir/out-2"
+    had_activations "$dir/out-2" streamed
+    same_digests "$dir/out-2" "$dir/digests-wanted"
+
+    cat >"$dir/uneven" <<UNEVEN
+#!/bin/sh
+[ "\${OMPI_COMM_WORLD_RANK:-\$PMI_RANK}" = 1 ] || export RP_CUDA_HOST=gpus=2
+exec "$rankpress" "\$@"
+UNEVEN
+    chmod +x "$dir/uneven"
+    rankpress=$dir/uneven on_ranks 2 run "$dir/job.yaml" output.dir="$dir/uneven-2"
+    had_activations "$dir/uneven-2" streamed # on both, where one has no room
+    same_digests "$dir/uneven-2" "$dir/digests-wanted"
+
+    while read -r nth before after; do # with all of a site's streams in the checkpoint
+        out=$dir/at-$nth
+        code=0
+        RP_FAULT=stop:$nth on_ranks "$before" run "$dir/job.yaml" output.dir="$out" \
+            cluster.checkpoint.partial=always || code=$?
+        [ "$code" = 75 ]
+        grep -q '"passing/full_inputs/' "$out/checkpoint/manifest.json"
+        on_ranks "$after" resume "$out"
+        had_activations "$out" streamed
+        same_digests "$out" "$dir/digests-wanted"
+    done <<<"300 1 2
+1100 2 1"
+
+    export RP_CUDA_HOST=mib=$((mib - 1))
+    for verb in plan run; do
+        run "$rankpress" "$verb" "$dir/job.yaml" output.dir="$dir/refused"
+        [ "$status" = 71 ]
+        [[ "$output" = *"a rank's GPU needs 0."*" GB with the activations on the host, 0."*" GB of it are free"* ]]
+        [ ! -e "$dir/refused" ]
+    done
+}
+
 # figures OUT: perplexity before and after, KL divergence; of its GPU: arena's peak over plan
 figures() {
     python3 - "$1/report.json" <<'PYTHON'

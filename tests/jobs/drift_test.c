@@ -78,38 +78,50 @@ static void make_session(rp_session *s, rp_job *job, rp_model_config *config,
     s->linears.n = RP_SLOT_LINEARS;
 }
 
-static rp_site_input input_of(const streams *s, rp_comm *comm)
+static rp_window *window_of(const rp_exec *exec, rp_range mine, const float *values, int64_t cols)
+{
+    const rp_window_shape shape = {mine.count * SEQ, SEQ, cols};
+    rp_window *window = NULL;
+
+    CHECK(rp_window_create(&window, exec, &shape, false) == RP_OK);
+    rp_window_put(window, 0, shape.rows, cols, values + mine.first * SEQ * cols);
+    return window;
+}
+
+static rp_site_input input_of(const streams *s, const rp_exec *exec, rp_comm *comm)
 {
     const rp_blocks blocks = rp_blocks_make(N_SEQS, SEQ, SEQ);
     const rp_range mine = rp_partition(blocks.n_blocks, rp_comm_nranks(comm), rp_comm_rank(comm));
-    const int64_t row0 = mine.first * SEQ;
     const rp_site_input input = {blocks,
                                  mine,
-                                 s->x + row0 * COLS,
-                                 s->x_full + row0 * COLS,
-                                 COLS,
-                                 s->h + row0 * ROWS,
-                                 s->h_full + row0 * ROWS,
+                                 window_of(exec, mine, s->x, COLS),
+                                 window_of(exec, mine, s->x_full, COLS),
+                                 window_of(exec, mine, s->h, ROWS),
+                                 window_of(exec, mine, s->h_full, ROWS),
                                  ROWS};
 
     return input;
 }
 
+static void destroy_input(rp_site_input *in)
+{
+    rp_window_destroy(&in->rows);
+    rp_window_destroy(&in->full_rows);
+    rp_window_destroy(&in->h);
+    rp_window_destroy(&in->full_h);
+}
+
 /* The site's statistics of the fitted blocks and their factor, on every rank. */
-static void factor_of(rp_gram *gram, rp_site_factor *factor, const rp_session *s,
+static void factor_of(rp_gram *gram, rp_site_factor *factor, const rp_session *s, const streams *of,
                       const rp_site_input *in)
 {
-    const rp_range all = {0, in->blocks.n_blocks};
-    rp_site_input whole = *in;
     rp_damping_log log;
 
-    whole.rows -= in->mine.first * SEQ * COLS;
-    whole.mine = all;
     CHECK(rp_gram_create(gram, s->ops, s->exec, COLS) == RP_OK);
     rp_gram_begin(gram, COLS, rp_blocks_fitted_seqs(&in->blocks) * SEQ, SEQ);
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t b = 0; b < in->blocks.n_blocks; b++) {
-            const rp_cmat block = rp_site_block(&whole, whole.rows, b, COLS, COLS);
+            const rp_cmat block = rp_cmat_of(of->x + b * SEQ * COLS, SEQ, COLS, COLS);
             if (rp_blocks_is_kept_aside(&in->blocks, b)) {
                 continue;
             }
@@ -179,7 +191,7 @@ static bool same_bits(const float *a, const float *b)
 static void target_of(float *target, rp_drift_result *result, const streams *s, rp_session *session,
                       rp_comm *comm)
 {
-    const rp_site_input input = input_of(s, comm);
+    rp_site_input input = input_of(s, session->exec, comm);
     const rp_linear *linear = &session->linears.items[RP_SLOT_DOWN];
     rp_drift *drift = NULL;
     rp_site_factor factor;
@@ -187,7 +199,7 @@ static void target_of(float *target, rp_drift_result *result, const streams *s, 
     rp_gram gram;
 
     session->comm = comm;
-    factor_of(&gram, &factor, session, &input);
+    factor_of(&gram, &factor, session, s, &input);
     ldl = rp_site_factor_ldl(&factor);
     CHECK(rp_drift_create(&drift, session) == RP_OK && drift != NULL);
     session->stop = rp_stop_plan_make(comm, (rp_walltime){0}, 45);
@@ -195,6 +207,7 @@ static void target_of(float *target, rp_drift_result *result, const streams *s, 
     rp_drift_begin_factor(drift, &ldl);
     CHECK(rp_drift_target(drift, linear, s->w, target, result) == RP_OK);
     rp_drift_destroy(&drift);
+    destroy_input(&input);
     rp_site_factor_destroy(&factor);
     rp_gram_destroy(&gram);
 }
