@@ -4,7 +4,7 @@
 #ifndef RP_KERNELS_GPU_H
 #define RP_KERNELS_GPU_H
 
-#include "base/status.h"
+#include "base/pool.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -54,6 +54,11 @@ void rp_gpu_put(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t
                 size_t row_bytes, size_t nrows);
 void rp_gpu_get(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t from_pitch,
                 size_t row_bytes, size_t nrows);
+/* Local. The same by the threads of a pool, which is not in use; NULL: by the caller's alone. */
+void rp_gpu_put_by(rp_gpu *gpu, rp_pool *pool, void *to, size_t to_pitch, const void *from,
+                   size_t from_pitch, size_t row_bytes, size_t nrows);
+void rp_gpu_get_by(rp_gpu *gpu, rp_pool *pool, void *to, size_t to_pitch, const void *from,
+                   size_t from_pitch, size_t row_bytes, size_t nrows);
 void rp_gpu_copy(rp_gpu *gpu, void *to, const void *from, size_t nbytes); /* within the GPU */
 void rp_gpu_zero(rp_gpu *gpu, void *memory, size_t nbytes);
 

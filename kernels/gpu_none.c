@@ -86,6 +86,20 @@ void rp_gpu_get(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t
     (void)gpu, (void)to, (void)to_pitch, (void)from, (void)from_pitch, (void)row_bytes, (void)nrows;
 }
 
+void rp_gpu_put_by(rp_gpu *gpu, rp_pool *pool, void *to, size_t to_pitch, const void *from,
+                   size_t from_pitch, size_t row_bytes, size_t nrows)
+{
+    (void)pool;
+    rp_gpu_put(gpu, to, to_pitch, from, from_pitch, row_bytes, nrows);
+}
+
+void rp_gpu_get_by(rp_gpu *gpu, rp_pool *pool, void *to, size_t to_pitch, const void *from,
+                   size_t from_pitch, size_t row_bytes, size_t nrows)
+{
+    (void)pool;
+    rp_gpu_get(gpu, to, to_pitch, from, from_pitch, row_bytes, nrows);
+}
+
 void rp_gpu_copy(rp_gpu *gpu, void *to, const void *from, size_t nbytes)
 {
     (void)gpu, (void)to, (void)from, (void)nbytes;

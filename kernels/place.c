@@ -67,7 +67,7 @@ void rp_place_put_rows(const rp_exec *exec, void *to, size_t pitch, const void *
     if (exec->gpu == NULL) {
         copy_rows(to, pitch, from, row_bytes, row_bytes, nrows);
     } else {
-        rp_gpu_put(exec->gpu, to, pitch, from, row_bytes, row_bytes, nrows);
+        rp_gpu_put_by(exec->gpu, exec->pool, to, pitch, from, row_bytes, row_bytes, nrows);
     }
 }
 
@@ -77,7 +77,7 @@ void rp_place_get_rows(const rp_exec *exec, void *to, const void *from, size_t p
     if (exec->gpu == NULL) {
         copy_rows(to, row_bytes, from, pitch, row_bytes, nrows);
     } else {
-        rp_gpu_get(exec->gpu, to, row_bytes, from, pitch, row_bytes, nrows);
+        rp_gpu_get_by(exec->gpu, exec->pool, to, row_bytes, from, pitch, row_bytes, nrows);
     }
 }
 

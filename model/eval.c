@@ -315,8 +315,8 @@ rp_place_bytes rp_eval_bytes(const rp_model_config *config, bool has_base, const
     const rp_place_bytes lm = rp_lm_bytes(config, has_gpu, nthreads, opts->context);
 
     return (rp_place_bytes){
-        .host =
-            lm.host + tokens * sizeof(int32_t) + n_models * (size_t)opts->context * sizeof(rp_loss),
+        .host = n_models * (lm.host + (size_t)opts->context * sizeof(rp_loss)) +
+                tokens * sizeof(int32_t),
         .place = n_models * (lm.place + state_bytes) + tokens * sizeof(int32_t),
     };
 }

@@ -3,6 +3,7 @@
 #ifndef RP_MODEL_LAYER_SOURCE_H
 #define RP_MODEL_LAYER_SOURCE_H
 
+#include "kernels/place.h"
 #include "model/executor.h"
 #include "model/weights.h"
 
@@ -18,14 +19,16 @@ typedef struct rp_layer_source {
 } rp_layer_source;
 
 typedef struct rp_layer_reader rp_layer_reader;
-/* Local. Reads layers into one buffer of rp_layer_reader_bytes. Borrows all. */
+/* Local. Reads layers into one buffer. For a GPU it reads a layer whole on the host, by all
+ * threads, before the first of it goes there: the GPU computes the layer before meanwhile. Borrows
+ * all. */
 RP_CHECKED rp_status rp_layer_reader_create(rp_layer_reader **out, const rp_weights *weights,
                                             const rp_kernel_ops *ops, const rp_exec *exec);
 void rp_layer_reader_destroy(rp_layer_reader **reader);
 /* Local. The reader as a source; borrows it. */
 rp_layer_source rp_layer_reader_source(rp_layer_reader *reader);
-/* Local. In the place. */
-size_t rp_layer_reader_bytes(const rp_model_config *config);
+/* Local. At most. */
+rp_place_bytes rp_layer_reader_bytes(const rp_model_config *config, bool has_gpu);
 
 #ifdef __cplusplus
 }

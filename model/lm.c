@@ -140,11 +140,14 @@ rp_place_bytes rp_lm_bytes(const rp_model_config *config, bool has_gpu, int nthr
     const int64_t n_seqs = rp_lm_batch_seqs(has_gpu, seq_len);
     const size_t buf_bytes = (size_t)(n_seqs * seq_len * widest_site(config)) * sizeof(float);
     const size_t row_bytes = (size_t)config->hidden_size * sizeof(float);
+    const rp_place_bytes reader = rp_layer_reader_bytes(config, has_gpu);
+    const size_t other_reads =
+        has_gpu ? RP_MAX(rp_place_rows_bytes(true), GPU_EMBED_ROWS * row_bytes) : 0;
 
     return (rp_place_bytes){
-        .host = has_gpu ? RP_MAX(rp_place_rows_bytes(true), GPU_EMBED_ROWS * row_bytes) : 0,
+        .host = reader.host + other_reads,
         .place = n_workers * (buf_bytes + rp_executor_bytes(config, seq_len, n_seqs)) +
-                 rp_layer_reader_bytes(config) + row_bytes,
+                 reader.place + row_bytes,
     };
 }
 

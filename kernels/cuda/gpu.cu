@@ -1,5 +1,5 @@
-/* A GPU's life: one allocation (arena, scratch, workspace), one stream, library handles whose
- * results are fixed, and the first failure. */
+/* A GPU's life: one allocation (arena, scratch, workspace), the compute stream and one beside it,
+ * library handles whose results are fixed, and the first failure. */
 #include "base/mem.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/libraries.h"
@@ -207,6 +207,60 @@ size_t rp_gpu_peak_bytes(const rp_gpu *gpu)
     return rp_arena_peak_bytes(gpu->arena);
 }
 
+/* ---- The side stream ---- */
+
+static void set_up_side(rp_gpu *gpu)
+{
+    rp_gpu_side *const side = &gpu->side;
+
+    RP_GPU_TRY(gpu, cudaStreamCreateWithFlags(&side->stream, cudaStreamNonBlocking));
+    for (int i = 0; i < 2; i++) {
+        RP_GPU_TRY(gpu, cudaEventCreateWithFlags(&side->is_made[i], cudaEventDisableTiming));
+        RP_GPU_TRY(gpu, cudaEventCreateWithFlags(&side->is_used[i], cudaEventDisableTiming));
+    }
+}
+
+static void release_event(cudaEvent_t event)
+{
+    if (event != NULL) {
+        (void)cudaEventDestroy(event);
+    }
+}
+
+static void release_side(rp_gpu_side *side)
+{
+    if (side->stream != NULL) {
+        (void)cudaStreamSynchronize(side->stream); /* after a failure nothing has waited for it */
+        (void)cudaStreamDestroy(side->stream);
+    }
+    for (int i = 0; i < 2; i++) {
+        release_event(side->is_made[i]);
+        release_event(side->is_used[i]);
+    }
+}
+
+void rp_gpu_side_begin(rp_gpu *gpu, int buffer)
+{
+    RP_GPU_TRY(gpu, cudaStreamWaitEvent(gpu->stream, gpu->side.is_used[buffer], 0));
+}
+
+void rp_gpu_side_make(rp_gpu *gpu, int buffer)
+{
+    RP_GPU_TRY(gpu, cudaEventRecord(gpu->side.is_made[buffer], gpu->stream));
+    RP_GPU_TRY(gpu, cudaStreamWaitEvent(gpu->side.stream, gpu->side.is_made[buffer], 0));
+}
+
+void rp_gpu_side_use(rp_gpu *gpu, int buffer)
+{
+    RP_GPU_TRY(gpu, cudaEventRecord(gpu->side.is_used[buffer], gpu->side.stream));
+}
+
+void rp_gpu_side_end(rp_gpu *gpu)
+{
+    rp_gpu_side_begin(gpu, 0);
+    rp_gpu_side_begin(gpu, 1);
+}
+
 /* ---- The same bits every time ---- */
 
 enum { TEST_ROWS = 320, TEST_INNER = 1536 }; /* ragged against every tile; an inner size to split */
@@ -338,6 +392,7 @@ rp_status rp_gpu_create(rp_gpu **out, int ordinal, size_t arena_bytes)
     snprintf(gpu->name, sizeof(gpu->name), "GPU %d (%s)", ordinal, info.name);
     RP_TRY(take_memory(gpu, &info, arena_bytes));
     RP_GPU_TRY(gpu, cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking));
+    set_up_side(gpu);
     set_up_libraries(gpu);
     set_up_host_memory(gpu);
     name_class(gpu, &info);
@@ -356,6 +411,7 @@ static void release(rp_gpu *gpu)
     if (gpu->stream != NULL) {
         (void)cudaStreamSynchronize(gpu->stream);
     }
+    release_side(&gpu->side);
     if (gpu->solver != NULL) {
         (void)cusolverDnDestroy(gpu->solver);
     }
@@ -364,9 +420,7 @@ static void release(rp_gpu *gpu)
     }
     for (int i = 0; i < 2; i++) {
         (void)cudaFreeHost(gpu->staging.buffer[i]);
-        if (gpu->staging.is_done[i] != NULL) {
-            (void)cudaEventDestroy(gpu->staging.is_done[i]);
-        }
+        release_event(gpu->staging.is_done[i]);
     }
     (void)cudaFreeHost(gpu->pinned);
     (void)cudaFree(gpu->memory);

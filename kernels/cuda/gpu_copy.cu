@@ -1,9 +1,12 @@
 /* Copies between a GPU and the host. Host memory is pageable, so bytes go through two pinned
- * buffers: while one is on its way the calling thread fills, or empties, the other one. */
+ * buffers: while one is on its way the calling thread, or a pool's, fill or empty the other one. */
 #include "base/mem.h"
 #include "kernels/cuda/gpu_private.h"
 
 #include <string.h>
+
+/* What a thread copies at least. */
+static const size_t PART_BYTES = (size_t)1 << 20;
 
 /* Rows on both sides; their starts are pitches apart. */
 typedef struct rp_rows {
@@ -12,6 +15,49 @@ typedef struct rp_rows {
 } rp_rows;
 
 typedef void (*rp_rows_fn)(rp_gpu *gpu, const rp_rows *piece, void *ctx);
+
+/* ---- Within the host ---- */
+
+typedef struct host_copy {
+    unsigned char *to;
+    const unsigned char *from;
+    size_t to_pitch, from_pitch, row_bytes, nbytes;
+} host_copy;
+
+/* The bytes of one part, which begins and ends anywhere in a row. */
+static void copy_part(void *ctx, int64_t part, int thread)
+{
+    const host_copy *const c = static_cast<const host_copy *>(ctx);
+    const size_t end = RP_MIN((size_t)(part + 1) * PART_BYTES, c->nbytes);
+
+    (void)thread;
+    for (size_t at = (size_t)part * PART_BYTES; at < end;) {
+        const size_t row = at / c->row_bytes, in_row = at % c->row_bytes;
+        const size_t n = RP_MIN(end - at, c->row_bytes - in_row);
+        memcpy(c->to + row * c->to_pitch + in_row, c->from + row * c->from_pitch + in_row, n);
+        at += n;
+    }
+}
+
+/* From the host's rows to a staging buffer, where they are contiguous. */
+static void stage(rp_pool *pool, const rp_rows *piece, unsigned char *staged)
+{
+    host_copy c = {staged,           piece->host,
+                   piece->row_bytes, piece->host_pitch,
+                   piece->row_bytes, piece->row_bytes * piece->nrows};
+
+    rp_pool_run(pool, (int64_t)RP_DIV_UP(c.nbytes, PART_BYTES), copy_part, &c);
+}
+
+static void unstage(rp_pool *pool, const rp_rows *piece, const unsigned char *staged)
+{
+    host_copy c = {piece->host,      staged,           piece->host_pitch,
+                   piece->row_bytes, piece->row_bytes, piece->row_bytes * piece->nrows};
+
+    rp_pool_run(pool, (int64_t)RP_DIV_UP(c.nbytes, PART_BYTES), copy_part, &c);
+}
+
+/* ---- Between the host and the GPU ---- */
 
 /* Pieces that fit a staging buffer: whole rows, or a part of one. */
 static void for_each_piece(rp_gpu *gpu, rp_rows rows, rp_rows_fn fn, void *ctx)
@@ -52,28 +98,25 @@ static void flip(rp_gpu *gpu)
     RP_GPU_TRY(gpu, cudaEventSynchronize(s->is_done[s->current]));
 }
 
+/* ctx: the pool. */
 static void put_piece(rp_gpu *gpu, const rp_rows *piece, void *ctx)
 {
     rp_gpu_staging *const s = &gpu->staging;
     unsigned char *staged;
 
-    (void)ctx;
     if (piece->row_bytes * piece->nrows > RP_GPU_STAGING_BYTES - s->used_bytes) {
         flip(gpu);
     }
     staged = s->buffer[s->current] + s->used_bytes;
-    for (size_t r = 0; r < piece->nrows; r++) {
-        memcpy(staged + r * piece->row_bytes, piece->host + r * piece->host_pitch,
-               piece->row_bytes);
-    }
+    stage(static_cast<rp_pool *>(ctx), piece, staged);
     s->used_bytes += piece->row_bytes * piece->nrows;
     RP_GPU_TRY(gpu, cudaMemcpy2DAsync(piece->device, piece->device_pitch, staged, piece->row_bytes,
                                       piece->row_bytes, piece->nrows, cudaMemcpyHostToDevice,
                                       gpu->stream));
 }
 
-void rp_gpu_put(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t from_pitch,
-                size_t row_bytes, size_t nrows)
+void rp_gpu_put_by(rp_gpu *gpu, rp_pool *pool, void *to, size_t to_pitch, const void *from,
+                   size_t from_pitch, size_t row_bytes, size_t nrows)
 {
     const rp_rows rows = {static_cast<unsigned char *>(to),
                           static_cast<unsigned char *>(const_cast<void *>(from)),
@@ -82,36 +125,42 @@ void rp_gpu_put(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t
                           row_bytes,
                           nrows};
 
-    for_each_piece(gpu, rows, put_piece, NULL);
+    for_each_piece(gpu, rows, put_piece, pool);
 }
 
-/* From a staging buffer, which the piece fills from its start, to the host. */
-static void unstage(rp_gpu *gpu, const rp_rows *piece, int buffer)
+void rp_gpu_put(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                size_t row_bytes, size_t nrows)
 {
-    const unsigned char *const staged = gpu->staging.buffer[buffer];
+    rp_gpu_put_by(gpu, NULL, to, to_pitch, from, from_pitch, row_bytes, nrows);
+}
 
-    for (size_t r = 0; r < piece->nrows && !rp_gpu_has_failed(gpu); r++) {
-        memcpy(piece->host + r * piece->host_pitch, staged + r * piece->row_bytes,
-               piece->row_bytes);
+typedef struct getting {
+    rp_pool *pool;
+    rp_rows before; /* the piece that lies in the other buffer, from its start */
+} getting;
+
+/* The piece before goes to the host. */
+static void end_piece(rp_gpu *gpu, const getting *g)
+{
+    flip(gpu); /* waits for the piece before alone */
+    if (!rp_gpu_has_failed(gpu)) {
+        unstage(g->pool, &g->before, gpu->staging.buffer[gpu->staging.current]);
     }
 }
 
-/* ctx: the piece before, which lies in the other buffer. */
 static void get_piece(rp_gpu *gpu, const rp_rows *piece, void *ctx)
 {
-    rp_rows *const before = static_cast<rp_rows *>(ctx);
-    rp_gpu_staging *const s = &gpu->staging;
+    getting *const g = static_cast<getting *>(ctx);
 
-    RP_GPU_TRY(gpu, cudaMemcpy2DAsync(s->buffer[s->current], piece->row_bytes, piece->device,
-                                      piece->device_pitch, piece->row_bytes, piece->nrows,
-                                      cudaMemcpyDeviceToHost, gpu->stream));
-    flip(gpu); /* waits for the piece before alone */
-    unstage(gpu, before, s->current);
-    *before = *piece;
+    RP_GPU_TRY(gpu, cudaMemcpy2DAsync(gpu->staging.buffer[gpu->staging.current], piece->row_bytes,
+                                      piece->device, piece->device_pitch, piece->row_bytes,
+                                      piece->nrows, cudaMemcpyDeviceToHost, gpu->stream));
+    end_piece(gpu, g);
+    g->before = *piece;
 }
 
-void rp_gpu_get(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t from_pitch,
-                size_t row_bytes, size_t nrows)
+void rp_gpu_get_by(rp_gpu *gpu, rp_pool *pool, void *to, size_t to_pitch, const void *from,
+                   size_t from_pitch, size_t row_bytes, size_t nrows)
 {
     const rp_rows rows = {static_cast<unsigned char *>(const_cast<void *>(from)),
                           static_cast<unsigned char *>(to),
@@ -119,12 +168,17 @@ void rp_gpu_get(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t
                           to_pitch,
                           row_bytes,
                           nrows};
-    rp_rows last = {};
+    getting g = {pool, {}};
 
     flip(gpu); /* what was put may still be on its way from the current buffer */
-    for_each_piece(gpu, rows, get_piece, &last);
-    flip(gpu);
-    unstage(gpu, &last, gpu->staging.current);
+    for_each_piece(gpu, rows, get_piece, &g);
+    end_piece(gpu, &g);
+}
+
+void rp_gpu_get(rp_gpu *gpu, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                size_t row_bytes, size_t nrows)
+{
+    rp_gpu_get_by(gpu, NULL, to, to_pitch, from, from_pitch, row_bytes, nrows);
 }
 
 void rp_gpu_copy(rp_gpu *gpu, void *to, const void *from, size_t nbytes)

@@ -24,10 +24,19 @@ typedef struct rp_gpu_staging {
     size_t used_bytes; /* of the current one */
 } rp_gpu_staging;
 
+/* A second stream, on which one of two buffers is used while the compute stream makes the other
+ * one. Everything else of a GPU is on the compute stream: rp_gpu_side_end comes before an
+ * operation's end. */
+typedef struct rp_gpu_side {
+    cudaStream_t stream;
+    cudaEvent_t is_made[2], is_used[2]; /* of each buffer */
+} rp_gpu_side;
+
 /* One host thread, the one that created it, works with it. */
 struct rp_gpu {
     int ordinal;
     cudaStream_t stream; /* of every operation and copy */
+    rp_gpu_side side;
     cublasHandle_t blas; /* host scalars; fp32 products stay fp32 */
     cusolverDnHandle_t solver;
 
@@ -73,6 +82,15 @@ void *rp_gpu_pinned(rp_gpu *gpu, size_t nbytes);
 /* Local. Waits for everything asked of the GPU; a failure is kept. Results in host memory count
  * only when nothing has failed after it. */
 void rp_gpu_wait(rp_gpu *gpu);
+
+/* Local. The compute stream goes on once buffer 0 or 1 has been used. */
+void rp_gpu_side_begin(rp_gpu *gpu, int buffer);
+/* Local. The side stream goes on once the buffer is made: what comes next on it uses the buffer. */
+void rp_gpu_side_make(rp_gpu *gpu, int buffer);
+/* Local. The buffer's use is asked for. */
+void rp_gpu_side_use(rp_gpu *gpu, int buffer);
+/* Local. The compute stream goes on once both buffers have been used. */
+void rp_gpu_side_end(rp_gpu *gpu);
 
 /* The scratch in pieces, each aligned to 256 bytes. */
 typedef struct rp_gpu_pieces {

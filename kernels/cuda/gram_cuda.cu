@@ -11,9 +11,9 @@
  *
  * The product is bound by arithmetic, 2 TILE^2 rows operations at the tensor cores' BF16 rate; the
  * conversion by memory, 16 TILE^2 bytes of sums: about a sixth of the product's time for 8192 rows.
- * A tile of f32 (16 MiB) is still in the second cache when it is converted, and its product fills
- * 128 multiprocessors once. They follow each other on one stream: a product leaves no registers to
- * run beside it. */
+ * So a tile is converted on the side stream while the compute stream multiplies the next one, into
+ * the other of two tiles; both (16 MiB each) stay in the second cache. Tiles of one operation add
+ * to different sums, integers, so their order does not matter. */
 #include "kernels/cuda/elements.h"
 #include "kernels/cuda/gemm_cuda.h"
 #include "kernels/cuda/ops_cuda.h"
@@ -21,6 +21,8 @@
 #include "base/mem.h"
 
 static const int64_t GRAM_TILE = 2048;
+/* What the alignment of two tiles and two copies takes at most. */
+static const size_t ROUNDING_BYTES = 4 * 256;
 
 typedef struct product_work {
     rp_gpu *gpu;
@@ -32,7 +34,8 @@ typedef struct product_work {
     int64_t a_panel, b_panel, tile; /* columns of each at once */
     int64_t a_ld, b_ld;
     __nv_bfloat16 *a_copy, *b_copy; /* [rows, ld] */
-    float *product;                 /* [tile, tile] */
+    float *product[2];              /* [tile, tile] */
+    int turn;                       /* the one that is made next */
 } product_work;
 
 /* The integer of one product. Not a number counts as the upper bound. */
@@ -69,34 +72,42 @@ static __global__ void add_tile_kernel(int64_t *sum, int64_t sum_ld, rp_cmat pro
 
 /* Rows are columns i .. of a, columns are columns j .. of b, which lie in the copies from i0 and j0
  * on. */
-static void add_tile(const product_work *work, const __nv_bfloat16 *b_copy, int64_t i0, int64_t j0,
+static void add_tile(product_work *work, const __nv_bfloat16 *b_copy, int64_t i0, int64_t j0,
                      int64_t i, int64_t j, int64_t rows, int64_t cols)
 {
     const float one = 1.0F, zero = 0.0F;
+    const cudaStream_t side = work->gpu->side.stream;
+    const int turn = work->turn;
     const int64_t n = work->b.cols;
-    const rp_cmat product = rp_cmat_of(work->product, rows, cols, work->tile);
+    const rp_cmat product = rp_cmat_of(work->product[turn], rows, cols, work->tile);
     int64_t *const sum = work->sum + i * n + j;
     const bool is_wide = cols % 2 == 0 && n % 2 == 0 && reinterpret_cast<uintptr_t>(sum) % 16 == 0;
     const bool is_diagonal = work->is_gram && i == j;
     const rp_cover cover = rp_cover_of(rows, is_wide ? cols / 2 : cols);
 
+    rp_gpu_side_begin(work->gpu, turn);
     RP_GPU_TRY(work->gpu,
                cublasGemmEx(work->gpu->blas, CUBLAS_OP_N, CUBLAS_OP_T, rp_gemm_dim(cols),
                             rp_gemm_dim(rows), rp_gemm_dim(work->a.rows), &one, b_copy + (j - j0),
                             CUDA_R_16BF, rp_gemm_dim(work->b_ld), work->a_copy + (i - i0),
-                            CUDA_R_16BF, rp_gemm_dim(work->a_ld), &zero, work->product, CUDA_R_32F,
-                            rp_gemm_dim(work->tile), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+                            CUDA_R_16BF, rp_gemm_dim(work->a_ld), &zero, work->product[turn],
+                            CUDA_R_32F, rp_gemm_dim(work->tile), CUBLAS_COMPUTE_32F,
+                            CUBLAS_GEMM_DEFAULT));
+    rp_gpu_side_make(work->gpu, turn);
     if (is_wide) {
-        RP_LAUNCH(work->gpu, add_tile_kernel<2>, cover.grid, cover.block, 0, sum, n, product,
-                  work->row_exponent + i, work->col_exponent + j, work->shift, is_diagonal);
+        RP_LAUNCH_ON(work->gpu, side, add_tile_kernel<2>, cover.grid, cover.block, 0, sum, n,
+                     product, work->row_exponent + i, work->col_exponent + j, work->shift,
+                     is_diagonal);
     } else {
-        RP_LAUNCH(work->gpu, add_tile_kernel<1>, cover.grid, cover.block, 0, sum, n, product,
-                  work->row_exponent + i, work->col_exponent + j, work->shift, is_diagonal);
+        RP_LAUNCH_ON(work->gpu, side, add_tile_kernel<1>, cover.grid, cover.block, 0, sum, n,
+                     product, work->row_exponent + i, work->col_exponent + j, work->shift,
+                     is_diagonal);
     }
+    rp_gpu_side_use(work->gpu, turn);
+    work->turn = 1 - turn;
 }
 
-static void add_panels(const product_work *work, const __nv_bfloat16 *b_copy, int64_t i0,
-                       int64_t j0)
+static void add_panels(product_work *work, const __nv_bfloat16 *b_copy, int64_t i0, int64_t j0)
 {
     const int64_t i_end = RP_MIN(i0 + work->a_panel, work->a.cols);
     const int64_t j_end = RP_MIN(j0 + work->b_panel, work->b.cols);
@@ -117,7 +128,7 @@ static void copy_panel(const product_work *work, __nv_bfloat16 *copy, int64_t ld
     rp_gemm_copy_bf16(work->gpu, copy, ld, rp_cmat_of(x.data + first, x.rows, cols, x.ld));
 }
 
-static void add_product(const product_work *work)
+static void add_product(product_work *work)
 {
     for (int64_t i = 0; i < work->a.cols && work->a.rows > 0; i += work->a_panel) {
         copy_panel(work, work->a_copy, work->a_ld, work->a, i, work->a_panel);
@@ -132,6 +143,7 @@ static void add_product(const product_work *work)
             add_panels(work, work->b_copy, i, j);
         }
     }
+    rp_gpu_side_end(work->gpu);
 }
 
 /* Columns of panels, whose two copies fit `capacity` columns: all, or whole tiles. */
@@ -149,9 +161,9 @@ static int64_t panel_of(int64_t cols, int64_t capacity)
 static void set_panels(product_work *work, size_t room_bytes)
 {
     const size_t tile_bytes = (size_t)GRAM_TILE * GRAM_TILE * sizeof(float);
-    const size_t product_bytes = RP_MIN(tile_bytes, room_bytes / 4);
+    const size_t product_bytes = RP_MIN(tile_bytes, room_bytes / 8); /* of two */
     const size_t column_bytes = (size_t)RP_MAX(work->a.rows, 1) * sizeof(__nv_bfloat16);
-    const int64_t capacity = (int64_t)((room_bytes - product_bytes) / column_bytes);
+    const int64_t capacity = (int64_t)((room_bytes - 2 * product_bytes) / column_bytes);
     const int64_t a_ld = rp_gemm_padded(work->a.cols), b_ld = rp_gemm_padded(work->b.cols);
     const bool is_whole = (work->is_gram ? a_ld : a_ld + b_ld) <= capacity;
 
@@ -174,8 +186,9 @@ static void start_product(product_work *work, const rp_exec *exec, const int *ro
     work->row_exponent = rp_gpu_take_put(&scratch, row_exponent, work->a.cols);
     work->col_exponent =
         work->is_gram ? work->row_exponent : rp_gpu_take_put(&scratch, col_exponent, work->b.cols);
-    set_panels(work, rp_gpu_scratch_bytes(work->gpu) - scratch.taken_bytes - 1024);
-    work->product = rp_gpu_take<float>(&scratch, work->tile * work->tile);
+    set_panels(work, rp_gpu_scratch_bytes(work->gpu) - scratch.taken_bytes - ROUNDING_BYTES);
+    work->product[0] = rp_gpu_take<float>(&scratch, work->tile * work->tile);
+    work->product[1] = rp_gpu_take<float>(&scratch, work->tile * work->tile);
     work->a_copy = rp_gpu_take<__nv_bfloat16>(&scratch, work->a.rows * work->a_ld);
     work->b_copy = work->is_gram && work->a_panel == work->a.cols
                        ? work->a_copy

@@ -6,25 +6,34 @@
 #include "kernels/cuda/gpu_private.h"
 #include "kernels/cuda/grid_cuda.h"
 
+/* Of the super-block's sub-groups as many threads; known in the launch alone. */
+enum { RP_TEAM_OF_SUBS = 0 };
+
 /* SIZE threads in a row, a power of two. All of them come to every exchange. */
 template <int SIZE> struct rp_team {
-    int lane;
+    int lane, n_threads;
     unsigned mask;
 
-    __device__ rp_team() : lane(0), mask(1)
+    /* n: of RP_TEAM_OF_SUBS. */
+    explicit __device__ rp_team(int n = SIZE) : lane(0), n_threads(n), mask(1)
     {
-        if constexpr (SIZE > 1) {
+        if constexpr (SIZE != 1) {
             const unsigned in_warp = threadIdx.x % 32;
-            const unsigned of_size = SIZE == 32 ? ~0u : (1u << (SIZE % 32)) - 1;
-            lane = (int)(in_warp % SIZE);
+            const unsigned of_size = SIZE == 32 ? ~0u : (1u << (size() % 32)) - 1;
+            lane = (int)in_warp % size();
             mask = of_size << (in_warp - (unsigned)lane);
         }
     }
 
+    __device__ int size() const
+    {
+        return SIZE == RP_TEAM_OF_SUBS ? n_threads : SIZE;
+    }
+
     template <typename T> __device__ T from(T value, int source) const
     {
-        if constexpr (SIZE > 1) {
-            return __shfl_sync(mask, value, source, SIZE);
+        if constexpr (SIZE != 1) {
+            return __shfl_sync(mask, value, source, size());
         } else {
             return value;
         }
@@ -32,8 +41,8 @@ template <int SIZE> struct rp_team {
 
     template <typename T> __device__ T across(T value, int lanes) const
     {
-        if constexpr (SIZE > 1) {
-            return __shfl_xor_sync(mask, value, lanes, SIZE);
+        if constexpr (SIZE != 1) {
+            return __shfl_xor_sync(mask, value, lanes, size());
         } else {
             return value;
         }

@@ -241,7 +241,7 @@ static __device__ void rp_super_quantise(const rp_device_grid &g, const rp_team<
     if (weight == RP_WEIGHT_IMPORTANCE_SIGMA) {
         sigma2 = g.search.times * rp_super_squares(g, x) / g.search.over;
     }
-    for (int sub = team.lane; sub < g.n_sub; sub += SIZE) {
+    for (int sub = team.lane; sub < g.n_sub; sub += team.size()) {
         rp_tile tile;
         rp_found found;
         rp_load_tile((int)g.sub_cols, rp_values_sub(x, sub), rp_values_sub(importance, sub), weight,
@@ -258,7 +258,7 @@ static __device__ void rp_super_quantise(const rp_device_grid &g, const rp_team<
     if (team.lane == 0) {
         rp_put_steps(g, b, params);
     }
-    for (int sub = team.lane; sub < g.n_sub; sub += SIZE) {
+    for (int sub = team.lane; sub < g.n_sub; sub += team.size()) {
         rp_put_super(g, sub, (float)b.s[sub], g.has_min ? (float)b.m[sub] : 0.0f, params);
         rp_round_sub(g, b, sub, rp_values_sub(x, sub), code + sub * code_pitch);
     }
@@ -401,10 +401,10 @@ static __device__ void rp_super_fit(const rp_device_grid &g, const rp_team<SIZE>
 {
     const rp_team<1> alone;
     rp_tile tile;
-    rp_super b;
+    rp_super b = {};
 
     weight = rp_useful_weights(g, weight);
-    for (int sub = team.lane; sub < g.n_sub; sub += SIZE) {
+    for (int sub = team.lane; sub < g.n_sub; sub += team.size()) {
         rp_found found;
         rp_load_tile((int)g.sub_cols, rp_values_sub(x, sub), rp_values_sub(weight, sub),
                      RP_WEIGHT_IMPORTANCE, 0.0f, &tile);
@@ -416,7 +416,7 @@ static __device__ void rp_super_fit(const rp_device_grid &g, const rp_team<SIZE>
     if (team.lane == 0) {
         rp_put_steps(g, b, params);
     }
-    for (int sub = team.lane; sub < g.n_sub; sub += SIZE) {
+    for (int sub = team.lane; sub < g.n_sub; sub += team.size()) {
         if (SIZE == 1) {
             rp_load_tile((int)g.sub_cols, rp_values_sub(x, sub), rp_values_sub(weight, sub),
                          RP_WEIGHT_IMPORTANCE, 0.0f, &tile);

@@ -9,10 +9,13 @@
 
 #include <utility>
 
-/* On the GPU's stream; nothing once something failed or when the grid has no blocks. grid and
- * block: dim3 or int. More than 48 KiB of dynamic shared memory is asked for by itself. */
+/* On the compute stream, or another one; nothing once something failed or when the grid has no
+ * blocks. grid and block: dim3 or int. More than 48 KiB of dynamic shared memory is asked for by
+ * itself. */
 #define RP_LAUNCH(gpu, kernel, grid, block, shared_bytes, ...)                                     \
-    rp_gpu_launch((gpu), #kernel, (kernel), (grid), (block), (shared_bytes), __VA_ARGS__)
+    RP_LAUNCH_ON((gpu), (gpu)->stream, kernel, grid, block, shared_bytes, __VA_ARGS__)
+#define RP_LAUNCH_ON(gpu, stream, kernel, grid, block, shared_bytes, ...)                          \
+    rp_gpu_launch((gpu), (stream), #kernel, (kernel), (grid), (block), (shared_bytes), __VA_ARGS__)
 
 /* Inside a kernel: type *name, the launch's dynamic shared memory, aligned to 16 bytes. */
 #ifndef RP_DYNAMIC_SHARED
@@ -28,8 +31,8 @@
 #endif
 
 template <typename... Params, typename... Args>
-void rp_gpu_launch(rp_gpu *gpu, const char *name, void (*kernel)(Params...), dim3 grid, dim3 block,
-                   size_t shared_bytes, Args &&...args)
+void rp_gpu_launch(rp_gpu *gpu, cudaStream_t stream, const char *name, void (*kernel)(Params...),
+                   dim3 grid, dim3 block, size_t shared_bytes, Args &&...args)
 {
     cudaLaunchConfig_t config = {};
     cudaError_t status = cudaSuccess;
@@ -40,7 +43,7 @@ void rp_gpu_launch(rp_gpu *gpu, const char *name, void (*kernel)(Params...), dim
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared_bytes;
-    config.stream = gpu->stream;
+    config.stream = stream;
     if (shared_bytes > 48 << 10) {
         status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       (int)shared_bytes);

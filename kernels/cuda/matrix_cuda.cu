@@ -65,15 +65,16 @@ static __global__ void find_bad_kernel(const float *x, int64_t n, int64_t first,
 }
 
 /* Values first .. first + n - 1, whose bytes start at `stored`. */
-static void widen_piece(rp_gpu *gpu, float *out, const char *stored, rp_dtype dtype, int64_t n,
-                        int64_t first, uint16_t *piece, unsigned long long *bad)
+static void widen_piece(const rp_exec *exec, float *out, const char *stored, rp_dtype dtype,
+                        int64_t n, int64_t first, uint16_t *piece, unsigned long long *bad)
 {
+    rp_gpu *const gpu = exec->gpu;
     const size_t nbytes = (size_t)n * rp_dtype_bytes(dtype);
     const bool is_wide = rp_is_wide(out, n, 0);
     const unsigned blocks = rp_gpu_blocks(is_wide ? n / 4 : n, RP_COVER_THREADS);
     void *const to = dtype == RP_F32 ? (void *)out : (void *)piece;
 
-    rp_gpu_put(gpu, to, nbytes, stored, nbytes, nbytes, 1);
+    rp_gpu_put_by(gpu, exec->pool, to, nbytes, stored, nbytes, nbytes, 1);
     if (dtype == RP_F32 && is_wide) {
         RP_LAUNCH(gpu, find_bad_kernel<4>, blocks, RP_COVER_THREADS, 0, out, n, first, bad);
     } else if (dtype == RP_F32) {
@@ -103,7 +104,7 @@ int64_t rp_widen_cuda(const rp_exec *exec, float *out, const void *stored, rp_dt
 
     RP_ASSERT(rp_dtype_is_float(dtype));
     for (int64_t first = 0; first < n; first += piece_elems) {
-        widen_piece(gpu, out + first, (const char *)stored + (size_t)first * elem_bytes, dtype,
+        widen_piece(exec, out + first, (const char *)stored + (size_t)first * elem_bytes, dtype,
                     RP_MIN(piece_elems, n - first), first, piece, bad);
     }
     rp_gpu_get(gpu, &found, sizeof(found), bad, sizeof(found), sizeof(found), 1);

@@ -1,17 +1,11 @@
 /* Rounding of whole matrices to a grid, and fits of one group of all rows.
  *
- * A block of THREADS takes as many units, sub-groups or blocks of 16 or 32 values, through shared
- * memory, where every unit is followed by a gap, so that threads read from different banks. The
- * threads of a super-block are a team. Affine groups are of any length: a warp has one. */
+ * Affine groups are of any length: a warp has one. For the others see quantise_units.cuh. */
 #include "kernels/cuda/grid_cuda.h"
 
-#include "base/mem.h"
-#include "kernels/cuda/grid_cuda.cuh"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/quantise_units.cuh"
 
-#define THREADS 128
-#define CODE_GAP 4 /* bytes after a unit's codes */
-#define TERNARY_TEAM 8
+#define THREADS RP_UNIT_THREADS
 #define FIT_ROWS 32    /* affine */
 #define SEARCH_SPLIT 8 /* threads a row in the clipping search */
 #define REFIT_TEAM 16
@@ -193,20 +187,7 @@ static __global__ void fit_affine_kernel(rp_device_grid g, int64_t rows, int64_t
     params[ld + row] = found[1];
 }
 
-/* ---- Units in shared memory ---- */
-
-/* Values of a unit; ternary groups are cut into units, too. */
-static __host__ __device__ inline int unit_cols(const rp_device_grid &g)
-{
-    return g.kind == RP_GRID_TERNARY ? (int)g.group / TERNARY_TEAM : (int)g.sub_cols;
-}
-
-static size_t unit_bytes(const rp_device_grid *g)
-{
-    const size_t n = (size_t)unit_cols(*g);
-
-    return THREADS * ((n + 1) * sizeof(float) + n + CODE_GAP);
-}
+/* ---- Units ---- */
 
 /* The mean square of every row, in the order of its values, in the first parameter of each of its
  * groups, from where the threads that quantise them take it. A warp a row. */
@@ -229,103 +210,6 @@ static __global__ void mean_squares_kernel(rp_device_grid g, int64_t rows, int64
     }
     for (int64_t group = warp.lane; group < cols / g.group; group += 32) {
         params[(row * (cols / g.group) + group) * g.n_params] = sum / (float)cols;
-    }
-}
-
-/* One group of a block's by its team. x and code: of the team's first unit. */
-template <int KIND, int SIZE>
-static __device__ void quantise_group(const rp_device_grid &g, rp_values x, rp_values importance,
-                                      rp_strided_mut params, uint8_t *code, int code_pitch)
-{
-    const rp_team<SIZE> team;
-
-    if constexpr (KIND == RP_GRID_TWO_LEVELS) {
-        rp_super_quantise(g, team, x, importance, params, code, code_pitch);
-    } else if constexpr (KIND == RP_GRID_TERNARY) {
-        rp_ternary_quantise(g, team, x, params, code, code_pitch);
-    } else if constexpr (KIND == RP_GRID_MXFP4) {
-        rp_mxfp4_quantise(rp_values_sub(x, 0), params, code);
-    } else {
-        rp_block_quantise(g, rp_values_sub(x, 0), rp_values_sub(importance, 0),
-                          importance.data == NULL ? 0.0f : params.data[0], params, code);
-    }
-}
-
-/* SIZE threads a group. The kernel's grids have the kind KIND, blocks of 32 any of theirs. */
-template <int KIND, int SIZE>
-static __global__ void __launch_bounds__(THREADS)
-    quantise_units_kernel(rp_device_grid g, int64_t rows, int64_t cols, const float *x,
-                          const float *importance, float *params, uint8_t *codes)
-{
-    RP_DYNAMIC_SHARED(float, values);
-    const int n = unit_cols(g);
-    const int code_pitch = n + CODE_GAP;
-    uint8_t *const own_codes = reinterpret_cast<uint8_t *>(values + (int64_t)THREADS * (n + 1));
-    const int64_t first = (int64_t)blockIdx.x * THREADS * n;
-    const int count = (int)RP_MIN((int64_t)THREADS * n, rows * cols - first);
-    const int unit = (int)threadIdx.x / SIZE * SIZE;
-    const int64_t column = first + (int64_t)unit * n;
-
-    for (int i = (int)threadIdx.x; i < count; i += THREADS) {
-        values[i / n * (n + 1) + i % n] = x[first + i];
-    }
-    __syncthreads();
-    if (unit * n < count) {
-        const rp_values own = {values + (int64_t)unit * (n + 1), 1, n + 1};
-        const rp_values weight = {importance == NULL ? NULL : importance + column % cols, 1, n};
-        const rp_strided_mut own_params = {params + column / g.group * g.n_params, 1};
-        quantise_group<KIND, SIZE>(g, own, weight, own_params, own_codes + unit * code_pitch,
-                                   code_pitch);
-    }
-    __syncthreads();
-    for (int i = (int)threadIdx.x; i < count; i += THREADS) {
-        codes[first + i] = own_codes[i / n * code_pitch + i % n];
-    }
-}
-
-template <int KIND, int SIZE>
-static __device__ void fit_group(const rp_device_grid &g, rp_values x, rp_values weight,
-                                 rp_strided_mut params)
-{
-    const rp_team<SIZE> team;
-
-    if constexpr (KIND == RP_GRID_TWO_LEVELS) {
-        rp_super_fit(g, team, x, weight, params);
-    } else if constexpr (KIND == RP_GRID_TERNARY) {
-        rp_ternary_fit(g, team, x, weight, params);
-    } else if constexpr (KIND == RP_GRID_MXFP4) {
-        rp_mxfp4_fit(RP_MXFP4_BLOCK, rp_values_sub(x, 0), rp_values_sub(weight, 0), params);
-    } else {
-        rp_block_fit(g, rp_values_sub(x, 0), rp_values_sub(weight, 0), params);
-    }
-}
-
-/* THREADS / SIZE rows a block. */
-template <int KIND, int SIZE>
-static __global__ void __launch_bounds__(THREADS)
-    fit_units_kernel(rp_device_grid g, int64_t rows, int64_t n, rp_strided x, rp_strided weight,
-                     float *params, int64_t ld)
-{
-    RP_DYNAMIC_SHARED(float, values);
-    const int width = unit_cols(g);
-    const int block_rows = THREADS / SIZE;
-    const int64_t first = (int64_t)blockIdx.x * block_rows;
-    const int count = (int)RP_MIN(block_rows, rows - first);
-    const int unit = (int)threadIdx.x / SIZE * SIZE;
-
-    for (int i = (int)threadIdx.x; i < (int)n * block_rows; i += THREADS) {
-        const int row = i % block_rows;
-        const int column = i / block_rows;
-        if (row < count) {
-            values[(row * SIZE + column / width) * (width + 1) + column % width] =
-                x.data[column * x.stride + first + row];
-        }
-    }
-    __syncthreads();
-    if (unit / SIZE < count) {
-        const rp_values own = {values + (int64_t)unit * (width + 1), 1, width + 1};
-        const rp_strided_mut own_params = {params + first + unit / SIZE, ld};
-        fit_group<KIND, SIZE>(g, own, rp_values_of(weight, width), own_params);
     }
 }
 
@@ -364,40 +248,26 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* ---- Launches ---- */
 
-typedef void quantise_units(rp_device_grid, int64_t, int64_t, const float *, const float *, float *,
-                            uint8_t *);
-typedef void fit_units(rp_device_grid, int64_t, int64_t, rp_strided, rp_strided, float *, int64_t);
-
-/* The kernels of a kind, and the threads of a team. */
-typedef struct unit_kernels {
-    quantise_units *quantise;
-    fit_units *fit;
-    int size;
-} unit_kernels;
-
-#define UNIT_KERNELS(kind, size)                                                                   \
-    {                                                                                              \
-        quantise_units_kernel<kind, size>, fit_units_kernel<kind, size>, size                      \
-    }
-
-static unit_kernels kernels_of(const rp_device_grid *g)
+static rp_unit_kernels kernels_of(const rp_device_grid *g)
 {
-    static const unit_kernels blocks = UNIT_KERNELS(RP_GRID_SYMMETRIC, 1);
-    static const unit_kernels mxfp4 = UNIT_KERNELS(RP_GRID_MXFP4, 1);
-    static const unit_kernels ternary = UNIT_KERNELS(RP_GRID_TERNARY, TERNARY_TEAM);
-    static const unit_kernels eight = UNIT_KERNELS(RP_GRID_TWO_LEVELS, 8);
-    static const unit_kernels sixteen = UNIT_KERNELS(RP_GRID_TWO_LEVELS, 16);
-
     switch (g->kind) {
     case RP_GRID_MXFP4:
-        return mxfp4;
+        return rp_mxfp4_kernels();
     case RP_GRID_TERNARY:
-        return ternary;
+        return rp_ternary_kernels();
     case RP_GRID_TWO_LEVELS:
-        return g->n_sub == 8 ? eight : sixteen;
+        return rp_super_kernels();
     default:
-        return blocks;
+        return rp_block_kernels();
     }
+}
+
+/* Threads of a group. */
+static int team_of(const rp_device_grid *g)
+{
+    return g->kind == RP_GRID_TERNARY      ? RP_TERNARY_TEAM
+           : g->kind == RP_GRID_TWO_LEVELS ? g->n_sub
+                                           : 1;
 }
 
 void rp_quantise_rows_cuda(rp_gpu *gpu, const rp_device_grid *grid, int64_t rows, int64_t cols,
@@ -413,10 +283,10 @@ void rp_quantise_rows_cuda(rp_gpu *gpu, const rp_device_grid *grid, int64_t rows
         RP_LAUNCH(gpu, mean_squares_kernel, rp_gpu_blocks(rows, THREADS / 32), THREADS, 0, *grid,
                   rows, cols, x, params);
     }
-    const unit_kernels kernels = kernels_of(grid);
+    const rp_unit_kernels kernels = kernels_of(grid);
     RP_LAUNCH(gpu, kernels.quantise,
-              rp_gpu_blocks(rows * cols, (int64_t)THREADS * unit_cols(*grid)), THREADS,
-              unit_bytes(grid), *grid, rows, cols, x, importance, params, codes);
+              rp_gpu_blocks(rows * cols, (int64_t)THREADS * rp_unit_cols(*grid)), THREADS,
+              rp_unit_bytes(grid), *grid, rows, cols, x, importance, params, codes);
 }
 
 void rp_fit_groups_cuda(rp_gpu *gpu, const rp_device_grid *grid, int64_t rows, int64_t n,
@@ -428,9 +298,9 @@ void rp_fit_groups_cuda(rp_gpu *gpu, const rp_device_grid *grid, int64_t rows, i
                   (size_t)threads * sizeof(rp_trial), *grid, rows, n, x, weight, params, ld);
         return;
     }
-    const unit_kernels kernels = kernels_of(grid);
-    RP_LAUNCH(gpu, kernels.fit, rp_gpu_blocks(rows, THREADS / kernels.size), THREADS,
-              unit_bytes(grid), *grid, rows, n, x, weight, params, ld);
+    const rp_unit_kernels kernels = kernels_of(grid);
+    RP_LAUNCH(gpu, kernels.fit, rp_gpu_blocks(rows, THREADS / team_of(grid)), THREADS,
+              rp_unit_bytes(grid), *grid, rows, n, x, weight, params, ld);
 }
 
 void rp_refit_groups_cuda(rp_gpu *gpu, const rp_device_grid *grid, int sub, int64_t rows, int64_t n,

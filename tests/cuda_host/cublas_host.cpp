@@ -152,7 +152,7 @@ void gemm_bf16(cublasOperation_t ta, cublasOperation_t tb, int k, float alpha, c
 struct product {
     cublasOperation_t ta, tb;
     int k;
-    const void *alpha, *beta;
+    double alpha, beta; /* read in the call */
     operand a, b, c;
     bool is_tf32;
 };
@@ -172,28 +172,29 @@ bool set_compute(product *p, cublasComputeType_t compute)
     return p->c.type == CUDA_R_32F || (p->a.type == CUDA_R_16BF && p->c.type == CUDA_R_16BF);
 }
 
-cublasStatus_t multiply(const product *p, void *c)
+void multiply(const product *p)
 {
-    if (!is_sound(&p->a) || !is_sound(&p->b) || !is_sound(&p->c)) {
-        return CUBLAS_STATUS_INVALID_VALUE;
-    }
-    const rp_host_opened opened;
+    void *const c = const_cast<void *>(p->c.data);
+    const float alpha = (float)p->alpha, beta = (float)p->beta;
+
     if (p->a.type == CUDA_R_64F) {
         cblas_dgemm(CblasColMajor, transpose(p->ta), transpose(p->tb), p->c.rows, p->c.cols, p->k,
-                    *static_cast<const double *>(p->alpha), static_cast<const double *>(p->a.data),
-                    p->a.ld, static_cast<const double *>(p->b.data), p->b.ld,
-                    *static_cast<const double *>(p->beta), static_cast<double *>(c), p->c.ld);
+                    p->alpha, static_cast<const double *>(p->a.data), p->a.ld,
+                    static_cast<const double *>(p->b.data), p->b.ld, p->beta,
+                    static_cast<double *>(c), p->c.ld);
     } else if (p->is_tf32) {
-        gemm_tf32(p->ta, p->tb, p->k, *static_cast<const float *>(p->alpha), &p->a, &p->b,
-                  *static_cast<const float *>(p->beta), static_cast<float *>(c), &p->c);
+        gemm_tf32(p->ta, p->tb, p->k, alpha, &p->a, &p->b, beta, static_cast<float *>(c), &p->c);
     } else if (p->a.type == CUDA_R_32F) {
-        gemm_f32(p->ta, p->tb, p->k, *static_cast<const float *>(p->alpha), &p->a, &p->b,
-                 *static_cast<const float *>(p->beta), static_cast<float *>(c), &p->c);
+        gemm_f32(p->ta, p->tb, p->k, alpha, &p->a, &p->b, beta, static_cast<float *>(c), &p->c);
     } else {
-        gemm_bf16(p->ta, p->tb, p->k, *static_cast<const float *>(p->alpha), &p->a, &p->b,
-                  *static_cast<const float *>(p->beta), c, &p->c);
+        gemm_bf16(p->ta, p->tb, p->k, alpha, &p->a, &p->b, beta, c, &p->c);
     }
-    return CUBLAS_STATUS_SUCCESS;
+}
+
+double scalar_of(const void *scalar, cudaDataType type)
+{
+    return type == CUDA_R_64F ? *static_cast<const double *>(scalar)
+                              : (double)*static_cast<const float *>(scalar);
 }
 
 product product_of(cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
@@ -205,20 +206,24 @@ product product_of(cublasOperation_t ta, cublasOperation_t tb, int m, int n, int
     return {ta,
             tb,
             k,
-            alpha,
-            beta,
+            scalar_of(alpha, a_type),
+            scalar_of(beta, a_type),
             {nullptr, a_type, is_a_straight ? m : k, is_a_straight ? k : m, lda},
             {nullptr, b_type, is_b_straight ? k : n, is_b_straight ? n : k, ldb},
             {nullptr, c_type, m, n, ldc},
             false};
 }
 
-cublasStatus_t multiply_at(product *p, const void *a, const void *b, void *c)
+cublasStatus_t multiply_at(cudaStream_t stream, product p, const void *a, const void *b, void *c)
 {
-    p->a.data = a;
-    p->b.data = b;
-    p->c.data = c;
-    return multiply(p, c);
+    p.a.data = a;
+    p.b.data = b;
+    p.c.data = c;
+    if (!is_sound(&p.a) || !is_sound(&p.b) || !is_sound(&p.c)) {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    rp_host_ask(stream, [p]() { multiply(&p); });
+    return CUBLAS_STATUS_SUCCESS;
 }
 
 const unsigned char *advanced(const void *start, cudaDataType type, long long elems)
@@ -361,9 +366,9 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
         status = CUBLAS_STATUS_NOT_SUPPORTED;
     }
     for (int i = 0; i < count && status == CUBLAS_STATUS_SUCCESS; i++) {
-        status =
-            multiply_at(&p, advanced(a, a_type, i * a_stride), advanced(b, b_type, i * b_stride),
-                        const_cast<unsigned char *>(advanced(c, c_type, i * c_stride)));
+        status = multiply_at(handle->stream, p, advanced(a, a_type, i * a_stride),
+                             advanced(b, b_type, i * b_stride),
+                             const_cast<unsigned char *>(advanced(c, c_type, i * c_stride)));
     }
     return status;
 }
@@ -378,7 +383,6 @@ cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t ta,
     product p = product_of(ta, tb, m, n, k, alpha, a_type, lda, b_type, ldb, beta, c_type, ldc);
     const size_t nbytes = (size_t)count * sizeof(void *);
     cublasStatus_t status = begin_call(handle);
-    const rp_host_opened opened;
 
     (void)algo;
     if (!rp_host_is_device(a, nbytes) || !rp_host_is_device(b, nbytes) ||
@@ -388,8 +392,19 @@ cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t ta,
     if (status == CUBLAS_STATUS_SUCCESS && !set_compute(&p, compute)) {
         status = CUBLAS_STATUS_NOT_SUPPORTED;
     }
-    for (int i = 0; i < count && status == CUBLAS_STATUS_SUCCESS; i++) {
-        status = multiply_at(&p, a[i], b[i], c[i]);
+    if (status == CUBLAS_STATUS_SUCCESS) {
+        rp_host_ask(handle->stream, [=]() {
+            for (int i = 0; i < count; i++) {
+                product each = p;
+                each.a.data = a[i];
+                each.b.data = b[i];
+                each.c.data = c[i];
+                if (!is_sound(&each.a) || !is_sound(&each.b) || !is_sound(&each.c)) {
+                    rp_host_die("cuBLAS is given matrices of a wrong shape");
+                }
+                multiply(&each);
+            }
+        });
     }
     return status;
 }
@@ -399,11 +414,13 @@ cublasStatus_t cublasStrsm(cublasHandle_t handle, cublasSideMode_t side, cublasF
                            const float *alpha, const float *a, int lda, float *b, int ldb)
 {
     const cublasStatus_t status = begin_solve(handle, CUDA_R_32F, side, m, n, a, lda, b, ldb);
-    const rp_host_opened opened;
+    const float scale = *alpha;
 
     if (status == CUBLAS_STATUS_SUCCESS && m > 0 && n > 0) {
-        cblas_strsm(CblasColMajor, side_of(side), half(fill), transpose(ta), diagonal(diag), m, n,
-                    *alpha, a, lda, b, ldb);
+        rp_host_ask(handle->stream, [=]() {
+            cblas_strsm(CblasColMajor, side_of(side), half(fill), transpose(ta), diagonal(diag), m,
+                        n, scale, a, lda, b, ldb);
+        });
     }
     return status;
 }
@@ -413,11 +430,13 @@ cublasStatus_t cublasDtrsm(cublasHandle_t handle, cublasSideMode_t side, cublasF
                            const double *alpha, const double *a, int lda, double *b, int ldb)
 {
     const cublasStatus_t status = begin_solve(handle, CUDA_R_64F, side, m, n, a, lda, b, ldb);
-    const rp_host_opened opened;
+    const double scale = *alpha;
 
     if (status == CUBLAS_STATUS_SUCCESS && m > 0 && n > 0) {
-        cblas_dtrsm(CblasColMajor, side_of(side), half(fill), transpose(ta), diagonal(diag), m, n,
-                    *alpha, a, lda, b, ldb);
+        rp_host_ask(handle->stream, [=]() {
+            cblas_dtrsm(CblasColMajor, side_of(side), half(fill), transpose(ta), diagonal(diag), m,
+                        n, scale, a, lda, b, ldb);
+        });
     }
     return status;
 }
@@ -427,10 +446,13 @@ cublasStatus_t cublasSsyrk(cublasHandle_t handle, cublasFillMode_t fill, cublasO
                            const float *beta, float *c, int ldc)
 {
     const cublasStatus_t status = begin_syrk(handle, CUDA_R_32F, ta, n, k, a, lda, c, ldc);
-    const rp_host_opened opened;
+    const float scale = *alpha, old_scale = *beta;
 
     if (status == CUBLAS_STATUS_SUCCESS && n > 0) {
-        cblas_ssyrk(CblasColMajor, half(fill), transpose(ta), n, k, *alpha, a, lda, *beta, c, ldc);
+        rp_host_ask(handle->stream, [=]() {
+            cblas_ssyrk(CblasColMajor, half(fill), transpose(ta), n, k, scale, a, lda, old_scale, c,
+                        ldc);
+        });
     }
     return status;
 }
@@ -440,10 +462,13 @@ cublasStatus_t cublasDsyrk(cublasHandle_t handle, cublasFillMode_t fill, cublasO
                            const double *beta, double *c, int ldc)
 {
     const cublasStatus_t status = begin_syrk(handle, CUDA_R_64F, ta, n, k, a, lda, c, ldc);
-    const rp_host_opened opened;
+    const double scale = *alpha, old_scale = *beta;
 
     if (status == CUBLAS_STATUS_SUCCESS && n > 0) {
-        cblas_dsyrk(CblasColMajor, half(fill), transpose(ta), n, k, *alpha, a, lda, *beta, c, ldc);
+        rp_host_ask(handle->stream, [=]() {
+            cblas_dsyrk(CblasColMajor, half(fill), transpose(ta), n, k, scale, a, lda, old_scale, c,
+                        ldc);
+        });
     }
     return status;
 }

@@ -4,18 +4,25 @@
  * kernel, a copy or a library call runs, so that host code which follows a device pointer dies at
  * once. Fresh device memory and shared memory are full of 0xff bytes (NaNs, -1).
  *
+ * What is asked of a GPU's first stream is done at once, what is asked of its other streams as late
+ * as events and waiting allow; with order=down it is the other way round. So who reads or writes
+ * before it has waited finds the wrong bytes in one of the two orders.
+ *
  * RP_CUDA_HOST in the environment, a comma-separated list, changes the machine:
  *   gpus=N       how many GPUs there are (1; 0 is a machine without a driver)
  *   mib=N        memory of each (4096)
  *   fail=N       the N-th launch, copy, fill or library call fails
  *   order=down   blocks, and threads as far as barriers leave it open, run from the last to the
- *                first: what depends on their order shows
+ *                first, and streams in the other order: what depends on their order shows
  *   guard=pages  memory is closed by its pages' rights although the processor has keys for that */
 #ifndef RP_TESTS_CUDA_HOST_H
 #define RP_TESTS_CUDA_HOST_H
 
+#include <functional>
 #include <stddef.h>
 #include <stdint.h>
+
+typedef struct CUstream_st *cudaStream_t;
 
 typedef struct rp_host_settings {
     int gpus;
@@ -29,6 +36,10 @@ const rp_host_settings *rp_host_get_settings(void);
 /* Does the call that is about to be made fail. */
 bool rp_host_call_fails(void);
 
+/* Appends work to a stream; the device's memory is open when it is done. Null: nothing waits. */
+void rp_host_ask(cudaStream_t stream, std::function<void()> work);
+/* Does all that was asked of a stream. */
+void rp_host_do_all(cudaStream_t stream);
 /* Work that a library has on the streams: while this says so, they are busy, and who waits for them
  * waits. */
 void rp_host_set_busy(bool (*is_busy)(void));

@@ -1,5 +1,6 @@
 /* The stand-in itself: that kernels see what a GPU shows them, and that bugs are caught. */
 #include "base/status.h"
+#include "cuda_host.h"
 #include "kernels/cuda/launch.h"
 
 #include <cuda_bf16.h>
@@ -330,6 +331,7 @@ static int in_child(void (*bug)(void), char *said, size_t size)
         signal(SIGSEGV, SIG_DFL);
         signal(SIGABRT, SIG_DFL);
         bug();
+        rp_gpu_wait(gpu);
         _exit(0);
     }
     close(ends[1]);
@@ -386,6 +388,57 @@ static void copies_in_a_wrong_direction_fail(void **)
                      cudaErrorInvalidMemcpyDirection);
     assert_int_equal(cudaMemcpyAsync(on_gpu, on_host, 64, cudaMemcpyHostToDevice, s), cudaSuccess);
     assert_int_equal(cudaMemcpyAsync(on_host, on_gpu, 64, cudaMemcpyDeviceToHost, s), cudaSuccess);
+    assert_int_equal(cudaStreamSynchronize(s), cudaSuccess);
+}
+
+/* ---- Two streams ---- */
+
+static __global__ void set_kernel(int *to, int value)
+{
+    *to = value;
+}
+static __global__ void copy_kernel(int *to, const int *from)
+{
+    *to = *from;
+}
+
+/* The compute stream makes 1 and then 2 in one place, of which the side stream takes the first; the
+ * waits that are left out. Returns what was taken. */
+static int take_beside(bool waits_for_make, bool waits_for_use, bool waits_at_end)
+{
+    int *const made = device_ints(), *const taken = made + 1;
+    int out = 0;
+
+    RP_LAUNCH(gpu, set_kernel, 1, 1, 0, made, 0);
+    RP_LAUNCH(gpu, set_kernel, 1, 1, 0, taken, -1);
+    rp_gpu_side_make(gpu, 1);
+    RP_LAUNCH(gpu, set_kernel, 1, 1, 0, made, 1);
+    if (waits_for_make) {
+        rp_gpu_side_make(gpu, 0);
+    }
+    RP_LAUNCH_ON(gpu, gpu->side.stream, copy_kernel, 1, 1, 0, taken, made);
+    rp_gpu_side_use(gpu, 0);
+    if (waits_for_use) {
+        rp_gpu_side_begin(gpu, 0);
+    }
+    RP_LAUNCH(gpu, set_kernel, 1, 1, 0, made, 2);
+    if (waits_at_end) {
+        rp_gpu_side_end(gpu);
+    }
+    fetch(&out, taken, 1);
+    assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
+    return out;
+}
+
+static void who_does_not_wait_finds_wrong_bytes(void **)
+{
+    const bool is_side_late = !rp_host_get_settings()->is_downward;
+
+    assert_int_equal(take_beside(true, true, true), 1);
+    assert_int_equal(take_beside(true, true, false), 1);
+    assert_int_equal(take_beside(true, false, true), is_side_late ? 2 : 1);
+    assert_int_equal(take_beside(true, false, false), is_side_late ? -1 : 1);
+    assert_int_equal(take_beside(false, true, true), is_side_late ? 1 : 0);
 }
 
 /* In a group of its own: it fails its GPU. */
@@ -415,6 +468,7 @@ int main(void)
         cmocka_unit_test(numbers_are_converted_as_on_a_gpu),
         cmocka_unit_test(bugs_are_caught),
         cmocka_unit_test(copies_in_a_wrong_direction_fail),
+        cmocka_unit_test(who_does_not_wait_finds_wrong_bytes),
         cmocka_unit_test(the_first_failure_stays),
     };
 

@@ -1,11 +1,12 @@
 /* A stand-in for CUDA's header of this name: the part of the runtime that rankpress uses, on host
- * memory. Streams and events are immediate. See cuda_host.h. */
+ * memory. See cuda_host.h. */
 #ifndef RP_TESTS_CUDA_RUNTIME_H
 #define RP_TESTS_CUDA_RUNTIME_H
 
 #include "device_host.h"
 #include "library_types.h"
 
+#include <functional>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -129,11 +130,10 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEve
 
 /* The launch of one kernel, without its types. */
 typedef struct rp_host_kernel {
-    const void *address;           /* for messages */
-    void (*call)(const void *ctx); /* one thread */
-    const void *ctx;
+    const void *address;        /* for messages */
+    std::function<void()> call; /* one thread */
 } rp_host_kernel;
-cudaError_t rp_host_launch(const cudaLaunchConfig_t *config, const rp_host_kernel *kernel);
+cudaError_t rp_host_launch(const cudaLaunchConfig_t &config, const rp_host_kernel &kernel);
 cudaError_t rp_host_set_attribute(const void *kernel, cudaFuncAttribute attribute, int value);
 /* Dies when an argument is, or holds, a pointer that a GPU could not follow. */
 void rp_host_check_pointer(const rp_host_kernel *kernel, const void *pointer);
@@ -154,12 +154,10 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
                                Args &&...args)
 {
     return [&](Params... values) {
-        const auto call = [&]() { kernel(values...); };
-        const rp_host_kernel erased = {
-            reinterpret_cast<const void *>(kernel),
-            [](const void *ctx) { (*static_cast<decltype(&call)>(ctx))(); }, &call};
+        const rp_host_kernel erased = {reinterpret_cast<const void *>(kernel),
+                                       [kernel, values...]() { kernel(values...); }};
         (rp_host_check(&erased, values), ...);
-        return rp_host_launch(config, &erased);
+        return rp_host_launch(*config, erased);
     }(std::forward<Args>(args)...);
 }
 

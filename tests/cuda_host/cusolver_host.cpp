@@ -49,10 +49,11 @@ cusolverStatus_t potrf(cusolverDnHandle_t handle, cublasFillMode_t fill, int64_t
     if (rp_host_call_fails()) {
         return CUSOLVER_STATUS_EXECUTION_FAILED;
     }
-    const rp_host_opened opened;
     openblas_set_num_threads(1);
-    memset(workspace, 0xff, want_bytes);
-    factor(fill == CUBLAS_FILL_MODE_LOWER ? "L" : "U", (int)n, a, (int)lda, info);
+    rp_host_ask(handle->stream, [=]() {
+        memset(workspace, 0xff, want_bytes);
+        factor(fill == CUBLAS_FILL_MODE_LOWER ? "L" : "U", (int)n, a, (int)lda, info);
+    });
     return CUSOLVER_STATUS_SUCCESS;
 }
 

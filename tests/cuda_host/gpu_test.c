@@ -43,7 +43,8 @@ static unsigned char *random_bytes(size_t n, uint32_t seed)
 }
 
 /* There and back, both with pitches. */
-static void round_trip(size_t row_bytes, size_t nrows, size_t gpu_gap, size_t host_gap)
+static void round_trip(rp_pool *pool, size_t row_bytes, size_t nrows, size_t gpu_gap,
+                       size_t host_gap)
 {
     const size_t gpu_pitch = row_bytes + gpu_gap, host_pitch = row_bytes + host_gap;
     unsigned char *const before = random_bytes(host_pitch * nrows, 1);
@@ -55,9 +56,9 @@ static void round_trip(size_t row_bytes, size_t nrows, size_t gpu_gap, size_t ho
         memcpy(expected + r * host_pitch, before + r * host_pitch, row_bytes);
     }
     assert_int_equal(rp_gpu_alloc(&memory, gpu, gpu_pitch * nrows), RP_OK);
-    rp_gpu_put(gpu, memory, gpu_pitch, before, host_pitch, row_bytes, nrows);
+    rp_gpu_put_by(gpu, pool, memory, gpu_pitch, before, host_pitch, row_bytes, nrows);
     memset(before, 0, host_pitch * nrows); /* put has read it all */
-    rp_gpu_get(gpu, after, host_pitch, memory, gpu_pitch, row_bytes, nrows);
+    rp_gpu_get_by(gpu, pool, after, host_pitch, memory, gpu_pitch, row_bytes, nrows);
     assert_int_equal(rp_gpu_sync(gpu), RP_OK);
     assert_memory_equal(after, expected, host_pitch * nrows);
     rp_gpu_free(gpu, memory);
@@ -68,14 +69,21 @@ static void round_trip(size_t row_bytes, size_t nrows, size_t gpu_gap, size_t ho
 
 static void bytes_go_there_and_back(void **state)
 {
+    rp_pool *pools[2] = {NULL, NULL};
+
     (void)state;
-    round_trip(0, 3, 0, 0);
-    round_trip(1, 1, 0, 0);
-    round_trip(100, 7, 28, 0);
-    round_trip(100, 7, 0, 5);
-    round_trip(4096, 5000, 0, 0);                /* 20 MB at once */
-    round_trip(4000, 5000, 96, 8);               /* and in rows */
-    round_trip(((size_t)9 << 20) + 3, 3, 61, 1); /* rows longer than a staging buffer */
+    assert_int_equal(rp_pool_create(&pools[1], 3), RP_OK);
+    for (int i = 0; i < 2; i++) {
+        round_trip(pools[i], 0, 3, 0, 0);
+        round_trip(pools[i], 1, 1, 0, 0);
+        round_trip(pools[i], 100, 7, 28, 0);
+        round_trip(pools[i], 100, 7, 0, 5);
+        round_trip(pools[i], 4096, 5000, 0, 0);  /* 20 MB at once */
+        round_trip(pools[i], 4000, 5000, 96, 8); /* and in rows */
+        /* rows longer than a staging buffer */
+        round_trip(pools[i], ((size_t)9 << 20) + 3, 3, 61, 1);
+    }
+    rp_pool_destroy(&pools[1]);
 }
 
 static void small_puts_do_not_overwrite_each_other(void **state)

@@ -219,7 +219,7 @@ void fiber_main()
             const int nth = block.n_started++;
             block.current = rp_host_get_settings()->is_downward ? block.n - 1 - nth : nth;
             threadIdx = block.threads[block.current].index;
-            block.kernel->call(block.kernel->ctx);
+            block.kernel->call();
             block.threads[block.current].kind = HAS_LEFT;
             block.threads[block.current].place = {};
             block.threads[block.current].mask = 0;
@@ -414,24 +414,12 @@ void run_block()
     go_on();
 }
 
-} // namespace
-
-cudaError_t rp_host_launch(const cudaLaunchConfig_t *config, const rp_host_kernel *kernel)
+void run_grid(const cudaLaunchConfig_t *config, const rp_host_kernel *kernel)
 {
     const std::lock_guard<std::mutex> locked(one_kernel);
-    const rp_host_opened opened;
     const dim3 g = config->gridDim;
     const uint64_t n_blocks = (uint64_t)g.x * g.y * g.z;
 
-    if (config->stream == nullptr) {
-        rp_host_die("%s is launched on the default stream", kernel_name(kernel));
-    }
-    if (!is_valid(config)) {
-        return cudaErrorInvalidConfiguration;
-    }
-    if (rp_host_call_fails()) {
-        return cudaErrorLaunchFailure;
-    }
     gridDim = config->gridDim;
     blockDim = config->blockDim;
     set_up_block(config, kernel);
@@ -440,6 +428,22 @@ cudaError_t rp_host_launch(const cudaLaunchConfig_t *config, const rp_host_kerne
         blockIdx = {(unsigned)(b % g.x), (unsigned)(b / g.x % g.y), (unsigned)(b / g.x / g.y)};
         run_block();
     }
+}
+
+} // namespace
+
+cudaError_t rp_host_launch(const cudaLaunchConfig_t &config, const rp_host_kernel &kernel)
+{
+    if (config.stream == nullptr) {
+        rp_host_die("%s is launched on the default stream", kernel_name(&kernel));
+    }
+    if (!is_valid(&config)) {
+        return cudaErrorInvalidConfiguration;
+    }
+    if (rp_host_call_fails()) {
+        return cudaErrorLaunchFailure;
+    }
+    rp_host_ask(config.stream, [config, kernel]() { run_grid(&config, &kernel); });
     return cudaSuccess;
 }
 

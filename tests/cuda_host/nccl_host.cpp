@@ -334,6 +334,7 @@ ncclResult_t call(ncclComm_t comm, task_kind kind, const void *send, void *recv,
     if (stream == nullptr || root < 0 || root >= comm->nranks) {
         return ncclInvalidArgument;
     }
+    rp_host_do_all(stream); /* what is sent is made */
     if (is_in_group) {
         group.push_back(made);
         group_comm = comm;

@@ -1,4 +1,4 @@
-/* The runtime of the CUDA stand-in: GPUs, their memory, copies, streams and events. */
+/* The runtime of the CUDA stand-in: GPUs, their memory and copies. */
 #include "cuda_host.h"
 #include "cuda_runtime.h"
 #include "kernels/cuda/libraries.h"
@@ -6,20 +6,11 @@
 #include <atomic>
 #include <map>
 #include <mutex>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
-
-struct CUstream_st {
-    int device;
-};
-struct CUevent_st {
-    timespec recorded;
-};
 
 namespace
 {
@@ -41,7 +32,6 @@ struct device_memory {
 device_memory memory;
 std::atomic<int64_t> n_calls;
 thread_local int current_device, n_opened_here;
-bool (*is_busy)(void);
 
 rp_host_settings read_settings()
 {
@@ -189,11 +179,6 @@ const rp_host_settings *rp_host_get_settings(void)
     static const rp_host_settings settings = read_settings();
 
     return &settings;
-}
-
-void rp_host_set_busy(bool (*says_so)(void))
-{
-    is_busy = says_so;
 }
 
 bool rp_host_call_fails(void)
@@ -351,11 +336,6 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
     return status;
 }
 
-cudaError_t cudaDeviceSynchronize(void)
-{
-    return cudaSuccess;
-}
-
 cudaError_t cudaDeviceReset(void)
 {
     return cudaSuccess;
@@ -425,11 +405,11 @@ cudaError_t cudaMalloc(void **out, size_t nbytes)
 
 cudaError_t cudaFree(void *freed)
 {
-    const std::lock_guard<std::mutex> locked(memory.lock);
-
     if (freed == nullptr) {
         return cudaSuccess;
     }
+    cudaDeviceSynchronize();
+    const std::lock_guard<std::mutex> locked(memory.lock);
     const auto entry =
         is_in_range(freed) ? memory.taken.find(offset_of(freed)) : memory.taken.end();
     if (entry == memory.taken.end()) {
@@ -459,6 +439,7 @@ cudaError_t cudaHostAlloc(void **out, size_t nbytes, unsigned flags)
 
 cudaError_t cudaFreeHost(void *freed)
 {
+    cudaDeviceSynchronize();
     free(freed);
     return cudaSuccess;
 }
@@ -469,7 +450,6 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
                               size_t row_bytes, size_t nrows, cudaMemcpyKind kind,
                               cudaStream_t stream)
 {
-    (void)stream;
     if (row_bytes == 0 || nrows == 0) {
         return cudaSuccess;
     }
@@ -483,11 +463,12 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
     if (rp_host_call_fails()) {
         return cudaErrorLaunchFailure;
     }
-    const rp_host_opened opened;
-    for (size_t r = 0; r < nrows; r++) {
-        memcpy(static_cast<unsigned char *>(to) + r * to_pitch,
-               static_cast<const unsigned char *>(from) + r * from_pitch, row_bytes);
-    }
+    rp_host_ask(stream, [=]() {
+        for (size_t r = 0; r < nrows; r++) {
+            memcpy(static_cast<unsigned char *>(to) + r * to_pitch,
+                   static_cast<const unsigned char *>(from) + r * from_pitch, row_bytes);
+        }
+    });
     return cudaSuccess;
 }
 
@@ -505,7 +486,6 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t nbytes, cudaMemcpyKind
 cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t row_bytes, size_t nrows,
                               cudaStream_t stream)
 {
-    (void)stream;
     if (row_bytes == 0 || nrows == 0) {
         return cudaSuccess;
     }
@@ -518,10 +498,11 @@ cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t row_byte
     if (rp_host_call_fails()) {
         return cudaErrorLaunchFailure;
     }
-    const rp_host_opened opened;
-    for (size_t r = 0; r < nrows; r++) {
-        memset(static_cast<unsigned char *>(to) + r * pitch, value, row_bytes);
-    }
+    rp_host_ask(stream, [=]() {
+        for (size_t r = 0; r < nrows; r++) {
+            memset(static_cast<unsigned char *>(to) + r * pitch, value, row_bytes);
+        }
+    });
     return cudaSuccess;
 }
 
@@ -533,89 +514,6 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t nbytes, cudaStream_t str
 cudaError_t cudaMemset(void *to, int value, size_t nbytes)
 {
     return cudaMemsetAsync(to, value, nbytes, nullptr);
-}
-
-/* ---- Streams and events ---- */
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
-{
-    (void)flags;
-    *stream = new CUstream_st{current_device};
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t *stream)
-{
-    return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream)
-{
-    delete stream;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamQuery(cudaStream_t stream)
-{
-    (void)stream;
-    return is_busy != nullptr && is_busy() ? cudaErrorNotReady : cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t stream)
-{
-    while (cudaStreamQuery(stream) == cudaErrorNotReady) {
-        sched_yield();
-    }
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
-{
-    (void)stream, (void)event, (void)flags;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
-{
-    (void)flags;
-    *event = new CUevent_st();
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t *event)
-{
-    return cudaEventCreateWithFlags(event, cudaEventDefault);
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event)
-{
-    delete event;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
-{
-    (void)stream;
-    clock_gettime(CLOCK_MONOTONIC, &event->recorded);
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event)
-{
-    (void)event;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t event)
-{
-    return cudaEventSynchronize(event);
-}
-
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end)
-{
-    *milliseconds = 1e3F * (float)(end->recorded.tv_sec - begin->recorded.tv_sec) +
-                    1e-6F * (float)(end->recorded.tv_nsec - begin->recorded.tv_nsec);
-    return cudaSuccess;
 }
 
 /* ---- Libraries ---- */

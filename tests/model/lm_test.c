@@ -295,6 +295,89 @@ static void test_planned_memory(void **state)
     rp_weights_close(&base);
 }
 
+/* ---- A layer is read while the GPU works on the one before ---- */
+
+/* What happened: rows of matrices read since a GPU was last asked to compute, at the first weights
+ * that went there after it, layer by layer. */
+static _Atomic int64_t rows_read;
+static int64_t rows_before_upload[64];
+static int n_uploads;
+static bool has_computed;
+
+static rp_status count_read(void *ctx, const rp_weight_info *info, int64_t row0, int64_t nrows,
+                            float *values)
+{
+    (void)ctx;
+    (void)info;
+    (void)row0;
+    (void)values;
+    rows_read += nrows;
+    return RP_OK;
+}
+
+static int64_t widen_counted(const rp_exec *exec, float *out, const void *stored, rp_dtype dtype,
+                             int64_t n)
+{
+    if (has_computed) {
+        rows_before_upload[n_uploads++] = rows_read;
+        has_computed = false;
+    }
+    return rp_kernels_cuda()->widen(exec, out, stored, dtype, n);
+}
+
+static void compute_counted(const rp_exec *exec, rp_mat out, rp_cmat gate, rp_cmat up)
+{
+    rp_kernels_cuda()->silu_mul(exec, out, gate, up);
+    has_computed = true;
+    rows_read = 0;
+}
+
+static int64_t matrix_rows(const rp_model_config *config)
+{
+    int64_t sum = 0;
+
+    for (int slot = 0; slot < RP_SLOT_COUNT; slot++) {
+        int64_t rows = 0, cols = 0;
+        if (rp_model_has_slot(config, (rp_slot)slot)) {
+            rp_model_slot_shape(config, (rp_slot)slot, &rows, &cols);
+            sum += cols > 0 ? rows : 0;
+        }
+    }
+    return sum;
+}
+
+static void test_layers_are_read_ahead(void **state)
+{
+    machines *m = *state;
+    const rp_weights_filter filter = {count_read, NULL};
+    rp_kernel_ops ops = *rp_kernels_cuda();
+    rp_weights *base = NULL;
+    rp_weights *model = NULL;
+    int32_t ids[SEQ_LEN];
+    float *h = NULL;
+    rp_lm *lm = NULL;
+
+    ops.widen = widen_counted;
+    ops.silu_mul = compute_counted;
+    make_ids(ids, SEQ_LEN);
+    assert_int_equal(rp_weights_open(&base, models[0]), RP_OK);
+    assert_int_equal(rp_weights_open_view(&model, base, &filter), RP_OK);
+    const rp_model_config *config = rp_weights_config(base);
+    assert_int_equal(
+        rp_place_alloc(&m->gpu, &h, (size_t)(SEQ_LEN * config->hidden_size), sizeof(float)), RP_OK);
+    assert_int_equal(rp_lm_create(&lm, model, NULL, &ops, &m->gpu, SEQ_LEN), RP_OK);
+    assert_int_equal(rp_lm_hidden(lm, ids, 1, h, NULL), RP_OK);
+    assert_int_equal(n_uploads, config->n_layers - 1);
+    assert_true(n_uploads > 0);
+    for (int i = 0; i < n_uploads; i++) {
+        assert_int_equal(rows_before_upload[i], matrix_rows(config));
+    }
+    rp_lm_destroy(&lm);
+    rp_place_free(&m->gpu, h);
+    rp_weights_close(&model);
+    rp_weights_close(&base);
+}
+
 /* ---- Values that are no numbers ---- */
 
 static rp_status put_nan(void *ctx, const rp_weight_info *info, int64_t row0, int64_t nrows,
@@ -369,6 +452,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_logits, start, end),
         cmocka_unit_test_setup_teardown(test_evaluation, start, end),
         cmocka_unit_test_setup_teardown(test_planned_memory, start, end),
+        cmocka_unit_test_setup_teardown(test_layers_are_read_ahead, start, end),
         cmocka_unit_test_setup_teardown(test_bad_weights, start, end),
     };
 
