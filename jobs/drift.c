@@ -62,10 +62,16 @@ static bool shares_map(const rp_linear *const linears[], int n)
     return rows > 0 && 2 * rows > linears[0]->cols;
 }
 
+/* Rows of a tile, whose number decides the bits. A GPU's are as many as keep it busy. */
+static int64_t rows_of_tile(const rp_session *session, int64_t rows)
+{
+    return session->backend == RP_BACKEND_CUDA ? 4096 : rp_site_tile_rows(session, rows);
+}
+
 /* Values of the largest share of a matrix that a rank gets; 0 when there is but one. */
 static int64_t share_of(const rp_session *s, int64_t rows, int64_t cols, int nranks)
 {
-    const int64_t step = rp_site_tile_rows(s, rows);
+    const int64_t step = rows_of_tile(s, rows);
 
     return nranks > 1 ? RP_MIN(RP_DIV_UP(RP_DIV_UP(rows, step), nranks) * step, rows) * cols : 0;
 }
@@ -325,7 +331,7 @@ static void map_tile(void *ctx, int64_t index, int thread)
 /* Whole tiles to ranks, so that a tile's shape does not depend on them. */
 static void deal_rows(rp_range *rows_of, const rp_session *session, int64_t rows, int nranks)
 {
-    const int64_t step = rp_site_tile_rows(session, rows);
+    const int64_t step = rows_of_tile(session, rows);
 
     for (int r = 0; r < nranks; r++) {
         const rp_range tiles = rp_partition(RP_DIV_UP(rows, step), nranks, r);
@@ -360,7 +366,7 @@ static void make_rows(rp_drift *d, float *target, int64_t rows, rp_tile_fn make_
     double start = rp_clock_seconds();
 
     d->target = target;
-    d->tile_rows = rp_site_tile_rows(s, rows);
+    d->tile_rows = rows_of_tile(s, rows);
     deal_rows(d->rows_of, s, rows, nranks);
     rp_pool_run(rp_exec_tile_pool(s->exec), RP_DIV_UP(mine->count, d->tile_rows), make_tile, d);
     rp_session_lap(s, RP_PHASE_SOLVE, &start);

@@ -1,7 +1,7 @@
 /* A site's linears are cut into tiles of rows of fixed size (rp_solver_tile_rows). Tile number i of
  * the site, counted over linears and forms, belongs to rank i mod R, so the bytes that come out do
  * not depend on R. */
-#include "jobs/site_solve.h"
+#include "jobs/site_solve_private.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,46 +9,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "jobs/drift.h"
-#include "jobs/importance.h"
 #include "jobs/site_gram.h"
-#include "jobs/site_linears.h"
-#include "jobs/site_part.h"
-#include "methods/site_factor.h"
-#include "methods/solver.h"
 #include "mpi/comm_gpu.h"
-
-typedef struct active_linear {
-    const rp_linear *linear;
-    const rp_solver *solver; /* rtn after a failed factorisation */
-    bool is_fallback, is_done;
-    rp_damping_log damping;
-    float *target; /* [place] [rows, cols] what the solver is asked for; NULL: the weights */
-    rp_drift_result drift;
-    rp_form forms[RP_MAX_OUTPUTS];
-} active_linear;
-
-struct rp_site_solver {
-    rp_session *session;
-    rp_gram gram;
-    rp_drift *drift;         /* NULL: no linear asks for it */
-    int64_t *reduce_scratch; /* [place] */
-    char *scratch;           /* [nthreads][scratch_each] */
-    size_t scratch_each;     /* 0 where tiles are solved by an operation */
-    /* The site in hand. */
-    rp_site_part part;
-    active_linear active[RP_SITE_LINEARS];
-    int n_active;
-    rp_site_tile *tiles;
-    int64_t n_tiles;
-    rp_site_factor factor;
-    rp_ldl ldl; /* of factor */
-    float *const *slots;
-    /* The tiles of one run of the pool. */
-    int64_t *queue;
-    int64_t n_queue;
-    double solve_seconds; /* of this site */
-};
 
 static const rp_solver *solver_of(const rp_linear *linear)
 {
@@ -158,7 +120,7 @@ rp_status rp_site_solver_create(rp_site_solver **out, rp_session *session)
     const int64_t width = widest_gram(session);
 
     *out = NULL;
-    RP_ASSERT((session->backend == RP_BACKEND_CUDA) == (session->ops->solve_tile != NULL));
+    RP_ASSERT((session->backend == RP_BACKEND_CUDA) == (session->ops->solve_tiles != NULL));
     RP_TRY(rp_calloc(&solver, 1, sizeof(*solver)));
     solver->session = session;
     solver->scratch_each = scratch_each_of(session);
@@ -193,8 +155,12 @@ static void clear_site(rp_site_solver *solver)
     rp_site_factor_destroy(&solver->factor);
     free(solver->tiles);
     free(solver->queue);
+    free(solver->tasks);
+    free(solver->task_rows);
     solver->tiles = NULL;
     solver->queue = NULL;
+    solver->tasks = NULL;
+    solver->task_rows = NULL;
     solver->n_tiles = 0;
 }
 
@@ -223,7 +189,7 @@ static rp_status set_up(rp_site_solver *solver, int64_t layer, rp_site site)
 
     solver->n_active = rp_site_linears(linears, &s->linears, layer, site);
     for (int i = 0; i < solver->n_active; i++) {
-        active_linear *a = &solver->active[i];
+        rp_active_linear *a = &solver->active[i];
         const rp_linear *linear = linears[i];
         a->linear = linear;
         a->solver = solver_of(linear);
@@ -239,6 +205,8 @@ static rp_status set_up(rp_site_solver *solver, int64_t layer, rp_site site)
     RP_TRY(rp_site_tiles_list(&solver->tiles, &solver->n_tiles, s, linears, solver->n_active,
                               rp_comm_nranks(s->comm)));
     RP_TRY(rp_alloc_array(&solver->queue, (size_t)solver->n_tiles, sizeof(*solver->queue)));
+    RP_TRY(rp_alloc_array(&solver->tasks, (size_t)solver->n_tiles, sizeof(*solver->tasks)));
+    RP_TRY(rp_alloc_array(&solver->task_rows, (size_t)solver->n_tiles, sizeof(rp_form)));
 out:
     return st;
 }
@@ -350,75 +318,8 @@ out:
     return st;
 }
 
-static void solve_queued(void *ctx, int64_t index, int thread)
-{
-    rp_site_solver *solver = ctx;
-    const rp_session *s = solver->session;
-    rp_site_tile *tile = &solver->tiles[solver->queue[index]];
-    active_linear *a = &solver->active[tile->linear];
-    rp_form rows = rp_form_view_rows(&a->forms[tile->form], tile->row0, tile->nrows);
-    rp_tile_solve task = {
-        .grid = &a->linear->grid[tile->form],
-        .ldl = a->solver->needs_gram ? &solver->ldl : NULL,
-        .importance = rp_importance_of_linear(s->importance, a->linear),
-        .block_cols = a->linear->choice.block_size,
-        .sweeps = rp_linear_sweeps(a->linear, tile->form),
-        .w = (a->target != NULL ? a->target : solver->slots[a->linear->slot]) +
-             tile->row0 * a->linear->cols,
-        .out = &rows,
-    };
-
-    if (rp_stop_is_due(&solver->session->stop, thread)) {
-        return;
-    }
-    if (s->ops->solve_tile != NULL) {
-        RP_ASSERT(a->solver == &rp_solver_gptq || a->solver == &rp_solver_rtn);
-        s->ops->solve_tile(s->exec, &task);
-    } else {
-        a->solver->solve(&task, solver->scratch + (size_t)thread * solver->scratch_each);
-    }
-    tile->loss = task.loss;
-    tile->is_solved = true;
-}
-
-/* Collective. Solves this rank's tiles of the linears in `is_wanted`, but for those that are solved
- * already. RP_ERR_STOPPED between two tiles. */
-static rp_status solve_tiles(rp_site_solver *solver, const bool is_wanted[RP_SITE_LINEARS])
-{
-    rp_status local = RP_OK;
-    rp_session *s = solver->session;
-    const int rank = rp_comm_rank(s->comm);
-    double start = rp_clock_seconds();
-    double begin = 0;
-
-    solver->n_queue = 0;
-    for (int64_t i = 0; i < solver->n_tiles; i++) {
-        const rp_site_tile *tile = &solver->tiles[i];
-        const active_linear *a = &solver->active[tile->linear];
-        if (tile->owner != rank || !is_wanted[tile->linear] || tile->is_solved) {
-            continue;
-        }
-        solver->queue[solver->n_queue++] = i;
-        if (a->solver->needs_gram) {
-            s->flop[RP_PHASE_SOLVE] +=
-                (double)tile->nrows * (double)a->linear->cols * (double)a->linear->cols;
-        }
-    }
-    begin = start;
-    rp_pool_run(rp_exec_tile_pool(s->exec), solver->n_queue, solve_queued, solver);
-    local = rp_place_check(s->exec);
-    rp_session_lap(s, RP_PHASE_SOLVE, &start);
-    solver->solve_seconds += start - begin;
-    for (int64_t i = 0; i < solver->n_queue && local == RP_OK; i++) {
-        if (!solver->tiles[solver->queue[i]].is_solved) {
-            local = rp_stop_poll(&s->stop);
-        }
-    }
-    return rp_agree(s->comm, local);
-}
-
 /* Collective. What the solver is asked for: the weights, or the drift-corrected target. */
-static rp_status set_target(rp_site_solver *solver, active_linear *a, const rp_damping_log *log)
+static rp_status set_target(rp_site_solver *solver, rp_active_linear *a, const rp_damping_log *log)
 {
     rp_status st = RP_OK;
 
@@ -443,7 +344,7 @@ static rp_status solve_with_factors(rp_site_solver *solver, int owner)
     rp_status st = RP_OK;
 
     for (int i = 0; i < solver->n_active; i++) {
-        active_linear *lead = &solver->active[i];
+        rp_active_linear *lead = &solver->active[i];
         bool is_wanted[RP_SITE_LINEARS] = {false};
         bool is_last_use = true;
         rp_damping_log log = {0};
@@ -451,7 +352,7 @@ static rp_status solve_with_factors(rp_site_solver *solver, int owner)
             continue;
         }
         for (int j = i; j < solver->n_active; j++) {
-            active_linear *a = &solver->active[j];
+            rp_active_linear *a = &solver->active[j];
             is_wanted[j] = !a->is_done && rp_linear_needs_factor(a->linear) &&
                            rp_linear_same_factor(lead->linear, a->linear);
             is_last_use =
@@ -463,13 +364,13 @@ static rp_status solve_with_factors(rp_site_solver *solver, int owner)
                 RP_TRY(set_target(solver, &solver->active[j], &log));
             }
         }
-        RP_TRY(solve_tiles(solver, is_wanted));
+        RP_TRY(rp_site_solve_tiles(solver, is_wanted));
     }
 out:
     return st;
 }
 
-static size_t payload_bytes(const rp_site_solver *solver, const rp_site_tile *tile)
+size_t rp_site_payload_bytes(const rp_site_solver *solver, const rp_site_tile *tile)
 {
     return rp_site_tile_bytes(tile, solver->active[tile->linear].linear);
 }
@@ -518,8 +419,9 @@ static rp_status exchange(rp_site_solver *solver)
         return RP_OK;
     }
     for (int64_t i = 0; i < solver->n_tiles; i++) {
-        total += payload_bytes(solver, &solver->tiles[i]);
-        own += solver->tiles[i].owner == rank ? payload_bytes(solver, &solver->tiles[i]) : 0;
+        total += rp_site_payload_bytes(solver, &solver->tiles[i]);
+        own +=
+            solver->tiles[i].owner == rank ? rp_site_payload_bytes(solver, &solver->tiles[i]) : 0;
     }
     st = rp_calloc(&nbytes, (size_t)nranks, sizeof(*nbytes));
     if (st == RP_OK) {
@@ -531,12 +433,12 @@ static rp_status exchange(rp_site_solver *solver)
     RP_TRY(rp_agree(s->comm, st));
     RP_ASSERT(nbytes != NULL && send != NULL && recv != NULL);
     for (int64_t i = 0; i < solver->n_tiles; i++) {
-        nbytes[solver->tiles[i].owner] += payload_bytes(solver, &solver->tiles[i]);
+        nbytes[solver->tiles[i].owner] += rp_site_payload_bytes(solver, &solver->tiles[i]);
     }
     for (int64_t i = 0; i < solver->n_tiles; i++) {
         if (solver->tiles[i].owner == rank) {
             copy_payload(solver, &solver->tiles[i], send + at, true);
-            at += payload_bytes(solver, &solver->tiles[i]);
+            at += rp_site_payload_bytes(solver, &solver->tiles[i]);
         }
     }
     rp_comm_allgatherv(s->comm, send, recv, nbytes);
@@ -545,7 +447,7 @@ static rp_status exchange(rp_site_solver *solver)
         for (int64_t i = 0; i < solver->n_tiles; i++) {
             if (solver->tiles[i].owner == r) {
                 copy_payload(solver, &solver->tiles[i], recv + at, false);
-                at += payload_bytes(solver, &solver->tiles[i]);
+                at += rp_site_payload_bytes(solver, &solver->tiles[i]);
             }
         }
     }
@@ -566,7 +468,7 @@ static rp_status put_pieces(rp_site_solver *solver)
 
     for (int64_t i = 0; i < solver->n_tiles && s->checkpoint != NULL; i++) {
         const rp_site_tile *tile = &solver->tiles[i];
-        const active_linear *a = &solver->active[tile->linear];
+        const rp_active_linear *a = &solver->active[tile->linear];
         const rp_form rows = rp_form_view_rows(&a->forms[tile->form], tile->row0, tile->nrows);
         if (tile->owner == rp_comm_rank(s->comm)) {
             rp_linear_unit(unit, sizeof(unit), a->linear, tile->form);
@@ -578,99 +480,12 @@ out:
     return st;
 }
 
-/* ---- Tiles of a site that is not finished ---- */
-
-/* A tile is saved as its rows, "tile/7", and its loss, "tile/7/loss". */
-static rp_status put_tile(const rp_site_solver *solver, int64_t i)
-{
-    rp_status st = RP_OK;
-    const rp_site_tile *tile = &solver->tiles[i];
-    const rp_form *form = &solver->active[tile->linear].forms[tile->form];
-    const rp_form rows = rp_form_view_rows(form, tile->row0, tile->nrows);
-    char unit[RP_SITE_PART_BYTES];
-
-    rp_site_part_unit(unit, &solver->part, "tile/%lld", (long long)i);
-    RP_TRY(rp_checkpoint_put_form(solver->session->checkpoint, unit, 0, tile->nrows, &rows));
-    rp_site_part_unit(unit, &solver->part, "tile/%lld/loss", (long long)i);
-    RP_TRY(rp_checkpoint_put_array(solver->session->checkpoint, unit, RP_F64, &tile->loss, 1));
-out:
-    return st;
-}
-
-/* Collective, when the job stops. */
-static rp_status save_tiles(rp_site_solver *solver)
-{
-    rp_status st = RP_OK;
-    const rp_session *s = solver->session;
-    const int rank = rp_comm_rank(s->comm);
-    double bytes = 0;
-
-    for (int64_t i = 0; i < solver->n_tiles; i++) {
-        if (solver->tiles[i].owner == rank && solver->tiles[i].is_solved) {
-            bytes += (double)payload_bytes(solver, &solver->tiles[i]);
-        }
-    }
-    if (!rp_site_part_pays(s, bytes, solver->solve_seconds)) {
-        return RP_OK;
-    }
-    for (int64_t i = 0; i < solver->n_tiles; i++) {
-        if (solver->tiles[i].owner == rank && solver->tiles[i].is_solved) {
-            RP_TRY(put_tile(solver, i));
-        }
-    }
-out:
-    return rp_agree(s->comm, st);
-}
-
-/* This rank's tiles that were solved before a stop. */
-static rp_status take_tiles(rp_site_solver *solver)
-{
-    rp_status st = RP_OK;
-    rp_checkpoint *c = solver->session->checkpoint;
-    const int rank = rp_comm_rank(solver->session->comm);
-    double *loss = NULL;
-    rp_form rows = {0};
-
-    for (int64_t i = 0; i < solver->n_tiles && c != NULL; i++) {
-        rp_site_tile *tile = &solver->tiles[i];
-        const rp_form *form = &solver->active[tile->linear].forms[tile->form];
-        rp_form to = rp_form_view_rows(form, tile->row0, tile->nrows);
-        char unit[RP_SITE_PART_BYTES];
-        char loss_unit[RP_SITE_PART_BYTES];
-        int64_t n = 0;
-        rp_site_part_unit(unit, &solver->part, "tile/%lld", (long long)i);
-        rp_site_part_unit(loss_unit, &solver->part, "tile/%lld/loss", (long long)i);
-        if (tile->owner != rank || !rp_checkpoint_has(c, unit) ||
-            !rp_checkpoint_has(c, loss_unit)) {
-            continue;
-        }
-        RP_TRY(rp_checkpoint_get_form(c, unit, 0, tile->nrows, &rows));
-        RP_TRY(rp_checkpoint_get_array(c, loss_unit, RP_F64, &loss, &n));
-        if (n != 1 || rows.cols != to.cols || rows.grid.ops != to.grid.ops) {
-            st = RP_FAIL(RP_ERR_FORMAT, "checkpoint unit %s is not this tile", unit);
-            goto out;
-        }
-        memcpy(to.codes, rows.codes, (size_t)(to.rows * to.cols));
-        memcpy(to.params, rows.params,
-               (size_t)(to.rows * rp_form_params_per_row(&to)) * sizeof(float));
-        tile->loss = loss[0];
-        tile->is_solved = true;
-        rp_form_destroy(&rows);
-        free(loss);
-        loss = NULL;
-    }
-out:
-    rp_form_destroy(&rows);
-    free(loss);
-    return st;
-}
-
 void rp_site_replace(rp_site_solver *solver)
 {
     const rp_session *s = solver->session;
 
     for (int i = 0; i < solver->n_active; i++) {
-        const active_linear *a = &solver->active[i];
+        const rp_active_linear *a = &solver->active[i];
         s->ops->decode_rows(s->exec, &a->forms[0], 0, a->linear->rows,
                             solver->slots[a->linear->slot]);
     }
@@ -700,7 +515,7 @@ static json_t *drift_json(const rp_drift_result *drift)
 static rp_status add_facts(const rp_site_solver *solver, json_t *facts)
 {
     for (int i = 0; i < solver->n_active; i++) {
-        const active_linear *a = &solver->active[i];
+        const rp_active_linear *a = &solver->active[i];
         for (int f = 0; f < a->linear->n_forms; f++) {
             char grid[64];
             double loss = 0;
@@ -743,7 +558,7 @@ rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
     solver->part = (rp_site_part){s, layer, site};
     st = set_up(solver, layer, site);
     if (st == RP_OK) {
-        st = take_tiles(solver);
+        st = rp_site_take_tiles(solver);
     }
     RP_TRY(rp_agree(s->comm, st));
     for (int i = 0; i < solver->n_active; i++) {
@@ -752,7 +567,7 @@ rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
         needs_statistics = needs_statistics || !is_plain[i];
     }
     if (has_plain) {
-        RP_TRY(solve_tiles(solver, is_plain));
+        RP_TRY(rp_site_solve_tiles(solver, is_plain));
     }
     if (needs_statistics) {
         RP_TRY(gather_statistics(solver, input, solver->active[0].linear->cols, owner));
@@ -767,7 +582,7 @@ rp_status rp_site_solve(rp_site_solver *solver, int64_t layer, rp_site site,
 out:
     /* A collective between GPUs that failed left some rank without its data: tiles may be wrong. */
     if (st == RP_ERR_STOPPED && rp_comm_gpu_failure(s->comm) == NULL) {
-        const rp_status saved = save_tiles(solver);
+        const rp_status saved = rp_site_save_tiles(solver);
         st = saved == RP_OK ? RP_ERR_STOPPED : saved; /* the stop's message is still there */
     }
     if (st != RP_OK) {

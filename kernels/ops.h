@@ -173,9 +173,11 @@ typedef struct rp_kernel_ops {
     /* out [place] [nrows, cols]: rows row0 .. row0 + nrows - 1 of form [host] decoded. */
     void (*decode_rows)(const rp_exec *exec, const rp_form *form, int64_t row0, int64_t nrows,
                         float *out);
-    /* One tile, and at least rp_solver_tile_rows's rows; NULL: solvers run on the CPU's threads
+    /* The first of n tiles and those right after it that can be solved with it: of the same grid,
+     * factor, block_cols and sweeps, as many as there is memory for. Returns how many, 1 or more. A
+     * tile's bits do not depend on what it is solved with. NULL: solvers run on the CPU's threads
      * (methods/solver.h). */
-    void (*solve_tile)(const rp_exec *exec, rp_tile_solve *task);
+    int64_t (*solve_tiles)(const rp_exec *exec, rp_tile_solve *tiles, int64_t n);
 } rp_kernel_ops;
 
 const rp_kernel_ops *rp_kernels_cpu(void);

@@ -18,7 +18,7 @@ const rp_solver *rp_solver_find(const char *name)
 int64_t rp_solver_tile_rows(int64_t rows, bool is_on_gpu)
 {
     if (is_on_gpu) {
-        return 4096; /* a thread a row, one tile after the other: a warp a multiprocessor */
+        return 1024; /* what ranks share: a rank's are solved at once */
     }
     /* Small matrices are cut finer, so that every rank gets work; large ones keep the GEMMs fast.
      */

@@ -3,8 +3,8 @@
  * so tiles of rows are the units that ranks and threads take. One file and one row of the table in
  * solver.c a method.
  *
- * A back end whose table has solve_tile solves tiles itself, one after the other: those of a solver
- * that needs statistics with a factor (rp_tile_solve.ldl), others without. */
+ * A back end whose table has solve_tiles solves tiles itself, many at once: those of a solver that
+ * needs statistics with a factor (rp_tile_solve.ldl), others without. */
 #ifndef RP_METHODS_SOLVER_H
 #define RP_METHODS_SOLVER_H
 

@@ -1,5 +1,5 @@
 /* Block coordinate descent on a piece; methods/descent.c defines it and says why. Every move is one
- * kernel that decides for all rows, and one GEMM that pushes what changed into the gradient. */
+ * kernel that decides for all rows, and one product that pushes what changed into the gradient. */
 #include "kernels/cuda/descent_cuda.cuh"
 
 #define MIN_BLOCK 256 /* columns */
@@ -16,6 +16,7 @@ void rp_descent_carve(rp_carver *c, const rp_piece *t, const rp_grid *grid, rp_d
     rp_carve(c, &out->hu, out->block * t->ld);
     rp_carve(c, &out->factor, rp_descent_factor_floats(t));
     rp_carve(c, &out->gain, t->ld);
+    rp_carve(c, &out->has_moved, 1);
 }
 
 /* ---- Gradient ---- */
@@ -47,15 +48,16 @@ static void open_block(rp_gpu *gpu, const rp_descent_view *v)
 
     RP_LAUNCH(gpu, open_h_kernel, dim3(rp_gpu_blocks(v->n, RP_CELL_THREADS), (unsigned)v->n),
               RP_CELL_THREADS, 0, *v);
-    rp_piece_multiply(gpu, t, v->n, v->n, block_of_h(v, 0, 0), t->delta + v->a * t->ld, 0.0f,
-                      v->s.g);
+    rp_product_cuda(gpu, v->n, v->n, t->ld, block_of_h(v, 0, 0), t->delta + v->a * t->ld, false,
+                    v->s.g);
     if (v->a > 0) {
         const rp_left before = {t->l + v->a, t->cols, true};
-        rp_piece_multiply(gpu, t, v->n, v->a, before, t->delta, 1.0f, v->s.g);
+        rp_product_cuda(gpu, v->n, v->a, t->ld, before, t->delta, true, v->s.g);
     }
     if (end < t->cols) {
         const rp_left after = {t->l + v->a * t->cols + end, t->cols, false};
-        rp_piece_multiply(gpu, t, v->n, t->cols - end, after, t->delta + end * t->ld, 1.0f, v->s.g);
+        rp_product_cuda(gpu, v->n, t->cols - end, t->ld, after, t->delta + end * t->ld, true,
+                        v->s.g);
     }
 }
 
@@ -63,7 +65,7 @@ void rp_descent_push_cuda(rp_gpu *gpu, const rp_descent_view *v, int64_t lo, int
                           int64_t until)
 {
     if (until > 0) {
-        rp_piece_multiply(gpu, &v->t, until, n, block_of_h(v, 0, lo), v->s.u, 1.0f, v->s.g);
+        rp_product_cuda(gpu, until, n, v->t.ld, block_of_h(v, 0, lo), v->s.u, true, v->s.g);
     }
 }
 
@@ -147,7 +149,7 @@ static void search_line(rp_gpu *gpu, const rp_descent_view *v, int64_t lo, bool 
     RP_LAUNCH(gpu, fill_direction_kernel,
               dim3(rp_piece_blocks(t, RP_CELL_THREADS), (unsigned)t->group), RP_CELL_THREADS, 0, *v,
               lo, is_min);
-    rp_piece_multiply(gpu, t, t->group, t->group, block_of_h(v, lo, lo), v->s.u, 0.0f, v->s.hu);
+    rp_product_cuda(gpu, t->group, t->group, t->ld, block_of_h(v, lo, lo), v->s.u, false, v->s.hu);
     RP_LAUNCH(gpu, step_kernel, rp_piece_blocks(t, RP_UNIT_THREADS), RP_UNIT_THREADS, 0, *v, lo,
               is_min);
     rp_descent_push_cuda(gpu, v, lo, t->group, v->n);
@@ -258,25 +260,55 @@ static void search_codes(rp_gpu *gpu, const rp_descent_view *v)
     }
 }
 
-double rp_descent_run_cuda(rp_gpu *gpu, const rp_piece *t, const rp_tile_solve *task,
-                           const rp_descent_scratch *s)
+/* ---- Sweeps ---- */
+
+/* Gains are positive: their sum is 0 where nothing moved, and then nothing would in another sweep.
+ */
+static __global__ void end_sweep_kernel(rp_descent_view v)
+{
+    const int64_t r = rp_piece_row();
+
+    if (r < v.t.rows && v.s.gain[r] > 0) {
+        v.t.loss[r] -= v.s.gain[r];
+        *v.s.has_moved = 1;
+    }
+}
+
+static void begin_sweep(rp_gpu *gpu, const rp_descent_view *v)
+{
+    rp_gpu_zero(gpu, v->s.gain, (size_t)v->t.ld * sizeof(double));
+    rp_gpu_zero(gpu, v->s.has_moved, sizeof(int));
+}
+
+/* Whether any row moved. */
+static bool end_sweep(rp_gpu *gpu, const rp_descent_view *v)
+{
+    const size_t nbytes = sizeof(int);
+    int has_moved = 0;
+
+    RP_LAUNCH(gpu, end_sweep_kernel, rp_piece_blocks(&v->t, RP_UNIT_THREADS), RP_UNIT_THREADS, 0,
+              *v);
+    rp_gpu_get(gpu, &has_moved, nbytes, v->s.has_moved, nbytes, nbytes, 1);
+    return !rp_gpu_has_failed(gpu) && has_moved != 0;
+}
+
+void rp_descent_run_cuda(rp_gpu *gpu, const rp_piece *t, const rp_tile_solve *task,
+                         const rp_descent_scratch *s)
 {
     const rp_grid_ops *ops = task->grid->ops;
     const bool has_lines = ops->levels != NULL && !ops->is_power_scale && !task->ldl->is_actorder;
     rp_descent_view v = {*t, *s, 0, 0};
-    double gain = 0;
-    double before = -1;
+    bool has_moved = task->sweeps > 0;
 
-    if (task->sweeps == 0) {
-        return 0;
+    if (!has_moved) {
+        return;
     }
-    rp_gpu_zero(gpu, s->gain, (size_t)t->ld * sizeof(double));
     rp_gpu_zero(gpu, s->u, (size_t)(s->block * t->ld) * sizeof(float));
     if (has_lines && ops->n_sub > 0) {
         rp_descent_factor_subs(gpu, &v);
     }
-    for (int64_t sweep = 0; sweep < task->sweeps && gain > before; sweep++) {
-        before = gain;
+    for (int64_t sweep = 0; sweep < task->sweeps && has_moved; sweep++) {
+        begin_sweep(gpu, &v);
         for (int64_t b = t->cols; b > 0; b -= s->block) {
             v.a = RP_MAX(b - s->block, 0);
             v.n = b - v.a;
@@ -286,7 +318,6 @@ double rp_descent_run_cuda(rp_gpu *gpu, const rp_piece *t, const rp_tile_solve *
             }
             search_codes(gpu, &v);
         }
-        gain = rp_piece_sum(gpu, t, s->gain);
+        has_moved = end_sweep(gpu, &v);
     }
-    return gain;
 }

@@ -1,5 +1,5 @@
 /* The search for a sub-group's integers together with its codes; methods/descent_sub.c defines it
- * and says why. One thread a row does the whole search; only the push is a GEMM. */
+ * and says why. One thread a row does the whole search; only the push is a product. */
 #include "kernels/cuda/descent_cuda.cuh"
 
 enum { MAX_SUB = RP_MAX_SUB, FACTOR_FLOATS = MAX_SUB * MAX_SUB + MAX_SUB };

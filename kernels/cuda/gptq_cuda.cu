@@ -1,6 +1,6 @@
-/* GPTQ on a piece, LDL form, lazy blocks; methods/gptq.c defines it and says why. A lazy block is
- * solved in units, and units end where a group or sub-group does, whose parameters are fitted
- * before the next. */
+/* GPTQ on a piece, LDL form, lazy blocks; methods/gptq.c defines it and says why. One kernel solves
+ * the columns of a lazy block up to where a group or sub-group starts, whose parameters are fitted
+ * before it goes on. */
 #include "kernels/cuda/solve_piece.cuh"
 
 /* A run: the piece and where the solver is in it. p [block][ld] is what columns a .. b - 1 are owed
@@ -22,6 +22,88 @@ static rp_left factor_from(const rp_piece *t, int64_t row, int64_t column)
 {
     const rp_left left = {t->l + row * t->cols + column, t->cols, true};
     return left;
+}
+
+/* ---- Units ---- */
+
+/* A unit's part of the factor, [columns that are solved][columns of the unit], of a block of rows.
+ */
+typedef struct unit_tile {
+    float at[RP_UNIT_COLS][RP_UNIT_COLS];
+} unit_tile;
+
+/* Columns of a block of threads, one a row. */
+typedef struct unit_columns {
+    float at[RP_UNIT_COLS][RP_UNIT_THREADS];
+} unit_columns;
+
+/* tile := factor of columns s .. s + count - 1 and lo .. lo + n - 1, 0 beyond. All threads. */
+static __device__ void load_tile(const rp_piece &t, int64_t s, int count, int64_t lo, int n,
+                                 unit_tile *tile)
+{
+    const int x = (int)threadIdx.x;
+
+    __syncthreads(); /* nobody needs what is there */
+    for (int i = 0; i < count; i++) {
+        tile->at[i][x] = x < n ? t.l[(s + i) * t.cols + lo + x] : 0.0f;
+    }
+    __syncthreads();
+}
+
+/* sums [i] += the sum of sign * columns [s] * tile [s][i], s ascending, by itself: long chains
+ * round more. */
+RP_INNER_LOOP void pull(int count, const unit_tile *tile, float sign, const float *columns,
+                        int64_t ld, float *sums)
+{
+    float own[RP_UNIT_COLS];
+
+    RP_UNROLL(32)
+    for (int i = 0; i < RP_UNIT_COLS; i++) {
+        own[i] = 0.0f;
+    }
+    RP_UNROLL(8)
+    for (int s = 0; s < count; s++) {
+        const float column = sign * columns[s * ld];
+        RP_UNROLL(32)
+        for (int i = 0; i < RP_UNIT_COLS; i++) {
+            own[i] = fmaf(tile->at[s][i], column, own[i]);
+        }
+    }
+    RP_UNROLL(32)
+    for (int i = 0; i < RP_UNIT_COLS; i++) {
+        sums[i] += own[i];
+    }
+}
+
+/* The same from columns s .. end - 1, of which `columns` is the first. All threads. */
+static __device__ void pull_columns(const rp_piece &t, int64_t s, int64_t end, float sign,
+                                    const float *columns, int64_t lo, int n, unit_tile *tile,
+                                    float *sums)
+{
+    for (int64_t at = s; at < end; at += RP_UNIT_COLS) {
+        const int count = (int)RP_MIN(RP_UNIT_COLS, end - at);
+        load_tile(t, at, count, lo, n, tile);
+        pull(count, tile, sign, columns + (at - s) * t.ld + rp_piece_row(), t.ld, sums);
+    }
+}
+
+/* value + sign * what column i of the unit is owed by those after it, s ascending */
+RP_INNER_LOOP float pull_within(int i, int n, const unit_tile *tile, float sign,
+                                const float *columns, float value)
+{
+    for (int s = i + 1; s < n; s++) {
+        value = fmaf(tile->at[s][i], sign * columns[s * RP_UNIT_THREADS], value);
+    }
+    return value;
+}
+
+/* sums := n columns of row r, 0 beyond; from NULL: 0. */
+static __device__ void load_sums(const rp_piece &t, const float *from, int n, float *sums)
+{
+    RP_UNROLL(32)
+    for (int i = 0; i < RP_UNIT_COLS; i++) {
+        sums[i] = from != NULL && i < n ? from[i * t.ld + rp_piece_row()] : 0.0f;
+    }
 }
 
 /* ---- Parameters ---- */
@@ -65,44 +147,65 @@ static void fit_all_groups(gptq_run *s)
     }
 }
 
-static __global__ void add_kernel(int64_t rows, int64_t ld, const float *from, float *to)
+/* x [n] := corrected weights of columns e .. e + n - 1, of which none is solved: w, what `from`
+ * holds (NULL: nothing), what columns e + n .. end - 1 are owed, and all that under the inverse of
+ * the group's own part of the factor. */
+static __global__ void correct_columns_kernel(rp_piece t, int64_t e, int64_t n, int64_t end,
+                                              const float *from, float *x)
 {
+    __shared__ __align__(16) unit_tile tile;
+    __shared__ unit_columns own;
     const int64_t r = rp_piece_row();
+    const int64_t top = e + n;
 
-    if (r < rows) {
-        to[(int64_t)blockIdx.y * ld + r] += from[(int64_t)blockIdx.y * ld + r];
+    for (int64_t hi = top; hi > e; hi -= RP_UNIT_COLS) {
+        const int64_t lo = RP_MAX(hi - RP_UNIT_COLS, e);
+        const int n_unit = (int)(hi - lo);
+        float *const column = &own.at[0][threadIdx.x];
+        float sums[RP_UNIT_COLS];
+        load_sums(t, from == NULL ? NULL : from + (lo - e) * t.ld, n_unit, sums);
+        pull_columns(t, top, end, 1.0f, t.delta + top * t.ld, lo, n_unit, &tile, sums);
+        pull_columns(t, hi, top, -1.0f, x + (hi - e) * t.ld, lo, n_unit, &tile, sums);
+        load_tile(t, lo, n_unit, lo, n_unit, &tile);
+        RP_UNROLL(32)
+        for (int i = 0; i < RP_UNIT_COLS; i++) {
+            column[i * RP_UNIT_THREADS] = sums[i];
+        }
+        for (int i = n_unit - 1; i >= 0; i--) {
+            const float value =
+                pull_within(i, n_unit, &tile, -1.0f, column, column[i * RP_UNIT_THREADS]);
+            column[i * RP_UNIT_THREADS] = value;
+            x[(lo - e + i) * t.ld + r] = value;
+        }
+    }
+    for (int64_t i = 0; i < n; i++) {
+        x[i * t.ld + r] += t.w[(e + i) * t.ld + r];
     }
 }
 
-/* The n columns below `top`, of which none is solved yet: x := their corrected weights. Returns
- * them in the original order. */
+/* The n columns below `top`, of which none is solved yet: their corrected weights in the original
+ * order. */
 static rp_strided correct_columns(gptq_run *s, int64_t top, int64_t n)
 {
     const rp_piece *t = s->t;
     const int64_t e = top - n;
     const bool is_pulled = e >= s->a; /* p has what they are owed from b on */
-    const int64_t end = is_pulled ? s->b : t->cols;
-    const size_t nbytes = (size_t)(n * t->ld) * sizeof(float);
-    const float one = 1;
-    const rp_strided x = {s->x + (n - 1) * t->ld, -t->ld};
+    const rp_strided plain = {t->w + (top - 1) * t->ld, -t->ld};
+    const rp_strided corrected = {s->x + (n - 1) * t->ld, -t->ld};
+    const float *from = is_pulled ? s->p : s->x;
 
+    if (top == t->cols) {
+        return plain;
+    }
     if (is_pulled) {
-        rp_gpu_copy(s->gpu, s->x, s->p + (e - s->a) * t->ld, nbytes);
+        from = s->b < t->cols ? s->p + (e - s->a) * t->ld : NULL;
     } else {
-        rp_gpu_zero(s->gpu, s->x, nbytes);
+        rp_product_cuda(s->gpu, n, t->cols - top, t->ld, factor_from(t, top, e),
+                        t->delta + top * t->ld, false, s->x);
     }
-    if (end > top) {
-        rp_piece_multiply(s->gpu, t, n, end - top, factor_from(t, top, e), t->delta + top * t->ld,
-                          1.0f, s->x);
-    }
-    if (top < t->cols) {
-        RP_GPU_TRY(s->gpu, cublasStrsm(s->gpu->blas, CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_UPPER,
-                                       CUBLAS_OP_T, CUBLAS_DIAG_UNIT, (int)t->ld, (int)n, &one,
-                                       t->l + e * t->cols + e, (int)t->cols, s->x, (int)t->ld));
-    }
-    RP_LAUNCH(s->gpu, add_kernel, dim3(rp_piece_blocks(t, RP_CELL_THREADS), (unsigned)n),
-              RP_CELL_THREADS, 0, t->rows, t->ld, t->w + e * t->ld, s->x);
-    return x;
+    RP_LAUNCH(s->gpu, correct_columns_kernel, rp_piece_blocks(t, RP_UNIT_THREADS), RP_UNIT_THREADS,
+              0, *t, e, n, is_pulled ? s->b : top, from, s->x);
+    return corrected;
 }
 
 /* Whatever starts with the column below `top`. */
@@ -125,78 +228,80 @@ static void fit_at(gptq_run *s, int64_t top)
 
 /* ---- Columns ---- */
 
-/* Columns lo .. lo + n - 1, the last first; p [n][ld] is what they are owed from beyond the unit.
- */
-static __global__ void solve_unit_kernel(rp_piece t, int64_t lo, int n, const float *p)
+/* Columns lo .. lo + n - 1, the last first, whose corrected weights lack only what they owe one
+ * another. Returns the row's loss. */
+static __device__ double solve_unit(const rp_piece &t, int64_t lo, int n, const unit_tile *tile,
+                                    const float *corrected, float *delta)
 {
-    __shared__ float factor[RP_UNIT_COLS][RP_UNIT_COLS];
-    __shared__ float corrected[RP_UNIT_COLS][RP_UNIT_THREADS];
-    __shared__ float delta[RP_UNIT_COLS][RP_UNIT_THREADS]; /* w before it is solved */
+    const int64_t r = rp_piece_row();
+    double loss = 0;
+
+    for (int i = n - 1; i >= 0; i--) {
+        const int at = i * RP_UNIT_THREADS;
+        const int column = t.order[lo + i];
+        const float value = pull_within(i, n, tile, 1.0f, delta, corrected[at]);
+        float decoded = 0;
+        t.codes[column * t.ld + r] =
+            rp_grid_round_cuda(t.grid, rp_read_only(rp_piece_params(t, column, r)),
+                               rp_piece_sub(t, column), value, &decoded);
+        delta[at] = t.w[(lo + i) * t.ld + r] - decoded;
+        t.delta[(lo + i) * t.ld + r] = delta[at];
+        const double e = (double)value - (double)decoded;
+        loss += (double)t.d[lo + i] * (e * e);
+    }
+    return loss;
+}
+
+/* Columns lo .. top - 1, the last first; those up to `end` are solved, and p [top - lo][ld] is what
+ * they are owed from beyond (NULL: nothing). */
+static __global__ void solve_columns_kernel(rp_piece t, int64_t lo, int64_t top, int64_t end,
+                                            const float *p)
+{
+    __shared__ __align__(16) unit_tile tile;
+    __shared__ unit_columns corrected, delta;
     const int x = (int)threadIdx.x;
     const int64_t r = rp_piece_row();
     double loss = 0;
 
-    for (int i = 0; i < n && x < n; i++) {
-        factor[i][x] = t.l[(lo + i) * t.cols + lo + x];
-    }
-    for (int i = 0; i < n && r < t.rows; i++) {
-        delta[i][x] = t.w[(lo + i) * t.ld + r];
-        corrected[i][x] = delta[i][x] + p[i * t.ld + r];
-    }
-    __syncthreads();
-    if (r >= t.rows) {
-        return;
-    }
-    for (int i = n - 1; i >= 0; i--) {
-        const int column = t.order[lo + i];
-        float value = corrected[i][x];
-        float decoded = 0;
-        for (int j = i + 1; j < n; j++) {
-            value += factor[j][i] * delta[j][x];
+    for (int64_t hi = top; hi > lo; hi -= RP_UNIT_COLS) {
+        const int64_t first = RP_MAX(hi - RP_UNIT_COLS, lo);
+        const int n = (int)(hi - first);
+        float sums[RP_UNIT_COLS];
+        load_sums(t, p == NULL ? NULL : p + (first - lo) * t.ld, n, sums);
+        pull_columns(t, hi, end, 1.0f, t.delta + hi * t.ld, first, n, &tile, sums);
+        load_tile(t, first, n, first, n, &tile);
+        RP_UNROLL(32)
+        for (int i = 0; i < RP_UNIT_COLS; i++) {
+            corrected.at[i][x] = i < n ? t.w[(first + i) * t.ld + r] + sums[i] : 0.0f;
         }
-        t.codes[column * t.ld + r] =
-            rp_grid_round_cuda(t.grid, rp_read_only(rp_piece_params(t, column, r)),
-                               rp_piece_sub(t, column), value, &decoded);
-        delta[i][x] -= decoded;
-        t.delta[(lo + i) * t.ld + r] = delta[i][x];
-        const double e = (double)value - (double)decoded;
-        loss += (double)t.d[lo + i] * (e * e);
+        if (r < t.rows) {
+            loss += solve_unit(t, first, n, &tile, &corrected.at[0][x], &delta.at[0][x]);
+        }
     }
-    t.loss[r] += loss;
-}
-
-/* Columns lo .. top - 1 of the block. */
-static void solve_unit(gptq_run *s, int64_t lo, int64_t top)
-{
-    const rp_piece *t = s->t;
-    float *p = s->p + (lo - s->a) * t->ld;
-
-    if (top < s->b) {
-        rp_piece_multiply(s->gpu, t, top - lo, s->b - top, factor_from(t, top, lo),
-                          t->delta + top * t->ld, 1.0f, p);
+    if (r < t.rows) {
+        t.loss[r] += loss;
     }
-    RP_LAUNCH(s->gpu, solve_unit_kernel, rp_piece_blocks(t, RP_UNIT_THREADS), RP_UNIT_THREADS, 0,
-              *t, lo, (int)(top - lo), p);
 }
 
 /* Columns a .. b - 1, which are the next. */
 static void solve_block(gptq_run *s, bool is_static)
 {
     const rp_piece *t = s->t;
+    const bool is_first = s->b == t->cols;
 
-    if (s->b < t->cols) {
-        rp_piece_multiply(s->gpu, t, s->b - s->a, t->cols - s->b, factor_from(t, s->b, s->a),
-                          t->delta + s->b * t->ld, 0.0f, s->p);
-    } else {
-        rp_gpu_zero(s->gpu, s->p, (size_t)((s->b - s->a) * t->ld) * sizeof(float));
+    if (!is_first) {
+        rp_product_cuda(s->gpu, s->b - s->a, t->cols - s->b, t->ld, factor_from(t, s->b, s->a),
+                        t->delta + s->b * t->ld, false, s->p);
     }
     for (int64_t top = s->b; top > s->a;) {
-        int64_t lo = RP_MAX(s->a, top - RP_UNIT_COLS);
+        int64_t lo = s->a;
         if (!is_static) {
             lo = RP_MAX(lo, top - (t->sub - (t->cols - top) % t->group % t->sub));
             fit_at(s, top);
         }
-        solve_unit(s, lo, top);
+        RP_LAUNCH(s->gpu, solve_columns_kernel, rp_piece_blocks(t, RP_UNIT_THREADS),
+                  RP_UNIT_THREADS, 0, *t, lo, top, s->b,
+                  is_first ? NULL : s->p + (lo - s->a) * t->ld);
         top = lo;
     }
 }

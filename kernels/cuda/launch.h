@@ -24,6 +24,12 @@
     type *const name = reinterpret_cast<type *>(rp_dynamic_shared)
 #endif
 
+/* A loop that takes most of a kernel's time, as a function of its own: part of its caller on a GPU;
+ * the stand-in compiles it for several processors. It does not wait for other threads. */
+#ifndef RP_INNER_LOOP
+#define RP_INNER_LOOP static __device__ __forceinline__
+#endif
+
 template <typename... Params, typename... Args>
 void rp_gpu_launch(rp_gpu *gpu, cudaStream_t stream, const char *name, void (*kernel)(Params...),
                    dim3 grid, dim3 block, size_t shared_bytes, Args &&...args)

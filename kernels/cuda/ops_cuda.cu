@@ -30,7 +30,7 @@ const rp_kernel_ops *rp_kernels_cuda(void)
         .cholesky = rp_cholesky_cuda,
         .ldl = rp_ldl_cuda,
         .decode_rows = rp_decode_rows_cuda,
-        .solve_tile = rp_solve_tile_cuda,
+        .solve_tiles = rp_solve_tiles_cuda,
     };
 
     return &ops;

@@ -44,7 +44,7 @@ void rp_cholesky_cuda(const rp_exec *exec, int64_t n, double *h, int64_t *failed
 void rp_ldl_cuda(const rp_exec *exec, int64_t n, const double *h, float *l, float *d);
 void rp_decode_rows_cuda(const rp_exec *exec, const rp_form *form, int64_t row0, int64_t nrows,
                          float *out);
-void rp_solve_tile_cuda(const rp_exec *exec, rp_tile_solve *task);
+int64_t rp_solve_tiles_cuda(const rp_exec *exec, rp_tile_solve *tiles, int64_t n);
 
 /* Local. For tests: operations have at most this much scratch and work in smaller pieces. */
 void rp_gpu_limit_scratch(rp_gpu *gpu, size_t nbytes);

@@ -1,5 +1,5 @@
-/* Solvers of a tile, and solved rows decoded. Tiles are cut into pieces whose working set fits the
- * scratch, by their shape alone. */
+/* Solvers of tiles, and solved rows decoded. Tiles that share grid and factor are solved together,
+ * as many as fit the scratch; one that does not fit alone is cut into pieces. */
 #include "kernels/cuda/ops_cuda.h"
 
 #include "kernels/cuda/solve_piece.cuh"
@@ -9,40 +9,41 @@ enum { TILE = 32, TILE_ROWS = 8, THREADS = 256 };
 #define DECODE_ROWS 16                /* of one thread */
 #define PART_BYTES ((size_t)64 << 20) /* of codes and parameters at once */
 
-/* ---- Products and sums ---- */
+/* Rows of a piece: of `n` tiles all of them, or of one tile `rows` from row `skip` on. */
+typedef struct piece_rows {
+    rp_tile_solve *tiles;
+    int64_t n, skip, rows;
+} piece_rows;
 
-/* A row-major matrix is a column-major one transposed, so the factors change places. */
-void rp_piece_multiply(rp_gpu *gpu, const rp_piece *t, int64_t m, int64_t k, rp_left left,
-                       const float *from, float beta, float *to)
+/* One tile's share of a piece. */
+typedef struct piece_part {
+    rp_tile_solve *tile;
+    int64_t first; /* row of the piece */
+    rp_form out;
+    const float *w;
+} piece_part;
+
+/* The next part, `part` before the first with a tile of NULL; false after the last. */
+static bool next_part(const piece_rows *p, piece_part *part)
 {
-    const float one = 1;
+    const bool is_first = part->tile == NULL;
 
-    RP_GPU_TRY(gpu,
-               cublasSgemm(gpu->blas, CUBLAS_OP_N, left.is_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
-                           (int)t->ld, (int)m, (int)k, &one, from, (int)t->ld, left.at,
-                           (int)left.ld, &beta, to, (int)t->ld));
-}
-
-double rp_piece_sum(rp_gpu *gpu, const rp_piece *t, const double *values)
-{
-    const size_t nbytes = (size_t)t->rows * sizeof(double);
-    double *host = (double *)rp_gpu_pinned(gpu, nbytes);
-    double sum = 0;
-
-    if (rp_gpu_has_failed(gpu)) {
-        return 0;
+    part->first += is_first ? 0 : part->out.rows;
+    part->tile = is_first ? p->tiles : part->tile + 1;
+    if (part->tile == p->tiles + p->n) {
+        return false;
     }
-    rp_gpu_get(gpu, host, nbytes, values, nbytes, nbytes, 1);
-    for (int64_t r = 0; r < t->rows; r++) {
-        sum += host[r];
-    }
-    return sum;
+    const int64_t rows = p->n == 1 ? p->rows : part->tile->out->rows;
+    part->out = rp_form_view_rows(part->tile->out, p->skip, rows);
+    part->w = part->tile->w + p->skip * part->out.cols;
+    return true;
 }
 
 /* ---- In and out ---- */
 
-/* w [k][r] := from [r][order[k]], 0 in dead columns and beyond the rows. */
-static __global__ void load_kernel(rp_piece t, const float *from)
+/* w [k][first + r] := from [r][order[k]], 0 in dead columns and beyond the rows. */
+static __global__ void load_kernel(rp_piece t, int64_t first, int64_t rows, int64_t until,
+                                   const float *from)
 {
     __shared__ float tile[TILE][TILE + 1];
     const int64_t k0 = (int64_t)blockIdx.x * TILE;
@@ -52,12 +53,14 @@ static __global__ void load_kernel(rp_piece t, const float *from)
     const bool is_dead = k >= t.cols || t.is_dead[column] != 0;
 
     for (int64_t i = threadIdx.y; i < TILE; i += TILE_ROWS) {
-        const bool is_there = r0 + i < t.rows && !is_dead;
+        const bool is_there = r0 + i < rows && !is_dead;
         tile[i][threadIdx.x] = is_there ? from[(r0 + i) * t.cols + column] : 0.0f;
     }
     __syncthreads();
     for (int64_t i = threadIdx.y; i < TILE && k0 + i < t.cols; i += TILE_ROWS) {
-        t.w[(k0 + i) * t.ld + r0 + threadIdx.x] = tile[threadIdx.x][i];
+        if (r0 + threadIdx.x < until) {
+            t.w[(k0 + i) * t.ld + first + r0 + threadIdx.x] = tile[threadIdx.x][i];
+        }
     }
 }
 
@@ -80,28 +83,62 @@ static __global__ void transpose_kernel(int64_t rows, int64_t n, int64_t ld, con
     }
 }
 
-static dim3 transposing_grid(const rp_piece *t, int64_t n)
+static dim3 transposing_grid(int64_t rows, int64_t n)
 {
-    return dim3(rp_gpu_blocks(n, TILE), (unsigned)(t->ld / TILE));
+    return dim3(rp_gpu_blocks(n, TILE), rp_gpu_blocks(rows, TILE));
 }
 
-static void load(rp_gpu *gpu, const rp_piece *t, const float *w)
+/* The last part's zeros fill the piece's columns up. */
+static void load(rp_gpu *gpu, const rp_piece *t, const piece_rows *p)
 {
-    RP_LAUNCH(gpu, load_kernel, transposing_grid(t, t->cols), dim3(TILE, TILE_ROWS), 0, *t, w);
+    piece_part part = {};
+
+    while (next_part(p, &part)) {
+        const bool is_last = part.first + part.out.rows == t->rows;
+        const int64_t until = is_last ? t->ld - part.first : part.out.rows;
+        RP_LAUNCH(gpu, load_kernel, transposing_grid(until, t->cols), dim3(TILE, TILE_ROWS), 0, *t,
+                  part.first, part.out.rows, until, part.w);
+    }
 }
 
 /* Through `bytes`, which holds either. */
-static void store(const rp_exec *exec, const rp_piece *t, unsigned char *bytes, rp_form *out)
+static void store(const rp_exec *exec, const rp_piece *t, unsigned char *bytes, const piece_rows *p)
 {
-    const int64_t per_row = rp_form_params_per_row(out);
+    const int64_t per_row = rp_form_params_per_row(p->tiles->out);
     float *params = (float *)(void *)bytes;
+    piece_part part = {};
 
-    RP_LAUNCH(exec->gpu, transpose_kernel<uint8_t>, transposing_grid(t, t->cols),
+    RP_LAUNCH(exec->gpu, transpose_kernel<uint8_t>, transposing_grid(t->rows, t->cols),
               dim3(TILE, TILE_ROWS), 0, t->rows, t->cols, t->ld, t->codes, bytes);
-    rp_place_get(exec, out->codes, bytes, (size_t)(t->rows * t->cols));
-    RP_LAUNCH(exec->gpu, transpose_kernel<float>, transposing_grid(t, per_row),
+    while (next_part(p, &part)) {
+        rp_place_get(exec, part.out.codes, bytes + part.first * t->cols,
+                     (size_t)(part.out.rows * t->cols));
+    }
+    RP_LAUNCH(exec->gpu, transpose_kernel<float>, transposing_grid(t->rows, per_row),
               dim3(TILE, TILE_ROWS), 0, t->rows, per_row, t->ld, t->params, params);
-    rp_place_get(exec, out->params, params, (size_t)(t->rows * per_row) * sizeof(float));
+    part = {};
+    while (next_part(p, &part)) {
+        rp_place_get(exec, part.out.params, params + part.first * per_row,
+                     (size_t)(part.out.rows * per_row) * sizeof(float));
+    }
+}
+
+/* Every tile's loss += its rows', in their order. */
+static void add_losses(rp_gpu *gpu, const rp_piece *t, const piece_rows *p)
+{
+    const size_t nbytes = (size_t)t->rows * sizeof(double);
+    double *losses = (double *)rp_gpu_pinned(gpu, nbytes);
+    piece_part part = {};
+
+    if (rp_gpu_has_failed(gpu)) {
+        return;
+    }
+    rp_gpu_get(gpu, losses, nbytes, t->loss, nbytes, nbytes, 1);
+    while (next_part(p, &part)) {
+        for (int64_t r = 0; r < part.out.rows; r++) {
+            part.tile->loss += losses[part.first + r];
+        }
+    }
 }
 
 /* ---- One piece ---- */
@@ -178,25 +215,23 @@ static void load_factor(const rp_exec *exec, const rp_piece *t, const rp_ldl *ld
     }
 }
 
-/* Returns the loss. */
-static double solve_piece(const rp_exec *exec, const rp_tile_solve *task, const float *w,
-                          rp_form *out, size_t scratch_bytes)
+static void solve_piece(const rp_exec *exec, const piece_rows *p, size_t scratch_bytes)
 {
     rp_gpu *gpu = exec->gpu;
     rp_carver c = {(char *)rp_gpu_scratch(gpu, scratch_bytes), 0};
-    const working_set s = carve(&c, task, out->rows);
+    const rp_tile_solve *task = p->tiles; /* what they share */
+    const working_set s = carve(&c, task, p->rows);
     const rp_piece *t = &s.piece;
-    double loss = 0;
 
     if (rp_gpu_has_failed(gpu)) {
-        return 0;
+        return;
     }
     load_factor(exec, t, task->ldl);
-    load(gpu, t, w);
+    load(gpu, t, p);
     rp_gptq_run(gpu, t, task, &s.gptq);
-    loss = rp_piece_sum(gpu, t, t->loss) - rp_descent_run_cuda(gpu, t, task, &s.descent);
-    store(exec, t, s.bytes, out);
-    return RP_MAX(loss, 0);
+    rp_descent_run_cuda(gpu, t, task, &s.descent);
+    add_losses(gpu, t, p);
+    store(exec, t, s.bytes, p);
 }
 
 static size_t piece_bytes(const rp_tile_solve *task, int64_t rows)
@@ -207,19 +242,60 @@ static size_t piece_bytes(const rp_tile_solve *task, int64_t rows)
     return c.at;
 }
 
-static void solve_pieces(const rp_exec *exec, rp_tile_solve *task)
+/* Rows of the largest piece that fits the scratch, at least TILE. */
+static int64_t most_rows(const rp_gpu *gpu, const rp_tile_solve *task)
 {
-    const int64_t rows = task->out->rows;
-    int64_t piece = rows;
+    int64_t fits = 1;
+    int64_t beyond = RP_DIV_UP((int64_t)rp_gpu_scratch_bytes(gpu), task->out->cols) / TILE + 2;
 
-    while (piece_bytes(task, piece) > rp_gpu_scratch_bytes(exec->gpu) && piece > TILE) {
-        piece = RP_DIV_UP(piece, 2 * TILE) * TILE;
+    while (beyond - fits > 1) {
+        const int64_t middle = fits + (beyond - fits) / 2;
+        if (piece_bytes(task, middle * TILE) <= rp_gpu_scratch_bytes(gpu)) {
+            fits = middle;
+        } else {
+            beyond = middle;
+        }
     }
-    for (int64_t r = 0; r < rows; r += piece) {
-        rp_form out = rp_form_view_rows(task->out, r, RP_MIN(piece, rows - r));
-        task->loss +=
-            solve_piece(exec, task, task->w + r * task->out->cols, &out, piece_bytes(task, piece));
+    return fits * TILE;
+}
+
+static bool shares(const rp_tile_solve *a, const rp_tile_solve *b)
+{
+    return rp_grid_equal(a->grid, b->grid) && a->ldl == b->ldl && a->block_cols == b->block_cols &&
+           a->sweeps == b->sweeps && a->out->cols == b->out->cols;
+}
+
+/* The first tiles, up to n, that are solved at once: in equal pieces where they do not all fit. */
+static piece_rows first_piece(rp_tile_solve *tiles, int64_t n, int64_t most)
+{
+    piece_rows p = {tiles, 0, 0, 0};
+    int64_t total = 0;
+    int64_t n_shared = 0;
+
+    while (n_shared < n && shares(&tiles[0], &tiles[n_shared])) {
+        total += tiles[n_shared++].out->rows;
     }
+    const int64_t fair = RP_DIV_UP(total, RP_DIV_UP(total, most));
+    while (p.n < n_shared && p.rows < fair && (p.n == 0 || p.rows + tiles[p.n].out->rows <= most)) {
+        p.rows += tiles[p.n++].out->rows;
+    }
+    return p;
+}
+
+static int64_t solve_together(const rp_exec *exec, rp_tile_solve *tiles, int64_t n)
+{
+    const int64_t most = most_rows(exec->gpu, tiles);
+    piece_rows p = first_piece(tiles, n, most);
+    const int64_t rows = p.rows;
+
+    for (p.skip = 0; p.skip < rows; p.skip += most) {
+        p.rows = RP_MIN(most, rows - p.skip);
+        solve_piece(exec, &p, piece_bytes(tiles, p.rows));
+    }
+    for (int64_t i = 0; i < p.n; i++) {
+        tiles[i].loss = RP_MAX(tiles[i].loss, 0);
+    }
+    return p.n;
 }
 
 /* ---- Round to nearest, and decoding ---- */
@@ -262,14 +338,16 @@ static void round_to_nearest(const rp_exec *exec, const rp_tile_solve *task)
     }
 }
 
-extern "C" void rp_solve_tile_cuda(const rp_exec *exec, rp_tile_solve *task)
+extern "C" int64_t rp_solve_tiles_cuda(const rp_exec *exec, rp_tile_solve *tiles, int64_t n)
 {
-    task->loss = 0;
-    if (task->ldl == NULL) {
-        round_to_nearest(exec, task);
-    } else {
-        solve_pieces(exec, task);
+    for (int64_t i = 0; i < n; i++) {
+        tiles[i].loss = 0;
     }
+    if (tiles[0].ldl == NULL) {
+        round_to_nearest(exec, &tiles[0]);
+        return 1;
+    }
+    return solve_together(exec, tiles, n);
 }
 
 static __global__ void decode_kernel(rp_device_grid grid, int64_t rows, int64_t cols,

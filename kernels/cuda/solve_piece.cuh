@@ -1,10 +1,10 @@
-/* A piece of a tile in hand of a solver, in the scratch: rows of a matrix, transposed. A column is
- * `ld` contiguous floats, and every kernel has one thread a row. Index t runs over columns as the
- * factor numbers them.
+/* A piece in hand of a solver, in the scratch: rows of matrices that share grid and factor,
+ * transposed. A column is `ld` contiguous floats, and every kernel has one thread a row. Rows do
+ * not depend on each other: what comes out of one has the same bits whatever the others are. Index
+ * t runs over columns as the factor numbers them.
  *
- * Columns are solved in units of RP_UNIT_COLS by one kernel, which holds the unit's part of the
- * factor and what its columns owe one another in shared memory; what units owe one another is a
- * GEMM. */
+ * Columns are solved in units of RP_UNIT_COLS: a kernel holds the unit's part of the factor in
+ * shared memory and sums in registers. What lazy blocks owe one another is a product. */
 #ifndef RP_KERNELS_CUDA_SOLVE_PIECE_CUH
 #define RP_KERNELS_CUDA_SOLVE_PIECE_CUH
 
@@ -12,6 +12,7 @@
 #include "kernels/cuda/gpu_private.h"
 #include "kernels/cuda/grid_cuda.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/product_cuda.h"
 #include "kernels/ops.h"
 
 #define RP_UNIT_COLS 32
@@ -76,17 +77,6 @@ static inline __device__ int rp_piece_sub(const rp_piece &t, int column)
     return column % t.group / t.sub;
 }
 
-/* How a GEMM reads its left matrix, rows of the factor or of H `ld` apart. */
-typedef struct rp_left {
-    const float *at;
-    int64_t ld;
-    bool is_transposed;
-} rp_left;
-
-/* Local. to [m][t->ld] = left [m, k] from [k][t->ld] + beta to. */
-void rp_piece_multiply(rp_gpu *gpu, const rp_piece *t, int64_t m, int64_t k, rp_left left,
-                       const float *from, float beta, float *to);
-
 /* GPTQ's memory beside the piece's. */
 typedef struct rp_gptq_scratch {
     float *p; /* [block][ld] */
@@ -95,7 +85,7 @@ typedef struct rp_gptq_scratch {
 
 /* All local. */
 void rp_gptq_carve(rp_carver *c, const rp_piece *t, int64_t block, rp_gptq_scratch *out);
-/* Codes, parameters, delta and each row's loss of a loaded piece. */
+/* Codes, parameters, delta and each row's loss of a loaded piece. `task`: any of the piece's. */
 void rp_gptq_run(rp_gpu *gpu, const rp_piece *t, const rp_tile_solve *task,
                  const rp_gptq_scratch *s);
 
@@ -105,15 +95,14 @@ typedef struct rp_descent_scratch {
     float *h;          /* [block][block] */
     float *g, *u, *hu; /* [block][ld] */
     float *factor;     /* of all sub-groups */
-    double *gain;      /* [ld] */
+    double *gain;      /* [ld] of a sweep */
+    int *has_moved;    /* did any row gain in the sweep */
 } rp_descent_scratch;
 
 void rp_descent_carve(rp_carver *c, const rp_piece *t, const rp_grid *grid,
                       rp_descent_scratch *out);
-/* At most `sweeps` passes of methods/descent.c. Returns by how much the loss fell. */
-double rp_descent_run_cuda(rp_gpu *gpu, const rp_piece *t, const rp_tile_solve *task,
-                           const rp_descent_scratch *s);
-/* Sum over rows of values [ld] in the place. */
-double rp_piece_sum(rp_gpu *gpu, const rp_piece *t, const double *values);
+/* At most `sweeps` passes of methods/descent.c. Each row's loss falls by what it gains. */
+void rp_descent_run_cuda(rp_gpu *gpu, const rp_piece *t, const rp_tile_solve *task,
+                         const rp_descent_scratch *s);
 
 #endif

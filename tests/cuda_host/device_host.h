@@ -5,6 +5,7 @@
 #ifndef RP_TESTS_DEVICE_HOST_H
 #define RP_TESTS_DEVICE_HOST_H
 
+#include "kernels/clones.h"
 #include "vector_types.h"
 
 #include <limits.h>
@@ -27,6 +28,7 @@
 #define __shared__ static __attribute__((section("rp_shared")))
 #define RP_DYNAMIC_SHARED(type, name)                                                              \
     type *const name = static_cast<type *>(rp_host_dynamic_shared())
+#define RP_INNER_LOOP static RP_CLONES
 
 extern dim3 gridDim, blockDim;
 extern uint3 blockIdx, threadIdx;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda/ops_cuda.h"
 #include "methods/solver.h"
 #include "site_problem.h"
 #include "tests/kernels/gpu_pair.h"
@@ -58,21 +59,50 @@ static double solve_on_cpu(const tile *t, rp_form *form)
     return task.loss;
 }
 
-static double solve_on_gpu(const tile *t, rp_form *form)
+/* The rows as n tiles of rows_of[] each, as many at once as the operation takes: their form and
+ * losses. Returns how often it was called. */
+static int64_t solve_tiles(const tile *t, const int64_t *rows_of, int n, rp_form *form,
+                           double *losses)
 {
-    const int64_t n = t->p->cols;
+    enum { MAX_TILES = 8 };
+    const int64_t cols = t->p->cols;
     rp_ldl ldl = rp_site_factor_ldl(&t->p->factor);
-    rp_tile_solve task = task_of(t, &ldl, form);
-    float *l = gpu_copy(ldl.l, (size_t)(n * n) * sizeof(float));
-    float *w = gpu_copy(t->w, (size_t)(t->rows * n) * sizeof(float));
+    const rp_tile_solve whole = task_of(t, &ldl, form);
+    float *l = gpu_copy(ldl.l, (size_t)(cols * cols) * sizeof(float));
+    float *w = gpu_copy(t->w, (size_t)(t->rows * cols) * sizeof(float));
+    rp_tile_solve tasks[MAX_TILES];
+    rp_form rows[MAX_TILES];
+    int64_t at = 0;
+    int64_t n_calls = 0;
 
+    assert_in_range(n, 1, MAX_TILES);
     ldl.l = l;
-    task.w = w;
-    rp_kernels_cuda()->solve_tile(&gpu, &task);
+    for (int i = 0; i < n; i++) {
+        rows[i] = rp_form_view_rows(form, at, rows_of[i]);
+        tasks[i] = whole;
+        tasks[i].w = w + at * cols;
+        tasks[i].out = &rows[i];
+        at += rows_of[i];
+    }
+    assert_int_equal(at, t->rows);
+    for (int64_t i = 0; i < n; n_calls++) {
+        i += rp_kernels_cuda()->solve_tiles(&gpu, tasks + i, n - i);
+    }
     assert_int_equal(rp_place_check(&gpu), RP_OK);
+    for (int i = 0; i < n; i++) {
+        losses[i] = tasks[i].loss;
+    }
     rp_place_free(&gpu, l);
     rp_place_free(&gpu, w);
-    return task.loss;
+    return n_calls;
+}
+
+static double solve_on_gpu(const tile *t, rp_form *form)
+{
+    double loss = 0;
+
+    assert_int_equal(solve_tiles(t, &t->rows, 1, form, &loss), 1);
+    return loss;
 }
 
 typedef struct differences {
@@ -226,11 +256,102 @@ static void test_descent_affine(void **state)
     check_case(&affine_cases[8], 70, 128, 2);
 }
 
-/* More rows than a small GPU's scratch holds at once. */
-static void test_pieces(void **state)
+/* ---- Rows apart and together ---- */
+
+static void same_rows(const rp_form *whole, int64_t row0, const rp_form *rows)
+{
+    const rp_form part = rp_form_view_rows(whole, row0, rows->rows);
+    const int64_t per_row = rp_form_params_per_row(rows);
+
+    assert_memory_equal(part.codes, rows->codes, (size_t)(rows->rows * rows->cols));
+    assert_memory_equal(part.params, rows->params, (size_t)(rows->rows * per_row) * sizeof(float));
+}
+
+/* Tiles solved together are to the bit what each is alone. */
+static void check_rows(const tile *t, const int64_t *rows_of, int n)
+{
+    double losses[8];
+    int64_t row0 = 0;
+    rp_form together;
+
+    assert_int_equal(solve_tiles(t, rows_of, n, &together, losses), 1);
+    for (int i = 0; i < n; i++) {
+        const tile part = {t->p,       t->grid,       t->w + row0 * t->p->cols,
+                           rows_of[i], t->block_cols, t->sweeps};
+        rp_form alone;
+        const double loss = solve_on_gpu(&part, &alone);
+        same_rows(&together, row0, &alone);
+        assert_memory_equal(&loss, &losses[i], sizeof(loss));
+        rp_form_destroy(&alone);
+        row0 += rows_of[i];
+    }
+    rp_form_destroy(&together);
+}
+
+static void check_case_rows(const grid_case *c, int64_t block_cols)
+{
+    enum { ROWS = 35 };
+    const int64_t rows_of[] = {33, 2};
+    const rp_grid grid = grid_of_case(c);
+    float *w = random_weights(ROWS * c->cols);
+    site_problem p;
+
+    site_problem_create(&p, c->kind, c->cols, c->is_actorder);
+    for (int64_t sweeps = 0; sweeps <= 4; sweeps += 4) {
+        const tile t = {&p, &grid, w, ROWS, block_cols, sweeps};
+        check_rows(&t, rows_of, RP_COUNT(rows_of));
+    }
+    site_problem_destroy(&p);
+    free(w);
+}
+
+static void test_rows_are_independent(void **state)
 {
     (void)state;
-    check_case(&affine_cases[0], 1001, 128, 1);
+    for (size_t i = 0; i < RP_COUNT(affine_cases); i++) {
+        check_case_rows(&affine_cases[i], 128);
+    }
+    for (size_t i = 0; i < RP_COUNT(gguf_cases); i++) {
+        check_case_rows(&gguf_cases[i], 128);
+    }
+    check_case_rows(&affine_cases[0], 50);
+}
+
+/* Tiles that a small GPU's scratch does not hold at once, and one that it does not hold alone. */
+static void test_pieces(void **state)
+{
+    enum { ROWS = 1001, N = 4 };
+    const int64_t rows_of[N] = {100, 500, 301, 100};
+    const grid_case *c = &affine_cases[0];
+    const rp_grid grid = grid_of_case(c);
+    float *w = random_weights(ROWS * c->cols);
+    double losses[N];
+    double small_losses[N];
+    double loss, small_loss;
+    rp_form want, got, small;
+    site_problem p;
+
+    (void)state;
+    site_problem_create(&p, c->kind, c->cols, c->is_actorder);
+    const tile t = {&p, &grid, w, ROWS, 128, 1};
+    (void)solve_tiles(&t, rows_of, N, &got, losses);
+    loss = solve_on_gpu(&t, &want);
+    same_rows(&want, 0, &got);
+    rp_form_destroy(&got);
+    rp_gpu_limit_scratch(gpu.gpu, (size_t)5 << 20);
+    assert_in_range(solve_tiles(&t, rows_of, N, &got, small_losses), 2, N - 1);
+    small_loss = solve_on_gpu(&t, &small);
+    rp_gpu_limit_scratch(gpu.gpu, RP_GPU_NO_LIMIT);
+    same_rows(&want, 0, &got);
+    same_rows(&want, 0, &small);
+    assert_memory_equal(small_losses, losses, sizeof(losses));
+    assert_memory_equal(&small_loss, &loss, sizeof(loss));
+    check_tile(c, &t);
+    rp_form_destroy(&want);
+    rp_form_destroy(&got);
+    rp_form_destroy(&small);
+    site_problem_destroy(&p);
+    free(w);
 }
 
 /* ---- Round to nearest, and decoding ---- */
@@ -256,7 +377,7 @@ static void check_nearest(const grid_case *c, int64_t rows, bool is_weighted)
                           .w = w_d,
                           .out = &got,
                           .loss = 1};
-    rp_kernels_cuda()->solve_tile(&gpu, &task);
+    assert_int_equal(rp_kernels_cuda()->solve_tiles(&gpu, &task, 1), 1);
     assert_int_equal(rp_place_check(&gpu), RP_OK);
     assert_true(task.loss == 0);
     assert_memory_equal(got.codes, want.codes, (size_t)(rows * c->cols));
@@ -334,13 +455,10 @@ static void test_decode_equals_cpu(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gptq_affine),
-        cmocka_unit_test(test_gptq_gguf),
-        cmocka_unit_test(test_descent_affine),
-        cmocka_unit_test(test_descent_gguf),
-        cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_nearest_equals_cpu),
-        cmocka_unit_test(test_decode_equals_cpu),
+        cmocka_unit_test(test_gptq_affine),          cmocka_unit_test(test_gptq_gguf),
+        cmocka_unit_test(test_descent_affine),       cmocka_unit_test(test_descent_gguf),
+        cmocka_unit_test(test_rows_are_independent), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_nearest_equals_cpu),   cmocka_unit_test(test_decode_equals_cpu),
     };
 
     if (rp_gpu_count() == 0) {
