@@ -17,8 +17,9 @@
 #include "jobs/site_part.h"
 #include "jobs/site_solve.h"
 
-/* A save of the streams at a border may take this share of the time since the last one. */
-#define SAVE_SHARE 0.05
+/* A save of the streams at a border may take this share of the time since the last one: the rest of
+ * a twentieth is for what is solved. */
+#define SAVE_SHARE 0.03
 
 typedef struct pass {
     rp_pass run;

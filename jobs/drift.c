@@ -495,7 +495,7 @@ out:
     return st;
 }
 
-/* ---- Traffic ---- */
+/* ---- Work and traffic ---- */
 
 bool rp_drift_is_expected(const rp_linears *linears, int64_t layer, rp_site site)
 {
@@ -508,6 +508,39 @@ bool rp_drift_is_expected(const rp_linears *linears, int64_t layer, rp_site site
         }
     }
     return false;
+}
+
+/* Is linears[i] the first with its factor that takes the site's D. */
+static bool is_first_of_map(const rp_linear *const linears[], int i)
+{
+    for (int j = 0; j < i; j++) {
+        if (rp_linear_corrects_drift(linears[j]) && !corrects_stream(linears[j]) &&
+            rp_linear_same_factor(linears[i], linears[j])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+rp_drift_work rp_drift_work_of(const rp_linear *const linears[], int n, const rp_blocks *blocks)
+{
+    const int64_t fitted_seqs = rp_blocks_fitted_seqs(blocks);
+    const double fitted = (double)(fitted_seqs * blocks->seq_len);
+    const double kept = (double)((blocks->n_seqs - fitted_seqs) * blocks->seq_len);
+    const double cols = n > 0 ? (double)linears[0]->cols : 0;
+    const bool is_shared = shares_map(linears, n);
+    rp_drift_work work = {is_shared ? 2 * fitted * cols * cols : 0, 0};
+
+    for (int i = 0; i < n; i++) {
+        const double elems = (double)linears[i]->rows * cols;
+        const bool has_map = is_shared && !corrects_stream(linears[i]);
+        if (rp_linear_corrects_drift(linears[i])) {
+            work.sum_flop += 4 * elems * (has_map ? kept : kept + fitted);
+            work.solve_flop += 2 * elems * cols;
+            work.solve_flop += has_map && is_first_of_map(linears, i) ? 2 * cols * cols * cols : 0;
+        }
+    }
+    return work;
 }
 
 static void rows_traffic(rp_traffic *t, const rp_range *rows_of, int64_t rows, int64_t cols)
@@ -524,18 +557,6 @@ static void sum_traffic(rp_traffic *t, const rp_range *rows_of, int64_t cols)
 {
     rp_traffic_agree(t);
     rp_cross_scatter_traffic(t, cols, rows_of);
-}
-
-/* Is linears[i] the first with its factor that takes the site's D. */
-static bool is_first_of_map(const rp_linear *const linears[], int i)
-{
-    for (int j = 0; j < i; j++) {
-        if (rp_linear_corrects_drift(linears[j]) && !corrects_stream(linears[j]) &&
-            rp_linear_same_factor(linears[i], linears[j])) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* rows_of [nranks]: scratch. */

@@ -52,6 +52,12 @@ void rp_drift_begin_factor(rp_drift *drift, const rp_ldl *ldl);
  * failed at comes out of the next rp_place_check. */
 RP_CHECKED rp_status rp_drift_target(rp_drift *drift, const rp_linear *linear, const float *w,
                                      float *target, rp_drift_result *result);
+/* FLOP of all ranks together. */
+typedef struct rp_drift_work {
+    double sum_flop, solve_flop; /* token by token; of the rows */
+} rp_drift_work;
+/* Local. Of a site's n linears. */
+rp_drift_work rp_drift_work_of(const rp_linear *const linears[], int n, const rp_blocks *blocks);
 /* Local. Adds what they do on each rank, the last two where a drift is expected. of [nranks]: every
  * rank's. */
 RP_CHECKED rp_status rp_drift_site_traffic(rp_traffic *of, const rp_session *session,

@@ -7,6 +7,8 @@
 #include "base/mem.h"
 #include "jobs/backend.h"
 #include "jobs/calibration_text.h"
+#include "jobs/drift.h"
+#include "jobs/site_linears.h"
 #include "jobs/size_target.h"
 #include "jobs/type_measure.h"
 #include "model/eval.h"
@@ -18,37 +20,24 @@
  * (output.c). */
 #define WRITE_BYTES_A_VALUE 13
 
-/* What a linear's drift-corrected target costs: the output's drift and its product with the input,
- * token by token; a solve with the factor. */
-static void count_drift(rp_plan *plan, const rp_linear *linear, double tokens)
-{
-    const double n = (double)linear->rows * (double)linear->cols;
-
-    plan->gram_flop += 4 * tokens * n;
-    plan->solve_flop += 2 * n * (double)linear->cols;
-}
-
 static void count_site(rp_plan *plan, const rp_session *s, int64_t layer, rp_site site)
 {
     const int64_t n_tokens = plan->blocks.n_seqs * plan->blocks.seq_len;
     const double tokens = (double)n_tokens;
     const double c = (double)rp_model_site_width(s->config, site);
+    const rp_linear *linears[RP_SITE_LINEARS];
+    const int n = rp_site_linears(linears, &s->linears, layer, site);
+    const rp_drift_work drift = rp_drift_work_of(linears, n, &plan->blocks);
     bool has_gram = false;
 
     plan->forward_flop += (s->linears.corrects_drift ? 2 : 1) *
                           rp_executor_step_flop(s->config, site, n_tokens, plan->blocks.seq_len);
-    for (int slot = 0; slot < RP_SLOT_LINEARS; slot++) {
-        const rp_linear *linear = rp_linears_at(&s->linears, layer, (rp_slot)slot);
-        const bool has_drift = linear->choice.drift != RP_DRIFT_NONE;
-        if (rp_slot_info_of((rp_slot)slot)->site != site || linear->n_forms == 0) {
-            continue;
-        }
-        has_gram = has_gram || has_drift || linear->choice.method == RP_METHOD_GPTQ;
-        plan->solve_flop += linear->n_forms * (double)linear->rows * c * c;
-        if (has_drift) {
-            count_drift(plan, linear, tokens);
-        }
+    for (int i = 0; i < n; i++) {
+        has_gram = has_gram || rp_linear_needs_factor(linears[i]);
+        plan->solve_flop += linears[i]->n_forms * (double)linears[i]->rows * c * c;
     }
+    plan->gram_flop += drift.sum_flop;
+    plan->solve_flop += drift.solve_flop;
     if (has_gram) {
         plan->gram_flop += tokens * c * c;
         plan->factor_flop += c * c * c / 3;

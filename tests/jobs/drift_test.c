@@ -236,6 +236,30 @@ static void check_mode(rp_session *session, rp_drift_mode mode, const streams *s
     }
 }
 
+/* FLOP of the site, by hand: the input's own products once, or W (x - x_f) and its product. */
+static void check_work(rp_session *session)
+{
+    const rp_blocks blocks = rp_blocks_make(N_SEQS, SEQ, SEQ);
+    const double fitted = (double)(rp_blocks_fitted_seqs(&blocks) * SEQ);
+    const double elems = ROWS * COLS;
+    rp_model_config config;
+    rp_linear linears[RP_SLOT_LINEARS];
+    const rp_linear *const down = &linears[RP_SLOT_DOWN];
+    rp_drift_work work;
+    rp_job job;
+
+    make_session(session, &job, &config, linears, RP_DRIFT_FULL);
+    work = rp_drift_work_of(&down, 1, &blocks);
+    CHECK(work.sum_flop == 4 * TOKENS * elems && work.solve_flop == 2 * elems * COLS);
+    make_session(session, &job, &config, linears, RP_DRIFT_ASYMMETRIC);
+    work = rp_drift_work_of(&down, 1, &blocks);
+    CHECK(work.sum_flop == 2 * fitted * COLS * COLS + 4 * (TOKENS - fitted) * elems);
+    CHECK(work.solve_flop == 2 * elems * COLS + 2.0 * COLS * COLS * COLS);
+    linears[RP_SLOT_DOWN].choice.drift = RP_DRIFT_NONE;
+    work = rp_drift_work_of(&down, 1, &blocks);
+    CHECK(work.sum_flop == 0 && work.solve_flop == 0);
+}
+
 static void check_refusal(rp_session *session, streams *s, rp_comm *world)
 {
     static float target[ROWS * COLS];
@@ -273,6 +297,7 @@ int main(void)
     fill(s, false);
     check_mode(&session, RP_DRIFT_ASYMMETRIC, s, world, alone);
     check_mode(&session, RP_DRIFT_FULL, s, world, alone);
+    check_work(&session);
     check_refusal(&session, s, world);
     rp_exec_destroy(&exec);
     rp_comm_destroy(&alone);
