@@ -220,7 +220,15 @@ static void set_up_side(rp_gpu *gpu)
     }
 }
 
-static void release_event(cudaEvent_t event)
+void rp_gpu_destroy_stream(cudaStream_t stream)
+{
+    if (stream != NULL) {
+        (void)cudaStreamSynchronize(stream); /* after a failure nothing has waited for it */
+        (void)cudaStreamDestroy(stream);
+    }
+}
+
+void rp_gpu_destroy_event(cudaEvent_t event)
 {
     if (event != NULL) {
         (void)cudaEventDestroy(event);
@@ -229,13 +237,10 @@ static void release_event(cudaEvent_t event)
 
 static void release_side(rp_gpu_side *side)
 {
-    if (side->stream != NULL) {
-        (void)cudaStreamSynchronize(side->stream); /* after a failure nothing has waited for it */
-        (void)cudaStreamDestroy(side->stream);
-    }
+    rp_gpu_destroy_stream(side->stream);
     for (int i = 0; i < 2; i++) {
-        release_event(side->is_made[i]);
-        release_event(side->is_used[i]);
+        rp_gpu_destroy_event(side->is_made[i]);
+        rp_gpu_destroy_event(side->is_used[i]);
     }
 }
 
@@ -420,7 +425,7 @@ static void release(rp_gpu *gpu)
     }
     for (int i = 0; i < 2; i++) {
         (void)cudaFreeHost(gpu->staging.buffer[i]);
-        release_event(gpu->staging.is_done[i]);
+        rp_gpu_destroy_event(gpu->staging.is_done[i]);
     }
     (void)cudaFreeHost(gpu->pinned);
     (void)cudaFree(gpu->memory);

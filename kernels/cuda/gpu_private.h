@@ -83,6 +83,10 @@ void *rp_gpu_pinned(rp_gpu *gpu, size_t nbytes);
  * only when nothing has failed after it. */
 void rp_gpu_wait(rp_gpu *gpu);
 
+/* Local. Waits for the stream, then ends it; accept NULL. */
+void rp_gpu_destroy_stream(cudaStream_t stream);
+void rp_gpu_destroy_event(cudaEvent_t event);
+
 /* Local. The compute stream goes on once buffer 0 or 1 has been used. */
 void rp_gpu_side_begin(rp_gpu *gpu, int buffer);
 /* Local. The side stream goes on once the buffer is made: what comes next on it uses the buffer. */

@@ -186,21 +186,6 @@ out:
     return st;
 }
 
-static void release_stream(cudaStream_t stream)
-{
-    if (stream != NULL) {
-        (void)cudaStreamSynchronize(stream); /* nothing may have waited for it */
-        (void)cudaStreamDestroy(stream);
-    }
-}
-
-static void release_event(cudaEvent_t event)
-{
-    if (event != NULL) {
-        (void)cudaEventDestroy(event);
-    }
-}
-
 void rp_gpu_window_destroy(rp_gpu_window **window)
 {
     rp_gpu_window *const w = *window;
@@ -209,12 +194,12 @@ void rp_gpu_window_destroy(rp_gpu_window **window)
     if (w == NULL) {
         return;
     }
-    release_stream(w->fetching);
-    release_stream(w->storing);
-    release_event(w->is_stored);
+    rp_gpu_destroy_stream(w->fetching);
+    rp_gpu_destroy_stream(w->storing);
+    rp_gpu_destroy_event(w->is_stored);
     for (int i = 0; i < 2; i++) {
-        release_event(w->slots[i].is_used);
-        release_event(w->slots[i].is_copied);
+        rp_gpu_destroy_event(w->slots[i].is_used);
+        rp_gpu_destroy_event(w->slots[i].is_copied);
         if (w->slots[i].data != NULL) {
             rp_gpu_free(w->gpu, w->slots[i].data);
         }
