@@ -1,11 +1,11 @@
 # Every call that can fail, failed: see call_sites.py. RP_TEST_SOAK=1 tries first, second and last
-# occurrences on each rank; else each site once, as far as three minutes reach, in a random order
+# occurrences on each rank; else each site once, as far as two minutes reach, in a random order
 # that RP_TEST_SEED repeats.
 
 setup() {
     load common
     seed=${RP_TEST_SEED:-$RANDOM}
-    reach=(--seconds 180)
+    reach=(--seconds 120)
     [ "${RP_TEST_SOAK:-0}" = 0 ] || reach=(--soak)
 }
 
