@@ -56,10 +56,10 @@ RP_CHECKED rp_status rp_drift_target(rp_drift *drift, const rp_linear *linear, c
 typedef struct rp_drift_work {
     double sum_flop, solve_flop; /* token by token; of the rows */
 } rp_drift_work;
-/* Local. Of a site's n linears. */
+/* Local. Of a site's n linears where the streams differ. */
 rp_drift_work rp_drift_work_of(const rp_linear *const linears[], int n, const rp_blocks *blocks);
-/* Local. Adds what they do on each rank, the last two where a drift is expected. of [nranks]: every
- * rank's. */
+/* Local. Adds what rp_drift_begin_site and rp_drift_target move for a site's n linears; without
+ * `is_expected` only that the streams do not differ is found out. of [nranks]: every rank's. */
 RP_CHECKED rp_status rp_drift_site_traffic(rp_traffic *of, const rp_session *session,
                                            const rp_linear *const linears[], int n,
                                            bool is_expected);
