@@ -88,7 +88,7 @@ resumes() {
         ends_within $((deadline + 5))
         cat "$out.log"
         [ "$rc" = 75 ]
-        [ "$(grep -vc '^no GPU' "$out.log")" = 1 ]
+        [ "$(grep -vc ': cpu back end$' "$out.log")" = 1 ]
         want="^rankpress: rank $victim on $(hostname) \(pid ${ranks[victim]}\) gave no sign of life for"
         want+=" [34] s, last seen after [a-z]+; stopping; go on with: rankpress resume $out\$"
         grep -qE "$want" "$out.log"
@@ -107,7 +107,7 @@ resumes() {
     kill -CONT "$launcher"
     ends_within 10
     [ "$rc" != 0 ]
-    [ "$(grep -vc '^no GPU' "$out.log")" = 1 ]
+    [ "$(grep -vc ': cpu back end$' "$out.log")" = 1 ]
     grep -q '^rankpress: rank 1 on .* gave no sign of life' "$out.log"
     resumes "$out"
 }
