@@ -70,7 +70,7 @@ RP_INLINE VEC LANES_NAME(byte_of)(VEC l)
 typedef float VEC __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 typedef int32_t INTS __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 typedef uint8_t BYTES __attribute__((vector_size(4 * LANES), may_alias));
-#define ALL_OF(value) ((VEC){0} + (value))
+#define ALL_OF(value) ((value) - (VEC){0}) /* x - 0 is x, even of -0: nothing is left to do */
 #define LANE(v, k) ((v)[k])
 
 #if LANES == 16

@@ -16,11 +16,12 @@
 #define TILE_ROWS 4
 #define TILE_VECS 4
 #endif
-#define TILE_COLS (TILE_VECS * LANES)
+#define TILE_COLS ((int64_t)TILE_VECS * LANES)
 
 #ifndef RP_KERNELS_PRODUCT_LANES_H
 #define RP_KERNELS_PRODUCT_LANES_H
-enum { LEFT_ROWS = 128 /* at hand at once */, PULL_VECS = 4 /* chains side by side */ };
+#define LEFT_ROWS (int64_t)128 /* at hand at once */
+#define PULL_VECS 4            /* chains side by side */
 #endif
 
 RP_INLINE VEC LANES_NAME(load)(const float *from)
@@ -43,28 +44,28 @@ RP_INLINE void LANES_NAME(add_tile)(int vecs, int64_t depth, const float *left, 
     VEC sums[TILE_ROWS][TILE_VECS];
 
     RP_UNROLL(8)
-    for (int i = 0; i < TILE_ROWS; i++) {
+    for (int64_t i = 0; i < TILE_ROWS; i++) {
         RP_UNROLL(4)
-        for (int j = 0; j < vecs; j++) {
+        for (int64_t j = 0; j < vecs; j++) {
             sums[i][j] = ALL_OF(0.0f);
         }
     }
     for (int64_t k = 0; k < depth; k++) {
         RP_UNROLL(8)
-        for (int i = 0; i < TILE_ROWS; i++) {
+        for (int64_t i = 0; i < TILE_ROWS; i++) {
             const VEC a = ALL_OF(left[k * TILE_ROWS + i]);
             RP_UNROLL(4)
-            for (int j = 0; j < vecs; j++) {
+            for (int64_t j = 0; j < vecs; j++) {
                 const VEC b = LANES_NAME(load)(from + k * TILE_COLS + j * LANES);
                 sums[i][j] = MULTIPLY_ADD(a, b, sums[i][j]);
             }
         }
     }
     RP_UNROLL(8)
-    for (int i = 0; i < TILE_ROWS; i++) {
+    for (int64_t i = 0; i < TILE_ROWS; i++) {
         RP_UNROLL(4)
-        for (int j = 0; j < vecs; j++) {
-            float *const at = to + i * ld + (int64_t)j * LANES;
+        for (int64_t j = 0; j < vecs; j++) {
+            float *const at = to + i * ld + j * LANES;
             if (i < rows) {
                 LANES_NAME(store)(at, LANES_NAME(load)(at) + sums[i][j]);
             }
@@ -80,7 +81,7 @@ static void LANES_NAME(add_some)(int vecs, int64_t depth, const float *left, con
         LANES_NAME(add_tile)(TILE_VECS, depth, left, from, rows, ld, to);
         return;
     }
-    for (int j = 0; j < vecs; j++) {
+    for (int64_t j = 0; j < vecs; j++) {
         LANES_NAME(add_tile)(1, depth, left, from + j * LANES, rows, ld, to + j * LANES);
     }
 }
@@ -138,18 +139,18 @@ RP_INLINE void LANES_NAME(pull_some)(int vecs, int64_t ld, int64_t n, const floa
     VEC sums[PULL_VECS];
 
     RP_UNROLL(4)
-    for (int j = 0; j < vecs; j++) {
+    for (int64_t j = 0; j < vecs; j++) {
         sums[j] = LANES_NAME(load)(start + j * LANES);
     }
     for (int64_t s = 0; s < n; s++) {
         const VEC a = ALL_OF(multiplier[s]);
         RP_UNROLL(4)
-        for (int j = 0; j < vecs; j++) {
+        for (int64_t j = 0; j < vecs; j++) {
             sums[j] = MULTIPLY_ADD(a, LANES_NAME(load)(columns + s * ld + j * LANES), sums[j]);
         }
     }
     RP_UNROLL(4)
-    for (int j = 0; j < vecs; j++) {
+    for (int64_t j = 0; j < vecs; j++) {
         LANES_NAME(store)(out + j * LANES, sums[j]);
     }
 }
@@ -159,7 +160,7 @@ static void LANES_NAME(pull)(int64_t ld, int64_t n, const float *start, const fl
 {
     int64_t r = 0;
 
-    for (; r + PULL_VECS * LANES <= ld; r += PULL_VECS * LANES) {
+    for (; r + (int64_t)PULL_VECS * LANES <= ld; r += (int64_t)PULL_VECS * LANES) {
         LANES_NAME(pull_some)(PULL_VECS, ld, n, start + r, columns + r, multiplier, out + r);
     }
     for (; r < ld; r += LANES) {
