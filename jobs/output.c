@@ -1,7 +1,5 @@
-/* Writing: items are cut into units of rows of about RP_STORE_UNIT_ELEMS values; units are dealt to
- * ranks in contiguous runs of about equal values. A rank takes its units in batches: forms come
- * from the checkpoint in the calling thread (HDF5 wants one), bytes are made by all threads, and
- * written by them too, unless the file goes through MPI-IO, which wants one thread. */
+/* Writing: units are dealt to ranks in contiguous runs of about equal values. Bytes are made by all
+ * threads, and written by them too, unless the file goes through MPI-IO, which wants one thread. */
 #include "jobs/output.h"
 
 #include <stdio.h>
@@ -13,91 +11,25 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "jobs/importance.h"
+#include "jobs/output_units.h"
 #include "methods/solver.h"
 #include "mpi/file.h"
 
 /* f32 values worked on at a time: half of a second-level cache. */
 #define CACHED_ELEMS ((int64_t)128 << 10)
 
-typedef struct unit {
-    const rp_store_item *item;
-    int64_t row0, nrows;
-    rp_form form; /* coded items */
-    void *bytes[RP_MAX_PARTS];
-    rp_status status;
-    char message[RP_MESSAGE_BYTES];
-} unit;
-
 typedef struct writer {
     const rp_store *store;
     rp_session *s;
-    unit *units; /* this rank's */
-    int64_t n_units;
-    unit *batch;
     rp_file *const *files;
-    bool threads_write;
 } writer;
-
-static int64_t item_rows(const rp_store_item *item)
-{
-    return item->info->shape[0];
-}
-
-static int64_t item_cols(const rp_store_item *item)
-{
-    return item->info->ndim > 1 ? item->info->shape[1] : 1;
-}
-
-/* Rows of a unit: whole items where the encoder or the reordering wants all rows. */
-static int64_t unit_rows(const rp_store_item *item)
-{
-    if (item->is_container || item->order.head_rows > 0 || item->info->ndim < 2) {
-        return item_rows(item);
-    }
-    return RP_MAX(RP_STORE_UNIT_ELEMS / RP_MAX(item_cols(item), 1), 1);
-}
-
-static int64_t item_elems(const rp_store_item *item)
-{
-    return item_rows(item) * item_cols(item);
-}
-
-/* A unit goes to the rank in whose share of all values its first one lies. */
-static rp_status deal_units(writer *w)
-{
-    rp_status st = RP_OK;
-    const rp_store *store = w->store;
-    const int nranks = rp_comm_nranks(w->s->comm);
-    size_t capacity = 0;
-    int64_t n_all = 0;
-    int64_t before = 0;
-
-    for (int64_t i = 0; i < store->n_items; i++) {
-        n_all += item_elems(&store->items[i]);
-    }
-    for (int64_t i = 0; i < store->n_items; i++) {
-        const rp_store_item *item = &store->items[i];
-        const int64_t step = unit_rows(item);
-        for (int64_t row0 = 0; row0 < item_rows(item); row0 += step) {
-            const int64_t first = before + row0 * item_cols(item);
-            if ((int)((__int128)first * nranks / n_all) == rp_comm_rank(w->s->comm)) {
-                RP_TRY(rp_grow(&w->units, &capacity, (size_t)w->n_units + 1, sizeof(*w->units)));
-                w->units[w->n_units++] = (unit){
-                    .item = item, .row0 = row0, .nrows = RP_MIN(step, item_rows(item) - row0)};
-            }
-        }
-        before += item_elems(item);
-    }
-out:
-    return st;
-}
 
 /* Rows are taken a few at a time, so that they stay in the cache from the file to their codes. */
 static rp_status solve_rtn(const rp_store_item *item, const rp_session *s, int64_t row0,
                            int64_t nrows, rp_form *out)
 {
     rp_status st = RP_OK;
-    const int64_t cols = item_cols(item);
+    const int64_t cols = rp_store_item_cols(item);
     const int64_t step = RP_MAX(CACHED_ELEMS / cols, 1);
     float *w = NULL;
     rp_form form = {0};
@@ -148,11 +80,12 @@ static rp_status check_f16(const rp_store_item *item, const uint16_t *halves, in
 }
 
 /* Rows of a dense item in the type of the file, through f32, a few at a time. */
-static rp_status make_dense(const unit *u, const rp_weights *weights, rp_dtype dtype, void *dst)
+static rp_status make_dense(const rp_store_unit *u, const rp_weights *weights, rp_dtype dtype,
+                            void *dst)
 {
     rp_status st = RP_OK;
     const rp_store_item *item = u->item;
-    const int64_t cols = item_cols(item);
+    const int64_t cols = rp_store_item_cols(item);
     const int64_t step = RP_MAX(CACHED_ELEMS / cols, 1);
     float *values = NULL;
 
@@ -184,11 +117,11 @@ static void reorder_rows(char *dst, const char *src, int64_t rows, rp_gguf_row_o
     }
 }
 
-static rp_status make_gguf(unit *u, const rp_session *s, void *dst)
+static rp_status make_gguf(rp_store_unit *u, const rp_session *s, void *dst)
 {
     rp_status st = RP_OK;
     const rp_store_item *item = u->item;
-    const size_t row_bytes = rp_gguf_row_bytes(item->block, item_cols(item));
+    const size_t row_bytes = rp_gguf_row_bytes(item->block, rp_store_item_cols(item));
     rp_form dense = {0};
     char *rows = NULL;
     void *target = dst;
@@ -197,10 +130,10 @@ static rp_status make_gguf(unit *u, const rp_session *s, void *dst)
         return rp_weights_read_stored(s->weights, item->info, u->row0, u->nrows, dst);
     }
     if (item->info->ndim < 2) { /* vectors are F32 */
-        RP_TRY(rp_alloc(&rows, (size_t)item_rows(item) * sizeof(float)));
+        RP_TRY(rp_alloc(&rows, (size_t)rp_store_item_rows(item) * sizeof(float)));
         RP_TRY(make_dense(u, s->weights, RP_F32, item->order.head_rows > 0 ? (void *)rows : dst));
         if (item->order.head_rows > 0) {
-            reorder_rows(dst, rows, item_rows(item), item->order, sizeof(float));
+            reorder_rows(dst, rows, rp_store_item_rows(item), item->order, sizeof(float));
         }
         goto out;
     }
@@ -209,7 +142,7 @@ static rp_status make_gguf(unit *u, const rp_session *s, void *dst)
         target = rows;
     }
     if (item->form == RP_FORM_NONE) {
-        RP_TRY(rp_form_create_dense(&dense, u->nrows, item_cols(item)));
+        RP_TRY(rp_form_create_dense(&dense, u->nrows, rp_store_item_cols(item)));
         RP_TRY(rp_weights_read_f32(s->weights, item->info, u->row0, u->nrows, dense.values));
         RP_TRY(rp_gguf_encode_rows(item->block, &dense, 0, u->nrows,
                                    rp_importance_of_tensor(s->importance, item->info->name),
@@ -226,21 +159,18 @@ out:
     return st;
 }
 
-static size_t unit_part_bytes(const unit *u, int part)
+static size_t unit_part_bytes(const rp_store_unit *u, int part)
 {
     const rp_store_item *item = u->item;
 
-    return item->places[part].nbytes / (size_t)item_rows(item) * (size_t)u->nrows;
+    return item->places[part].nbytes / (size_t)rp_store_item_rows(item) * (size_t)u->nrows;
 }
 
-static rp_status make_unit(const writer *w, unit *u)
+static rp_status make_unit(const writer *w, rp_store_unit *u)
 {
     rp_status st = RP_OK;
     const rp_store_item *item = u->item;
 
-    if (item->form != RP_FORM_NONE && w->s->checkpoint == NULL) {
-        RP_TRY(rp_store_get_form(item, w->s, u->row0, u->nrows, &u->form));
-    }
     for (int p = 0; p < item->n_parts; p++) {
         const size_t nbytes = item->is_container ? item->places[p].nbytes : unit_part_bytes(u, p);
         RP_TRY(rp_alloc(&u->bytes[p], nbytes));
@@ -263,13 +193,13 @@ out:
     return st;
 }
 
-static rp_status write_unit(const writer *w, const unit *u)
+static rp_status write_unit(const writer *w, const rp_store_unit *u)
 {
     rp_status st = RP_OK;
 
     for (int p = 0; p < u->item->n_parts; p++) {
         const rp_store_place *place = &u->item->places[p];
-        const size_t row_bytes = place->nbytes / (size_t)item_rows(u->item);
+        const size_t row_bytes = place->nbytes / (size_t)rp_store_item_rows(u->item);
         const size_t nbytes = u->item->is_container ? place->nbytes : unit_part_bytes(u, p);
         RP_TRY(rp_file_write_at(w->files[place->file],
                                 place->offset_bytes + (size_t)u->row0 * row_bytes, u->bytes[p],
@@ -279,74 +209,42 @@ out:
     return st;
 }
 
-static void clear_unit(unit *u)
+static rp_status make_and_write(void *ctx, rp_store_unit *u)
 {
-    rp_form_destroy(&u->form);
-    for (int p = 0; p < RP_MAX_PARTS; p++) {
-        free(u->bytes[p]);
-        u->bytes[p] = NULL;
-    }
+    const rp_status st = make_unit(ctx, u);
+
+    return st == RP_OK ? write_unit(ctx, u) : st;
 }
 
-static void make_queued(void *ctx, int64_t index, int thread)
+static rp_status only_make(void *ctx, rp_store_unit *u)
 {
-    const writer *w = ctx;
-    unit *u = &w->batch[index];
-
-    (void)thread;
-    u->status = make_unit(w, u);
-    if (u->status == RP_OK && w->threads_write) {
-        u->status = write_unit(w, u);
-    }
-    if (u->status != RP_OK) { /* the message is this thread's */
-        memcpy(u->message, rp_error_message(), strlen(rp_error_message()) + 1);
-    }
-    if (w->threads_write) {
-        clear_unit(u);
-    }
+    return make_unit(ctx, u);
 }
 
-static rp_status write_batch(writer *w, int64_t n)
+static rp_status only_write(void *ctx, rp_store_unit *u)
 {
-    rp_status st = RP_OK;
-
-    for (int64_t i = 0; i < n && w->s->checkpoint != NULL; i++) {
-        unit *u = &w->batch[i];
-        if (u->item->form != RP_FORM_NONE) {
-            RP_TRY(rp_store_get_form(u->item, w->s, u->row0, u->nrows, &u->form));
-        }
-    }
-    rp_pool_run(w->s->exec->pool, n, make_queued, w);
-    for (int64_t i = 0; i < n; i++) {
-        if (w->batch[i].status != RP_OK) {
-            st = RP_FAIL(w->batch[i].status, "%s", w->batch[i].message);
-            goto out;
-        }
-        if (!w->threads_write) {
-            RP_TRY(write_unit(w, &w->batch[i]));
-        }
-    }
-out:
-    for (int64_t i = 0; i < n; i++) {
-        clear_unit(&w->batch[i]);
-    }
-    return st;
+    return write_unit(ctx, u);
 }
 
-static rp_status write_units(writer *w, rp_file *const *files)
+/* The rank in whose share of all values the unit's first one lies. */
+static int writing_rank(int64_t unit, int64_t before, int64_t all, int nranks)
 {
-    rp_status st = RP_OK;
-    const int64_t step = (int64_t)rp_pool_nthreads(w->s->exec->pool) * RP_STORE_UNITS_A_THREAD;
+    (void)unit;
+    return (int)((__int128)before * nranks / all);
+}
 
-    w->files = files;
-    w->threads_write = rp_file_takes_threads(files[0]);
-    for (int64_t i = 0; i < w->n_units; i += step) {
-        w->batch = w->units + i;
-        RP_TRY(rp_stop_poll(&w->s->stop));
-        RP_TRY(write_batch(w, RP_MIN(step, w->n_units - i)));
-    }
-out:
-    return st;
+static rp_status write_units(writer *w)
+{
+    const bool threads_write = rp_file_takes_threads(w->files[0]);
+    const rp_unit_work work = {
+        .rows_of = rp_store_written_rows,
+        .rank_of = writing_rank,
+        .work = threads_write ? make_and_write : only_make,
+        .end = threads_write ? NULL : only_write,
+        .ctx = w,
+    };
+
+    return rp_store_do_units(w->store, w->s, &work);
 }
 
 /* Headers and what is not of the source are rank 0's. */
@@ -382,10 +280,10 @@ static rp_status finish_folder(const rp_store *store, const rp_session *s)
     return rp_agree(s->comm, st);
 }
 
-static rp_status write_files(rp_store *store, writer *w, rp_file **files)
+static rp_status write_files(rp_store *store, rp_session *s, rp_file **files)
 {
     rp_status st = RP_OK;
-    rp_session *s = w->s;
+    writer w = {store, s, files};
     rp_status local = RP_OK;
     double start = rp_clock_seconds();
     double fsync_seconds = 0;
@@ -398,7 +296,7 @@ static rp_status write_files(rp_store *store, writer *w, rp_file **files)
         local = write_headers(store, s, files);
     }
     if (local == RP_OK) {
-        local = write_units(w, files);
+        local = write_units(&w);
     }
     if (local == RP_OK) {
         local = rp_lock_check(s->lock);
@@ -412,14 +310,10 @@ static rp_status write_files(rp_store *store, writer *w, rp_file **files)
 rp_status rp_store_write(rp_store *store, rp_session *session)
 {
     rp_status st = RP_OK;
-    writer w = {.store = store, .s = session};
     rp_file **files = NULL;
 
     RP_TRY(rp_agree(session->comm, rp_lock_check(session->lock)));
-    st = deal_units(&w);
-    if (st == RP_OK) {
-        st = rp_calloc(&files, (size_t)store->n_files, sizeof(*files));
-    }
+    st = rp_calloc(&files, (size_t)store->n_files, sizeof(*files));
     if (st == RP_OK && rp_comm_rank(session->comm) == 0 &&
         strcmp(store->path, store->work_path) != 0) {
         st = rp_fs_remove_tree(store->work_path);
@@ -428,7 +322,7 @@ rp_status rp_store_write(rp_store *store, rp_session *session)
         }
     }
     RP_TRY(rp_agree(session->comm, st));
-    st = write_files(store, &w, files);
+    st = write_files(store, session, files);
     if (st == RP_OK) {
         st = finish_folder(store, session);
     }
@@ -438,7 +332,6 @@ rp_status rp_store_write(rp_store *store, rp_session *session)
     }
 out:
     free(files);
-    free(w.units);
     return st;
 }
 

@@ -10,10 +10,6 @@
 extern "C" {
 #endif
 
-/* Writing goes by units of rows of about so many values, so many at a time for each thread. */
-#define RP_STORE_UNIT_ELEMS ((int64_t)2 << 20)
-#define RP_STORE_UNITS_A_THREAD 2
-
 /* Where one stored part goes. */
 typedef struct rp_store_place {
     int64_t file;

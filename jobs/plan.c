@@ -8,6 +8,7 @@
 #include "jobs/backend.h"
 #include "jobs/calibration_text.h"
 #include "jobs/drift.h"
+#include "jobs/output_units.h"
 #include "jobs/site_linears.h"
 #include "jobs/size_target.h"
 #include "jobs/type_measure.h"
@@ -71,14 +72,29 @@ static size_t checkpoint_bytes(const rp_plan *plan, const rp_session *s)
     return total;
 }
 
-static size_t largest_linear_elems(const rp_session *s)
+/* What a rank may use. */
+static size_t memory_limit(const rp_session *s)
 {
-    size_t most = 0;
+    const int64_t asked = s->job->cluster.memory_per_rank;
+    const size_t physical = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
 
-    for (int64_t i = 0; i < s->linears.n; i++) {
-        most = RP_MAX(most, (size_t)(s->linears.items[i].rows * s->linears.items[i].cols));
+    return asked > 0 ? (size_t)asked : physical / (size_t)rp_comm_node_nranks(s->comm);
+}
+
+/* Units for all threads, or what fits, but at least the largest. */
+static void plan_writing(rp_plan *plan, const rp_session *s, rp_store *const *stores)
+{
+    const size_t limit = memory_limit(s);
+    const size_t room = limit > plan->base_bytes ? limit - plan->base_bytes : 0;
+    int64_t most = RP_STORE_UNIT_ELEMS;
+
+    for (int64_t k = 0; k < s->job->output.formats.n; k++) {
+        most = RP_MAX(most, rp_store_most_elems(stores[k]));
     }
-    return most;
+    plan->write_elems = RP_MIN((int64_t)(room / WRITE_BYTES_A_VALUE),
+                               most * plan->nthreads * RP_STORE_UNITS_A_THREAD);
+    plan->write_elems = RP_MAX(plan->write_elems, most);
+    plan->write_bytes_memory = (size_t)plan->write_elems * WRITE_BYTES_A_VALUE;
 }
 
 static rp_place_bytes evaluate_memory(const rp_plan *plan, const rp_session *s)
@@ -184,9 +200,7 @@ static rp_status make_local(rp_plan *out, const rp_session *s, rp_store *const *
                                            rp_type_compare_bytes(s, nranks, plan.nthreads));
         stage = RP_MAX(stage, plan.measure_bytes_memory);
     }
-    plan.write_bytes_memory = (size_t)plan.nthreads * RP_STORE_UNITS_A_THREAD *
-                              RP_MAX((size_t)RP_STORE_UNIT_ELEMS, largest_linear_elems(s)) *
-                              WRITE_BYTES_A_VALUE;
+    plan_writing(&plan, s, stores);
     stage = RP_MAX(stage, plan.write_bytes_memory);
     plan.memory_bytes = plan.base_bytes + stage;
     for (int64_t k = 0; k < s->job->output.formats.n; k++) {
@@ -230,17 +244,15 @@ rp_status rp_plan_check_gpu(const rp_plan *plan)
 
 rp_status rp_plan_check(const rp_plan *plan, const rp_session *session)
 {
-    const int64_t asked = session->job->cluster.memory_per_rank;
-    const size_t physical = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-    const size_t limit =
-        asked > 0 ? (size_t)asked : physical / (size_t)rp_comm_node_nranks(session->comm);
+    const size_t limit = memory_limit(session);
 
     if (plan->memory_bytes > limit) {
         return RP_FAIL(RP_ERR_MEMORY,
                        "a rank needs %.2f GB, %s allows %.2f GB: use more ranks, fewer samples "
                        "or shorter sequences",
                        (double)plan->memory_bytes / 1e9,
-                       asked > 0 ? "cluster.memory_per_rank" : "this node's memory",
+                       session->job->cluster.memory_per_rank > 0 ? "cluster.memory_per_rank"
+                                                                 : "this node's memory",
                        (double)limit / 1e9);
     }
     return RP_OK;

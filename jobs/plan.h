@@ -19,6 +19,7 @@ typedef struct rp_plan {
     size_t base_bytes;             /* program, libraries, tokenizer, tables */
     size_t measure_bytes_memory;   /* while types are measured for a size target, a rank */
     size_t write_bytes_memory;     /* while outputs are written and verified, a rank */
+    int64_t write_elems;           /* values in hand meanwhile: as many as memory allows */
     rp_place_bytes evaluate;
     size_t memory_bytes; /* the peak of a rank's host memory: base and the largest stage */
     size_t place_bytes;  /* of a rank's GPU: its arena; 0 on the CPU */

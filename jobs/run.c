@@ -308,6 +308,7 @@ static rp_status run_stages(run *r)
     r->results.planned_bytes = plan.memory_bytes;
     r->results.planned_place_bytes = plan.place_bytes;
     s->streams_activations = plan.streams_activations;
+    s->write_elems = plan.write_elems;
     RP_TRY(rp_session_open_gpu(s, plan.place_bytes));
     RP_TRY(prepare_evaluation(r));
     RP_TRY(rp_out_folder_open(s, plan.disk_bytes));

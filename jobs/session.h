@@ -51,6 +51,7 @@ typedef struct rp_session {
     rp_tokenizer *tokenizer;
     rp_linears linears;
     bool streams_activations; /* of calibration, on the host, a GPU sees them block by block */
+    int64_t write_elems;      /* values of an output in hand at once, at least a unit's */
     struct rp_importance *importance; /* of the linears' columns */
     rp_lock *lock;
     rp_watchdog *watchdog;     /* NULL: nobody watches */
