@@ -7,47 +7,13 @@
 #include "base/mem.h"
 #include "kernels/clones.h"
 
-#define LANES 4
-#include "kernels/grid_search_tiles.h"
-#include "kernels/lanes_end.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#pragma GCC push_options
-#pragma GCC target("arch=x86-64-v3")
-#define LANES 8
-#include "kernels/grid_search_tiles.h"
-#include "kernels/lanes_end.h"
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("arch=x86-64-v4")
-#define LANES 16
-#include "kernels/grid_search_tiles.h"
-#include "kernels/lanes_end.h"
-#pragma GCC pop_options
+#define LANES_SOURCE "kernels/grid_search_tiles.h"
+#define LANES_TABLE rp_search_functions
+#include "kernels/lanes_all.h"
 
 const rp_search_functions *rp_search_functions_of(int lanes)
 {
-    if (lanes == 16) {
-        return __builtin_cpu_supports("x86-64-v4") ? &functions_16 : NULL;
-    }
-    if (lanes == 8) {
-        return __builtin_cpu_supports("x86-64-v3") ? &functions_8 : NULL;
-    }
-    return &functions_4;
-}
-#else
-const rp_search_functions *rp_search_functions_of(int lanes)
-{
-    return lanes == 4 ? &functions_4 : NULL;
-}
-#endif
-
-static const rp_search_functions *functions(void)
-{
-    const rp_search_functions *widest = rp_search_functions_of(16);
-
-    widest = widest != NULL ? widest : rp_search_functions_of(8);
-    return widest != NULL ? widest : rp_search_functions_of(4);
+    return functions_of(lanes);
 }
 
 const rp_search_steps rp_search_weighted_steps = {-0.9f, 0.05f, 36, false};

@@ -42,6 +42,7 @@ typedef bool MASK;
 #define SELECT(mask, a, b) ((mask) ? (a) : (b))
 #define MAX_OF(a, b) SELECT((a) > (b), a, b)
 #define MIN_OF(a, b) SELECT((a) < (b), a, b)
+#define MULTIPLY_ADD(a, b, c) fmaf(a, b, c)
 
 RP_INLINE bool LANES_NAME(any)(MASK mask)
 {
@@ -69,7 +70,7 @@ RP_INLINE VEC LANES_NAME(byte_of)(VEC l)
 typedef float VEC __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 typedef int32_t INTS __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 typedef uint8_t BYTES __attribute__((vector_size(4 * LANES), may_alias));
-#define ALL_OF(value) ((VEC){0} + (value))
+#define ALL_OF(value) ((value) - (VEC){0}) /* x - 0 is x, even of -0: nothing is left to do */
 #define LANE(v, k) ((v)[k])
 
 #if LANES == 16
@@ -81,6 +82,7 @@ typedef __mmask16 MASK;
 #define MAX_OF(a, b) ((VEC)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define MIN_OF(a, b) ((VEC)_mm512_min_ps((__m512)(a), (__m512)(b)))
 #define MAX_INTS(a, b) ((INTS)_mm512_max_epi32((__m512i)(a), (__m512i)(b)))
+#define MULTIPLY_ADD(a, b, c) ((VEC)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 /* The lower halves of two vectors, lane by lane, and their upper halves. */
 #define ZIP_LOW(a, b)                                                                              \
     __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
@@ -96,6 +98,7 @@ typedef INTS MASK;
 #define MAX_OF(a, b) ((VEC)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define MIN_OF(a, b) ((VEC)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define MAX_INTS(a, b) ((INTS)_mm256_max_epi32((__m256i)(a), (__m256i)(b)))
+#define MULTIPLY_ADD(a, b, c) ((VEC)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
 #define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 #else
@@ -103,9 +106,20 @@ typedef INTS MASK;
 #define MAX_OF(a, b) SELECT((a) > (b), a, b)
 #define MIN_OF(a, b) SELECT((a) < (b), a, b)
 #define MAX_INTS(a, b) ((INTS)SELECT((a) > (b), a, b))
+#define MULTIPLY_ADD(a, b, c) LANES_NAME(multiply_add)(a, b, c)
 #define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #endif
+#endif
+
+#if LANES == 4
+RP_INLINE VEC LANES_NAME(multiply_add)(VEC a, VEC b, VEC c)
+{
+    for (int k = 0; k < LANES; k++) {
+        c[k] = fmaf(a[k], b[k], c[k]);
+    }
+    return c;
+}
 #endif
 
 RP_INLINE bool LANES_NAME(any)(MASK mask)

@@ -14,6 +14,7 @@
 #undef MAX_OF
 #undef MIN_OF
 #undef MAX_INTS
+#undef MULTIPLY_ADD
 #undef ZIP_LOW
 #undef ZIP_HIGH
 #undef ALL_OF

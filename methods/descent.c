@@ -15,9 +15,8 @@
 
 #include "base/mem.h"
 #include "kernels/clones.h"
-#include "methods/columns.h"
 
-enum { MIN_BLOCK = 256, CODE_COLUMNS = 32 };
+enum { MIN_BLOCK = 256 };
 
 static size_t carve(rp_descent *s, char *base)
 {
@@ -39,7 +38,6 @@ static size_t carve(rp_descent *s, char *base)
         {&s->dot, ld * sizeof(float)},
         {&s->curvature, ld * sizeof(float)},
         {&s->step, ld * sizeof(float)},
-        {&s->zero, ld * sizeof(float)},
         {&s->decoded, ld * sizeof(float)},
         {&s->loss, ld * sizeof(float)},
         {&s->best, ld * sizeof(float)},
@@ -67,7 +65,7 @@ static rp_descent make_descent(const rp_grid *grid, int64_t rows, int64_t cols)
     rp_descent s = {.ops = grid->ops, .cols = cols};
 
     s.t.rows = rows;
-    s.t.ld = RP_DIV_UP(rows, RP_COLUMN_LANES) * RP_COLUMN_LANES;
+    s.t.ld = RP_DIV_UP(rows, RP_PRODUCT_LANES) * RP_PRODUCT_LANES;
     s.group = rp_grid_group_cols(grid, cols);
     s.sub = rp_grid_sub_cols(grid, cols);
     s.block = grid->ops->levels == NULL ? MIN_BLOCK : RP_DIV_UP(MIN_BLOCK, s.group) * s.group;
@@ -84,16 +82,15 @@ size_t rp_descent_scratch_bytes(const rp_grid *grid, int64_t rows, int64_t cols)
 
 /* ---- Gradient ---- */
 
-void rp_descent_multiply(const rp_descent *s, int64_t m, int64_t k, rp_piece left,
-                         const float *from, float beta, float *to)
+void rp_descent_multiply(const rp_descent *s, int64_t m, int64_t k, rp_left left, const float *from,
+                         rp_product_use use, float *to)
 {
-    cblas_sgemm(CblasRowMajor, left.trans, CblasNoTrans, (int)m, (int)s->t.ld, (int)k, 1.0f,
-                left.at, (int)left.ld, from, (int)s->t.ld, beta, to, (int)s->t.ld);
+    rp_product(m, k, s->t.ld, left, from, RP_PRODUCT_CHAIN, use, to);
 }
 
-rp_piece rp_descent_h(const rp_descent *s, int64_t i, int64_t j)
+rp_left rp_descent_h(const rp_descent *s, int64_t i, int64_t j)
 {
-    return (rp_piece){s->h + i * s->block + j, s->block, CblasNoTrans};
+    return (rp_left){s->h + i * s->block + j, s->block, false};
 }
 
 /* The block's part of H, both triangles, and of G. */
@@ -112,20 +109,22 @@ static void open_block(rp_descent *s, int64_t a, int64_t b)
             s->h[j * s->block + i] = l[(a + i) * c + a + j];
         }
     }
-    rp_descent_multiply(s, s->n, s->n, rp_descent_h(s, 0, 0), s->t.error + a * ld, 0.0f, s->g);
+    rp_descent_multiply(s, s->n, s->n, rp_descent_h(s, 0, 0), s->t.error + a * ld, RP_PRODUCT_SET,
+                        s->g);
     if (a > 0) {
-        rp_descent_multiply(s, s->n, a, (rp_piece){l + a, c, CblasTrans}, s->t.error, 1.0f, s->g);
+        rp_descent_multiply(s, s->n, a, (rp_left){l + a, c, true}, s->t.error, RP_PRODUCT_ADD,
+                            s->g);
     }
     if (b < c) {
-        rp_descent_multiply(s, s->n, c - b, (rp_piece){l + a * c + b, c, CblasNoTrans},
-                            s->t.error + b * ld, 1.0f, s->g);
+        rp_descent_multiply(s, s->n, c - b, (rp_left){l + a * c + b, c, false}, s->t.error + b * ld,
+                            RP_PRODUCT_ADD, s->g);
     }
 }
 
 void rp_descent_push(const rp_descent *s, int64_t lo, int64_t n, const float *change, int64_t until)
 {
     if (until > 0) {
-        rp_descent_multiply(s, until, n, rp_descent_h(s, 0, lo), change, 1.0f, s->g);
+        rp_descent_multiply(s, until, n, rp_descent_h(s, 0, lo), change, RP_PRODUCT_ADD, s->g);
     }
 }
 
@@ -231,7 +230,7 @@ static void search_line(rp_descent *s, bool is_min, int64_t lo)
     float *param = rp_descent_params(s, lo) + (is_min ? s->t.rows : 0);
 
     fill_direction(s, is_min, lo);
-    rp_descent_multiply(s, n, n, rp_descent_h(s, lo, lo), s->u, 0.0f, s->hu);
+    rp_descent_multiply(s, n, n, rp_descent_h(s, lo, lo), s->u, RP_PRODUCT_SET, s->hu);
     rp_descent_dot(s->t.ld, n, s->u, s->g + lo * s->t.ld, s->dot);
     rp_descent_dot(s->t.ld, n, s->u, s->hu, s->curvature);
     if (take_steps(s, is_min && s->ops->n_sub > 0 ? 0.0f : -INFINITY, param)) {
@@ -315,8 +314,8 @@ static void search_column(rp_descent *s, int64_t lo, int64_t n, int64_t i)
     for (int64_t k = i + 1; k < n; k++) {
         s->multiplier[k - i - 1] = s->h[at * s->block + lo + k];
     }
-    rp_columns_pull(s->t.ld, n - i - 1, s->g + at * s->t.ld, s->zero, change + s->t.ld,
-                    s->multiplier, s->dot);
+    rp_pull_columns(s->t.ld, n - i - 1, s->g + at * s->t.ld, change + s->t.ld, s->multiplier,
+                    s->dot);
     minimiser(s->t.rows, curvature, s->dot, w, rp_descent_error(s, at), s->step);
     s->ops->round_column(s->t.grid, s->t.rows, params, (int)(column % s->group / s->sub), s->step,
                          s->code, s->decoded);
@@ -327,8 +326,8 @@ static void search_column(rp_descent *s, int64_t lo, int64_t n, int64_t i)
 
 static void search_codes(rp_descent *s)
 {
-    for (int64_t hi = s->n; hi > 0; hi -= CODE_COLUMNS) {
-        const int64_t lo = RP_MAX(hi - CODE_COLUMNS, 0);
+    for (int64_t hi = s->n; hi > 0; hi -= RP_UNIT_COLS) {
+        const int64_t lo = RP_MAX(hi - RP_UNIT_COLS, 0);
         for (int64_t i = hi - lo - 1; i >= 0; i--) {
             search_column(s, lo, hi - lo, i);
         }

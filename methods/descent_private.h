@@ -2,8 +2,7 @@
 #ifndef RP_METHODS_DESCENT_PRIVATE_H
 #define RP_METHODS_DESCENT_PRIVATE_H
 
-#include <cblas.h>
-
+#include "kernels/product.h"
 #include "methods/descent.h"
 
 #ifdef __cplusplus
@@ -20,7 +19,7 @@ typedef struct rp_descent {
     bool has_lines; /* parameters move, too */
     int64_t a, n;   /* the block in hand: columns a .. a + n - 1 by t */
     float *h, *g, *u, *hu, *change;
-    float *dot, *curvature, *step, *zero, *decoded;
+    float *dot, *curvature, *step, *decoded;
     float *multiplier; /* [block] */
     uint8_t *code;     /* [ld] */
     /* Of a sub-group's search: */
@@ -30,18 +29,11 @@ typedef struct rp_descent {
     double gain;
 } rp_descent;
 
-/* A piece of a matrix of `ld` columns, read as it is or transposed. */
-typedef struct rp_piece {
-    const float *at;
-    int64_t ld;
-    CBLAS_TRANSPOSE trans;
-} rp_piece;
-
-/* All local. to [m][ld] = left [m, k] from [k][ld] + beta to. */
-void rp_descent_multiply(const rp_descent *s, int64_t m, int64_t k, rp_piece left,
-                         const float *from, float beta, float *to);
+/* All local. to [m][ld] = left [m, k] from [k][ld], or added to it. */
+void rp_descent_multiply(const rp_descent *s, int64_t m, int64_t k, rp_left left, const float *from,
+                         rp_product_use use, float *to);
 /* The block's part of H, from row i and column j of the block. */
-rp_piece rp_descent_h(const rp_descent *s, int64_t i, int64_t j);
+rp_left rp_descent_h(const rp_descent *s, int64_t i, int64_t j);
 /* out [ld] = sum over i < n of x[i] * y[i]. */
 void rp_descent_dot(int64_t ld, int64_t n, const float *x, const float *y, float *out);
 /* Columns lo .. lo + n - 1 of the block have changed by change[n]: what that does to the gradient

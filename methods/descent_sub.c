@@ -13,7 +13,6 @@
 
 #include "base/mem.h"
 #include "kernels/clones.h"
-#include "methods/columns.h"
 
 enum { MAX_SUB = RP_DESCENT_MAX_SUB };
 #define RIDGE 1e-4 /* of the diagonal: a sub-group's part of H may be singular */
@@ -27,7 +26,7 @@ typedef struct sub_factor {
 static bool factor_sub(const rp_descent *s, int64_t lo, sub_factor *f)
 {
     const int64_t n = s->sub;
-    const rp_piece h = rp_descent_h(s, lo, lo);
+    const rp_left h = rp_descent_h(s, lo, lo);
     double a[MAX_SUB * MAX_SUB];
     double mean = 0;
 
@@ -52,6 +51,18 @@ static bool factor_sub(const rp_descent *s, int64_t lo, sub_factor *f)
     return mean > 0;
 }
 
+/* Row i of u := itself - what rows first .. end - 1 times column i of the factor, or row i, are. */
+static void take_away(rp_descent *s, const sub_factor *f, int64_t i, int64_t first, int64_t end)
+{
+    const int64_t ld = s->t.ld;
+
+    for (int64_t j = first; j < end; j++) {
+        s->multiplier[j - first] = -(j < i ? f->l[i * s->sub + j] : f->l[j * s->sub + i]);
+    }
+    rp_pull_columns(ld, end - first, s->u + i * ld, s->u + first * ld, s->multiplier,
+                    s->u + i * ld);
+}
+
 /* u := H^-1 G, target := decoded + u, best := the loss as it is. */
 static void set_target(rp_descent *s, int64_t lo, const sub_factor *f)
 {
@@ -60,13 +71,15 @@ static void set_target(rp_descent *s, int64_t lo, const sub_factor *f)
     const float *g = s->g + lo * ld;
 
     memcpy(s->u, g, (size_t)(n * ld) * sizeof(float));
-    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasUnit, (int)n, (int)ld,
-                1.0f, f->l, (int)n, s->u, (int)ld);
+    for (int64_t i = 0; i < n; i++) {
+        take_away(s, f, i, 0, i);
+    }
     for (int64_t i = 0; i < n * ld; i++) {
         s->u[i] /= f->d[i / ld];
     }
-    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasUnit, (int)n, (int)ld, 1.0f,
-                f->l, (int)n, s->u, (int)ld);
+    for (int64_t i = n - 1; i >= 0; i--) {
+        take_away(s, f, i, i + 1, n);
+    }
     rp_descent_dot(ld, n, s->u, g, s->best);
     for (int64_t i = 0; i < n * ld; i++) {
         s->target[i] = s->t.w[(s->a + lo) * ld + i] - rp_descent_error(s, lo)[i] + s->u[i];
@@ -106,8 +119,8 @@ static void find_codes(rp_descent *s, int sub, const sub_factor *f, const float 
         for (int64_t k = i + 1; k < n; k++) {
             s->multiplier[k - i - 1] = f->l[k * n + i];
         }
-        rp_columns_pull(ld, n - i - 1, s->target + i * ld, s->zero, s->left + (i + 1) * ld,
-                        s->multiplier, s->step);
+        rp_pull_columns(ld, n - i - 1, s->target + i * ld, s->left + (i + 1) * ld, s->multiplier,
+                        s->step);
         s->ops->round_column(s->t.grid, s->t.rows, params, sub, s->step, s->trial_code + i * ld,
                              s->decoded);
         add_column(s->t.rows, f->d[i], s->step, s->decoded, s->target + i * ld, s->left + i * ld,
@@ -204,7 +217,7 @@ static void judge_change(rp_descent *s, int64_t lo)
 {
     const int64_t n = s->sub;
 
-    rp_descent_multiply(s, n, n, rp_descent_h(s, lo, lo), s->u, 0.0f, s->hu);
+    rp_descent_multiply(s, n, n, rp_descent_h(s, lo, lo), s->u, RP_PRODUCT_SET, s->hu);
     rp_descent_dot(s->t.ld, n, s->u, s->g + lo * s->t.ld, s->dot);
     rp_descent_dot(s->t.ld, n, s->u, s->hu, s->curvature);
     for (int64_t r = 0; r < s->t.rows; r++) {

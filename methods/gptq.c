@@ -13,12 +13,11 @@
  * weights of the whole group: P is that only for the next column, so the group needs a triangular
  * solve (X inv(L_gg)). With act-order they are fitted before any feedback, in the original column
  * order (static groups). */
-#include <cblas.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "kernels/clones.h"
-#include "methods/columns.h"
+#include "kernels/product.h"
 #include "methods/descent.h"
 #include "methods/solver.h"
 
@@ -30,14 +29,15 @@ typedef struct tile {
     int64_t rows, cols, ld, block, group, sub, ngroups;
     float *w, *delta, *p, *x;
     float *params;
-    float *column, *decoded, *zero, *multiplier; /* [ld], [ld], [ld], [block] */
-    float *row, *weight;                         /* [FIT_ROWS][group] values, [group] importances */
+    float *column, *decoded, *zero; /* [ld] */
+    float *multiplier;              /* [RP_UNIT_COLS] */
+    float *row, *weight;            /* [FIT_ROWS][group] values, [group] importances */
     uint8_t *codes;
 } tile;
 
 static int64_t padded(int64_t rows)
 {
-    return RP_DIV_UP(rows, RP_COLUMN_LANES) * RP_COLUMN_LANES;
+    return RP_DIV_UP(rows, RP_PRODUCT_LANES) * RP_PRODUCT_LANES;
 }
 
 /* Scratch is carved in the order of `tile`'s pointers; base NULL measures. */
@@ -54,7 +54,7 @@ static size_t carve(tile *t, char *base)
         ld,
         ld,
         ld,
-        (size_t)t->block,
+        (size_t)RP_UNIT_COLS,
         (size_t)(FIT_ROWS * t->group),
         (size_t)t->group,
     };
@@ -155,35 +155,68 @@ static void fit_all_groups(tile *t, const float *w)
     }
 }
 
-/* x [n] := the corrected weights of columns k-n+1 .. k, of which none is solved yet, in block a..b.
- * p has what they owe columns b and beyond, if they are all of the block. */
-static void correct_columns(tile *t, int64_t k, int64_t n, int64_t a, int64_t b)
+/* How columns lo .. are owed by those from `row` on. */
+static rp_left factor_from(const tile *t, int64_t row, int64_t lo)
 {
-    const int64_t c = t->cols;
-    const int64_t e = k - n + 1;
-    const bool is_pulled = e >= a;
-    const int64_t done = (is_pulled ? b : c) - 1 - k;
+    return (rp_left){t->f->l + row * t->cols + lo, t->cols, true};
+}
+
+/* sums [n] of columns lo .. += or -= what columns s .. end - 1, from[0] being column s, owe them.
+ */
+static void pull_columns(const tile *t, int64_t s, int64_t end, rp_product_use use,
+                         const float *from, int64_t lo, int64_t n, float *sums)
+{
+    rp_product(n, end - s, t->ld, factor_from(t, s, lo), from, RP_UNIT_COLS, use, sums);
+}
+
+/* out := value + sign * what columns k + 1 .. k + n, which `columns` holds, owe column k. */
+static void pull_within(tile *t, int64_t k, int64_t n, float sign, const float *columns,
+                        const float *value, float *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        t->multiplier[i] = sign * t->f->l[(k + 1 + i) * t->cols + k];
+    }
+    rp_pull_columns(t->ld, n, value, columns, t->multiplier, out);
+}
+
+/* x := x times the inverse of the factor's part of columns e .. top - 1. */
+static void solve_triangle(tile *t, int64_t e, int64_t top)
+{
+    for (int64_t hi = top; hi > e; hi = RP_MAX(hi - RP_UNIT_COLS, e)) {
+        const int64_t lo = RP_MAX(hi - RP_UNIT_COLS, e);
+        float *x = t->x + (lo - e) * t->ld;
+        pull_columns(t, hi, top, RP_PRODUCT_SUBTRACT, t->x + (hi - e) * t->ld, lo, hi - lo, x);
+        for (int64_t k = hi - 1; k >= lo; k--) {
+            float *column = t->x + (k - e) * t->ld;
+            pull_within(t, k, hi - 1 - k, -1.0f, column + t->ld, column, column);
+        }
+    }
+}
+
+/* x [n] := the corrected weights of the n columns below `top`, of which none is solved yet, in
+ * block a..b. p has what they owe columns b and beyond, if they are all of the block. */
+static void correct_columns(tile *t, int64_t top, int64_t n, int64_t a, int64_t b)
+{
+    const int64_t e = top - n;
+    const float *solved = t->delta + top * t->ld;
     const size_t count = (size_t)(n * t->ld);
 
-    if (is_pulled) {
+    if (e >= a) {
         memcpy(t->x, t->p + (e - a) * t->ld, count * sizeof(float));
+        pull_columns(t, top, b, RP_PRODUCT_ADD, solved, e, n, t->x);
     } else {
-        memset(t->x, 0, count * sizeof(float));
+        rp_product(n, t->cols - top, t->ld, factor_from(t, top, e), solved, RP_PRODUCT_CHAIN,
+                   RP_PRODUCT_SET, t->x);
     }
-    if (done > 0) {
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)n, (int)t->ld, (int)done, 1.0f,
-                    t->f->l + (k + 1) * c + e, (int)c, t->delta + (k + 1) * t->ld, (int)t->ld, 1.0f,
-                    t->x, (int)t->ld);
-    }
-    if (k + 1 < c) {
-        cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasUnit, (int)n, (int)t->ld,
-                    1.0f, t->f->l + e * c + e, (int)c, t->x, (int)t->ld);
+    if (top < t->cols) {
+        solve_triangle(t, e, top);
     }
     for (size_t i = 0; i < count; i++) {
         t->x[i] += t->w[e * t->ld + (int64_t)i];
     }
     for (int64_t i = 0; i < n; i++) {
-        t->weight[i] = t->f->is_dead[t->f->order[k - i]] ? 0 : t->f->d[k - i];
+        const int64_t k = top - 1 - i;
+        t->weight[i] = t->f->is_dead[t->f->order[k]] ? 0 : t->f->d[k];
     }
 }
 
@@ -197,13 +230,13 @@ static void take_rows(tile *t, int64_t r0, int64_t count, int64_t n)
     }
 }
 
-/* A group of n columns starts at k: parameters from the corrected weights of all of them. */
-static void fit_group_at(tile *t, int64_t k, int64_t a, int64_t b)
+/* A group of n columns starts below `top`: parameters from the corrected weights of all of them. */
+static void fit_group_at(tile *t, int64_t top, int64_t a, int64_t b)
 {
-    const int64_t c0 = t->cols - 1 - k;
-    const int64_t n = RP_MIN(t->group, t->cols - c0);
+    const int64_t c0 = t->cols - top;
+    const int64_t n = RP_MIN(t->group, top);
 
-    correct_columns(t, k, n, a, b);
+    correct_columns(t, top, n, a, b);
     for (int64_t r0 = 0; r0 < t->rows; r0 += FIT_ROWS) {
         const int64_t count = RP_MIN(FIT_ROWS, t->rows - r0);
         take_rows(t, r0, count, n);
@@ -212,19 +245,32 @@ static void fit_group_at(tile *t, int64_t k, int64_t a, int64_t b)
 }
 
 /* The same for a sub-group, whose integers alone are fitted again. */
-static void refit_sub_at(tile *t, int64_t k, int64_t a, int64_t b)
+static void refit_sub_at(tile *t, int64_t top, int64_t a, int64_t b)
 {
-    const int64_t c0 = t->cols - 1 - k;
+    const int64_t c0 = t->cols - top;
     const int64_t g = c0 / t->group;
     float params[RP_GRID_MAX_PARAMS];
 
-    correct_columns(t, k, t->sub, a, b);
+    correct_columns(t, top, t->sub, a, b);
     for (int64_t r = 0; r < t->rows; r++) {
         take_rows(t, r, 1, t->sub);
         load_params(t, g, r, params);
         t->grid->ops->refit(t->grid, (int)(c0 % t->group / t->sub), t->sub, t->row, t->weight,
                             params);
         store_params(t, g, r, params);
+    }
+}
+
+/* Whatever starts with the column below `top`, in block a..b. */
+static void fit_at(tile *t, int64_t top, int64_t a, int64_t b)
+{
+    const int64_t column = t->cols - top;
+
+    if (column % t->group == 0) {
+        fit_group_at(t, top, a, b);
+    }
+    if (t->grid->ops->refit != NULL && column % t->sub == 0) {
+        refit_sub_at(t, top, a, b);
     }
 }
 
@@ -243,25 +289,40 @@ RP_CLONES static double column_loss(int64_t rows, const float *corrected, const 
     return sum;
 }
 
-/* Column k of block a..b. Returns its loss. */
-static double solve_column(tile *t, int64_t k, int64_t a, int64_t b)
+/* Column k, whose corrected weights are `corrected`. Returns its loss. */
+static double solve_column(tile *t, int64_t k, const float *corrected)
 {
     const int64_t c = t->f->order[k];
     const float *params = t->params + (c / t->group) * t->grid->ops->n_params * t->rows;
     float *delta = t->delta + k * t->ld;
     const float *w = t->w + k * t->ld;
 
-    for (int64_t s = k + 1; s < b; s++) {
-        t->multiplier[s - k - 1] = t->f->l[s * t->cols + k];
-    }
-    rp_columns_pull(t->ld, b - k - 1, w, t->p + (k - a) * t->ld, delta + t->ld, t->multiplier,
-                    t->column);
-    t->grid->ops->round_column(t->grid, t->rows, params, (int)(c % t->group / t->sub), t->column,
+    t->grid->ops->round_column(t->grid, t->rows, params, (int)(c % t->group / t->sub), corrected,
                                t->codes + c * t->rows, t->decoded);
     for (int64_t r = 0; r < t->rows; r++) {
         delta[r] = w[r] - t->decoded[r];
     }
-    return (double)t->f->d[k] * column_loss(t->rows, t->column, t->decoded);
+    return (double)t->f->d[k] * column_loss(t->rows, corrected, t->decoded);
+}
+
+/* Columns lo .. hi - 1, the last first, of block a..b, of which all from hi on are solved. Returns
+ * their loss. */
+static double solve_unit(tile *t, int64_t lo, int64_t hi, int64_t a, int64_t b)
+{
+    float *p = t->p + (lo - a) * t->ld;
+    const float *w = t->w + lo * t->ld;
+    double loss = 0;
+
+    pull_columns(t, hi, b, RP_PRODUCT_ADD, t->delta + hi * t->ld, lo, hi - lo, p);
+    for (int64_t i = 0; i < (hi - lo) * t->ld; i++) {
+        p[i] = w[i] + p[i];
+    }
+    for (int64_t k = hi - 1; k >= lo; k--) {
+        pull_within(t, k, hi - 1 - k, 1.0f, t->delta + (k + 1) * t->ld, p + (k - lo) * t->ld,
+                    t->column);
+        loss += solve_column(t, k, t->column);
+    }
+    return loss;
 }
 
 static void store(const tile *t, rp_form *out)
@@ -282,24 +343,19 @@ static void store(const tile *t, rp_form *out)
 /* Columns a..b, which are the next of the order. Returns their loss under the damped H. */
 static double solve_block(tile *t, int64_t a, int64_t b)
 {
-    const int64_t c = t->cols;
     double loss = 0;
 
-    memset(t->p, 0, (size_t)(t->block * t->ld) * sizeof(float));
-    if (b < c) {
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)(b - a), (int)t->ld, (int)(c - b),
-                    1.0f, t->f->l + b * c + a, (int)c, t->delta + b * t->ld, (int)t->ld, 0.0f, t->p,
-                    (int)t->ld);
-    }
-    for (int64_t k = b - 1; k >= a; k--) {
-        const int64_t column = c - 1 - k;
-        if (!t->f->is_actorder && column % t->group == 0) {
-            fit_group_at(t, k, a, b);
+    rp_product(b - a, t->cols - b, t->ld, factor_from(t, b, a), t->delta + b * t->ld,
+               RP_PRODUCT_CHAIN, RP_PRODUCT_SET, t->p);
+    for (int64_t top = b, lo = a; top > a; top = lo) {
+        lo = a;
+        if (!t->f->is_actorder) {
+            lo = RP_MAX(a, top - (t->sub - (t->cols - top) % t->group % t->sub));
+            fit_at(t, top, a, b);
         }
-        if (!t->f->is_actorder && t->grid->ops->refit != NULL && column % t->sub == 0) {
-            refit_sub_at(t, k, a, b);
+        for (int64_t hi = top; hi > lo; hi = RP_MAX(hi - RP_UNIT_COLS, lo)) {
+            loss += solve_unit(t, RP_MAX(hi - RP_UNIT_COLS, lo), hi, a, b);
         }
-        loss += solve_column(t, k, a, b);
     }
     return loss;
 }

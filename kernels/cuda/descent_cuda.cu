@@ -242,7 +242,7 @@ static __global__ void search_unit_kernel(rp_descent_view v, int64_t lo, int n)
     for (int i = n - 1; i >= 0; i--) {
         float g = m.g[i][x];
         for (int k = i + 1; k < n; k++) {
-            g += m.h[i][k] * m.g[k][x];
+            g = fmaf(m.h[i][k], m.g[k][x], g);
         }
         m.g[i][x] = search_code(v, lo, i, m, g, &gain);
         v.s.u[i * v.t.ld + r] = m.g[i][x];

@@ -147,14 +147,14 @@ static __device__ void set_target(const rp_descent_view &v, sub_memory *m, sub_s
     for (int i = 0; i < s->n; i++) {
         float u = g[i * v.t.ld];
         for (int j = 0; j < i; j++) {
-            u -= m->l[i][j] * m->left[j][x];
+            u = fmaf(-m->l[i][j], m->left[j][x], u);
         }
         m->left[i][x] = u;
     }
     for (int i = s->n - 1; i >= 0; i--) {
         float u = m->left[i][x] / m->d[i];
         for (int j = i + 1; j < s->n; j++) {
-            u -= m->l[j][i] * m->left[j][x];
+            u = fmaf(-m->l[j][i], m->left[j][x], u);
         }
         m->left[i][x] = u;
     }
@@ -176,7 +176,7 @@ static __device__ float find_codes(const rp_descent_view &v, sub_memory *m, int 
         float corrected = m->target[i][x];
         float decoded = 0;
         for (int k = i + 1; k < n; k++) {
-            corrected += m->l[k][i] * m->left[k][x];
+            corrected = fmaf(m->l[k][i], m->left[k][x], corrected);
         }
         m->trial[i][x] = rp_grid_round_step(v.t.grid, at, corrected, &decoded);
         const float e = corrected - decoded;
@@ -230,7 +230,7 @@ static __device__ float judge_change(const rp_descent_view &v, sub_memory *m, co
     for (int i = 0; i < s.n; i++) {
         float hu = 0;
         for (int j = 0; j < s.n; j++) {
-            hu += m->h[i][j] * m->left[j][x];
+            hu = fmaf(m->h[i][j], m->left[j][x], hu);
         }
         dot += m->left[i][x] * g[i * v.t.ld];
         curvature += m->left[i][x] * hu;

@@ -30,7 +30,7 @@ typedef struct product {
     float *to;
 } product;
 
-static_assert(RP_PRODUCT_SUM % TILE_K == 0, "sums end where tiles do");
+static_assert(RP_PRODUCT_CHAIN % TILE_K == 0, "sums end where tiles do");
 
 typedef struct tiles {
     float left[TILE_K][PITCH_M];
@@ -201,7 +201,7 @@ static __global__ void __launch_bounds__(THREADS) product_kernel(product p)
         if (k + TILE_K < p.k) {
             fetch(p, k + TILE_K, m0, n0, &next);
         }
-        if (k > 0 && k % RP_PRODUCT_SUM == 0) {
+        if (k > 0 && k % RP_PRODUCT_CHAIN == 0) {
             add_sums(sums, totals);
         }
         if (has_rows) {

@@ -15,7 +15,6 @@
 #include "kernels/cuda/product_cuda.h"
 #include "kernels/ops.h"
 
-#define RP_UNIT_COLS 32
 #define RP_UNIT_THREADS 32  /* one warp, so that few rows keep many multiprocessors busy */
 #define RP_CELL_THREADS 256 /* where rows and columns are independent */
 

@@ -1,4 +1,4 @@
-/* The solvers' product against loops of fused multiply-adds in ascending k: the same bits. */
+/* The GPU's product of the solvers against the CPU's: the same bits. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,25 +31,6 @@ static float *random_floats(int64_t n)
     return x;
 }
 
-static void multiply(const shape *s, const float *left, int64_t left_ld, const float *from,
-                     float *to)
-{
-    for (int64_t i = 0; i < s->m; i++) {
-        for (int64_t r = 0; r < s->ld; r++) {
-            float total = s->accumulate ? to[i * s->ld + r] : 0;
-            for (int64_t first = 0; first < s->k; first += RP_PRODUCT_SUM) {
-                float sum = 0;
-                for (int64_t j = first; j < RP_MIN(first + RP_PRODUCT_SUM, s->k); j++) {
-                    const int64_t at = s->is_transposed ? j * left_ld + i : i * left_ld + j;
-                    sum = fmaf(left[at], from[j * s->ld + r], sum);
-                }
-                total += sum;
-            }
-            to[i * s->ld + r] = total;
-        }
-    }
-}
-
 static void check(const shape *s)
 {
     const int64_t left_ld = (s->is_transposed ? s->m : s->k) + s->left_ld;
@@ -65,7 +46,8 @@ static void check(const shape *s)
     const rp_left seen = {left_d + s->left_offset, left_ld, s->is_transposed};
 
     assert_non_null(got);
-    multiply(s, left + s->left_offset, left_ld, from, want);
+    rp_product(s->m, s->k, s->ld, (rp_left){left + s->left_offset, left_ld, s->is_transposed}, from,
+               RP_PRODUCT_CHAIN, s->accumulate ? RP_PRODUCT_ADD : RP_PRODUCT_SET, want);
     rp_product_cuda(gpu.gpu, s->m, s->k, s->ld, seen, from_d, s->accumulate, to_d);
     rp_place_get(&gpu, got, to_d, to_bytes);
     assert_int_equal(rp_place_check(&gpu), RP_OK);

@@ -1,6 +1,4 @@
-/* Solvers on a GPU against those of the CPU. Rounding to nearest and decoding give the same bits;
- * GPTQ and coordinate descent differ by how products are summed, which here and there decides a
- * near tie the other way. */
+/* Solvers on a GPU against those of the CPU: the same bits. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +9,7 @@
 #include "tests/kernels/gpu_pair.h"
 
 enum { SKIPPED = 77 };
+#define LOSS_ERROR 1e-9 /* of sums in double, whose order is not fixed */
 
 const size_t gpu_arena_bytes = (size_t)16 << 20;
 
@@ -105,71 +104,24 @@ static double solve_on_gpu(const tile *t, rp_form *form)
     return loss;
 }
 
-typedef struct differences {
-    int64_t codes, rows; /* rows: with any */
-} differences;
-
-static differences compare(const rp_form *a, const rp_form *b)
+static void same_rows(const rp_form *whole, int64_t row0, const rp_form *rows)
 {
-    differences n = {0, 0};
+    const rp_form part = rp_form_view_rows(whole, row0, rows->rows);
+    const int64_t per_row = rp_form_params_per_row(rows);
 
-    for (int64_t r = 0; r < a->rows; r++) {
-        const int64_t before = n.codes;
-        for (int64_t i = r * a->cols; i < (r + 1) * a->cols; i++) {
-            n.codes += a->codes[i] != b->codes[i];
-        }
-        n.rows += n.codes > before;
-    }
-    return n;
+    assert_memory_equal(part.codes, rows->codes, (size_t)(rows->rows * rows->cols));
+    assert_memory_equal(part.params, rows->params, (size_t)(rows->rows * per_row) * sizeof(float));
 }
 
-/* tr(dW H dW^T) of the tile by the undamped H. */
-static double loss_of(const tile *t, const rp_form *form)
-{
-    const int64_t n = t->p->cols;
-    float *decoded = calloc((size_t)n, sizeof(*decoded));
-    double loss = 0;
-
-    assert_non_null(decoded);
-    for (int64_t r = 0; r < t->rows; r++) {
-        rp_form_decode_rows(form, r, 1, decoded);
-        for (int64_t i = 0; i < n; i++) {
-            decoded[i] = (t->p->factor.is_dead[i] ? 0 : t->w[r * n + i]) - decoded[i];
-        }
-        for (int64_t i = 0; i < n; i++) {
-            for (int64_t j = 0; j < n; j++) {
-                loss += (double)decoded[i] * t->p->h[i * n + j] * (double)decoded[j];
-            }
-        }
-    }
-    free(decoded);
-    return loss;
-}
-
-static void check_tile(const grid_case *c, const tile *t)
+static void check_tile(const tile *t)
 {
     rp_form want;
     rp_form got;
-    const double want_own = solve_on_cpu(t, &want);
-    const double got_own = solve_on_gpu(t, &got);
-    const double want_loss = loss_of(t, &want);
-    const double got_loss = loss_of(t, &got);
-    const differences n = compare(&want, &got);
-    const bool two_levels = t->grid->ops->n_sub > 0;
+    const double want_loss = solve_on_cpu(t, &want);
+    const double got_loss = solve_on_gpu(t, &got);
 
-    print_message("%s kind %d cols %d order %d rows %d block %d sweeps %d: %.3f %% of codes differ,"
-                  " loss %.6g (%.6g), own %.6g (%.6g)\n",
-                  c->name, (int)c->kind, (int)c->cols, (int)c->is_actorder, (int)t->rows,
-                  (int)t->block_cols, (int)t->sweeps,
-                  100 * (double)n.codes / (double)(t->rows * c->cols), got_loss, want_loss, got_own,
-                  want_own);
-    if (two_levels) { /* a near tie between two scales changes the rest of a row */
-        assert_true(n.rows <= RP_DIV_UP(t->rows, 16));
-    } else {
-        assert_true((double)n.codes <= 0.005 * (double)(t->rows * c->cols));
-    }
-    assert_true(fabs(got_loss - want_loss) <= (two_levels ? 5e-3 : 1e-3) * want_loss);
-    assert_true(fabs(got_own - got_loss) <= 1e-3 * got_loss);
+    same_rows(&want, 0, &got);
+    assert_true(fabs(got_loss - want_loss) <= LOSS_ERROR * want_loss);
     rp_form_destroy(&want);
     rp_form_destroy(&got);
 }
@@ -182,7 +134,7 @@ static void check_case(const grid_case *c, int64_t rows, int64_t block_cols, int
 
     site_problem_create(&p, c->kind, c->cols, c->is_actorder);
     const tile t = {&p, &grid, w, rows, block_cols, sweeps};
-    check_tile(c, &t);
+    check_tile(&t);
     site_problem_destroy(&p);
     free(w);
 }
@@ -257,15 +209,6 @@ static void test_descent_affine(void **state)
 }
 
 /* ---- Rows apart and together ---- */
-
-static void same_rows(const rp_form *whole, int64_t row0, const rp_form *rows)
-{
-    const rp_form part = rp_form_view_rows(whole, row0, rows->rows);
-    const int64_t per_row = rp_form_params_per_row(rows);
-
-    assert_memory_equal(part.codes, rows->codes, (size_t)(rows->rows * rows->cols));
-    assert_memory_equal(part.params, rows->params, (size_t)(rows->rows * per_row) * sizeof(float));
-}
 
 /* Tiles solved together are to the bit what each is alone. */
 static void check_rows(const tile *t, const int64_t *rows_of, int n)
@@ -346,7 +289,7 @@ static void test_pieces(void **state)
     same_rows(&want, 0, &small);
     assert_memory_equal(small_losses, losses, sizeof(losses));
     assert_memory_equal(&small_loss, &loss, sizeof(loss));
-    check_tile(c, &t);
+    check_tile(&t);
     rp_form_destroy(&want);
     rp_form_destroy(&got);
     rp_form_destroy(&small);
