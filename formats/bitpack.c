@@ -1,5 +1,7 @@
 /* Eight codes at a time in one 64-bit word: three steps that halve the gaps between the fields
- * (bytes to pairs, to fours, to all eight), the same for every width. Little-endian hosts. */
+ * (bytes to pairs, to fours, to all eight), the same for every width. Each width has loops of its
+ * own: with shifts and sizes known, those of 1, 2, 4 and 8 bits become vectors. Little-endian
+ * hosts. */
 #include "formats/bitpack.h"
 
 #include <string.h>
@@ -32,84 +34,108 @@ RP_INLINE uint64_t spread(uint64_t x, int bits)
     return (x & singles) | (x & singles << bits) << gap;
 }
 
+/* nbytes, 1 to 8, low bytes: as loads and stores of 8, or 4, 2 and 1 bytes, never by way of memory.
+ */
+RP_INLINE uint64_t load(const uint8_t *src, int nbytes)
+{
+    uint64_t x = 0;
+    uint32_t four = 0;
+    uint16_t two = 0;
+
+    if (nbytes == 8) {
+        memcpy(&x, src, 8);
+        return x;
+    }
+    if (nbytes & 1) {
+        x = src[nbytes - 1];
+    }
+    if (nbytes & 2) {
+        memcpy(&two, src + (nbytes & 4), 2);
+        x = x << 16 | two;
+    }
+    if (nbytes & 4) {
+        memcpy(&four, src, 4);
+        x = x << 32 | four;
+    }
+    return x;
+}
+
+RP_INLINE void store(uint8_t *dst, uint64_t x, int nbytes)
+{
+    const uint32_t four = (uint32_t)x;
+    const uint16_t two = (uint16_t)(nbytes & 4 ? x >> 32 : x);
+
+    if (nbytes == 8) {
+        memcpy(dst, &x, 8);
+        return;
+    }
+    if (nbytes & 4) {
+        memcpy(dst, &four, 4);
+    }
+    if (nbytes & 2) {
+        memcpy(dst + (nbytes & 4), &two, 2);
+    }
+    if (nbytes & 1) {
+        dst[nbytes - 1] = (uint8_t)(x >> (8 * (nbytes - 1)));
+    }
+}
+
+/* Eight codes are `bits` bytes. */
+#define WIDTH(bits)                                                                                \
+    RP_CLONES static void pack_##bits(uint8_t *restrict dst, const uint8_t *restrict codes,        \
+                                      int64_t eights)                                              \
+    {                                                                                              \
+        for (int64_t i = 0; i < eights; i++) {                                                     \
+            store(dst + (bits)*i, squeeze(load(codes + 8 * i, 8), bits), bits);                    \
+        }                                                                                          \
+    }                                                                                              \
+    RP_CLONES static void unpack_##bits(uint8_t *restrict codes, const uint8_t *restrict src,      \
+                                        int64_t eights)                                            \
+    {                                                                                              \
+        for (int64_t i = 0; i < eights; i++) {                                                     \
+            store(codes + 8 * i, spread(load(src + (bits)*i, bits), bits), 8);                     \
+        }                                                                                          \
+    }
+WIDTH(1)
+WIDTH(2)
+WIDTH(3)
+WIDTH(4)
+WIDTH(5)
+WIDTH(6)
+WIDTH(7)
+WIDTH(8)
+
+typedef void (*eights_fn)(uint8_t *restrict dst, const uint8_t *restrict src, int64_t eights);
+static const eights_fn pack_eights[9] = {NULL,   pack_1, pack_2, pack_3, pack_4,
+                                         pack_5, pack_6, pack_7, pack_8};
+static const eights_fn unpack_eights[9] = {NULL,     unpack_1, unpack_2, unpack_3, unpack_4,
+                                           unpack_5, unpack_6, unpack_7, unpack_8};
+
 int64_t rp_bits_words(int64_t n, int bits)
 {
     return (n * bits + 31) / 32;
 }
 
-RP_INLINE void pack(uint32_t *words, const uint8_t *codes, int64_t n, int bits)
-{
-    const size_t nbytes = (size_t)rp_bits_words(n, bits) * sizeof(*words);
-    uint8_t *dst = (uint8_t *)words;
-    int64_t i = 0;
-    uint64_t x = 0;
-
-    for (; i + 8 <= n; i += 8, dst += bits) {
-        memcpy(&x, codes + i, 8);
-        x = squeeze(x, bits);
-        memcpy(dst, &x, (size_t)bits);
-    }
-    /* The last few, and zeros to the end of the last word. */
-    const size_t rest_bytes = nbytes - (size_t)(dst - (uint8_t *)words);
-    uint64_t tail[2] = {0, 0};
-    memcpy(tail, codes + i, (size_t)(n - i));
-    tail[0] = squeeze(tail[0], bits);
-    memcpy(dst, tail, rest_bytes);
-}
-
-/* The common widths as constants: the copies become single stores, and the loop vectors. */
-RP_CLONES static void pack4(uint32_t *words, const uint8_t *codes, int64_t n)
-{
-    pack(words, codes, n, 4);
-}
-
-RP_CLONES static void pack_any(uint32_t *words, const uint8_t *codes, int64_t n, int bits)
-{
-    pack(words, codes, n, bits);
-}
-
 void rp_bits_pack(uint32_t *words, const uint8_t *codes, int64_t n, int bits)
 {
-    if (bits == 4) {
-        pack4(words, codes, n);
-    } else {
-        pack_any(words, codes, n, bits);
-    }
-}
+    const int64_t eights = n / 8;
+    const size_t at = (size_t)(eights * bits);
+    uint64_t tail[2] = {0, 0}; /* the last few, and zeros to the end of the last word */
 
-RP_INLINE void unpack(uint8_t *codes, const uint32_t *words, int64_t n, int bits)
-{
-    const uint8_t *src = (const uint8_t *)words;
-    int64_t i = 0;
-    uint64_t x = 0;
-
-    for (; i + 8 <= n; i += 8, src += bits) {
-        x = 0;
-        memcpy(&x, src, (size_t)bits);
-        x = spread(x, bits);
-        memcpy(codes + i, &x, 8);
-    }
-    x = 0;
-    memcpy(&x, src, (size_t)(((n - i) * bits + 7) / 8));
-    x = spread(x, bits);
-    memcpy(codes + i, &x, (size_t)(n - i));
-}
-
-RP_CLONES static void unpack4(uint8_t *codes, const uint32_t *words, int64_t n)
-{
-    unpack(codes, words, n, 4);
-}
-
-RP_CLONES static void unpack_any(uint8_t *codes, const uint32_t *words, int64_t n, int bits)
-{
-    unpack(codes, words, n, bits);
+    pack_eights[bits]((uint8_t *)words, codes, eights);
+    memcpy(tail, codes + 8 * eights, (size_t)(n % 8));
+    tail[0] = squeeze(tail[0], bits);
+    memcpy((uint8_t *)words + at, tail, (size_t)rp_bits_words(n, bits) * sizeof(*words) - at);
 }
 
 void rp_bits_unpack(uint8_t *codes, const uint32_t *words, int64_t n, int bits)
 {
-    if (bits == 4) {
-        unpack4(codes, words, n);
-    } else {
-        unpack_any(codes, words, n, bits);
-    }
+    const uint8_t *src = (const uint8_t *)words;
+    const int64_t eights = n / 8;
+    uint64_t tail = 0;
+
+    unpack_eights[bits](codes, src, eights);
+    memcpy(&tail, src + eights * bits, (size_t)((n % 8 * bits + 7) / 8));
+    tail = spread(tail, bits);
+    memcpy(codes + 8 * eights, &tail, (size_t)(n % 8));
 }

@@ -1,4 +1,4 @@
-/* Codes of 2..8 bits as a dense stream, first code in the lowest bits, in little-endian 32-bit
+/* Codes of 1..8 bits as a dense stream, first code in the lowest bits, in little-endian 32-bit
  * words: the packing of GPTQ (any width, 3 bits too) and of compressed-tensors.
  *
  *     8 codes of b bits are exactly b bytes; 32 codes are b words. */

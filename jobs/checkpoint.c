@@ -133,25 +133,38 @@ out:
     return st;
 }
 
+static rp_status put_codes(rp_checkpoint *c, const char *unit, const rp_piece *piece,
+                           const rp_form *rows)
+{
+    rp_status st = RP_OK;
+    const double start = rp_clock_seconds();
+    const void *data[RP_PIECE_MAX_PARTS] = {NULL, rows->params};
+    void *packed = NULL;
+
+    RP_TRY(rp_piece_pack_codes(&packed, rows));
+    data[0] = packed;
+    c->counts.write_seconds += rp_clock_seconds() - start;
+    RP_TRY(put(c, unit, piece, data));
+out:
+    free(packed);
+    return st;
+}
+
 rp_status rp_checkpoint_put_form(rp_checkpoint *checkpoint, const char *unit, int64_t row0,
                                  int64_t total_rows, const rp_form *rows)
 {
-    const bool is_codes = rows->kind == RP_FORM_CODES;
-    const void *const data[RP_PIECE_MAX_PARTS] = {
-        is_codes ? (const void *)rows->codes : (const void *)rows->values, rows->params};
-    const rp_piece piece = {.kind = is_codes ? RP_PIECE_CODES : RP_PIECE_DENSE,
-                            .dtype = is_codes ? RP_U8 : RP_F32,
-                            .row0 = row0,
-                            .rows = rows->rows,
-                            .total_rows = total_rows,
-                            .cols = rows->cols,
-                            .grid = rows->grid};
+    const rp_piece piece = rp_piece_of_form(rows, row0, total_rows);
+    const void *const values = rows->values;
 
     if (row0 < 0 || rows->rows < 0 || rows->cols < 1 || row0 > total_rows - rows->rows) {
         return RP_FAIL(RP_ERR_INTERNAL, "rows %lld + %lld of %lld put to unit \"%s\"",
                        (long long)row0, (long long)rows->rows, (long long)total_rows, unit);
     }
-    return rows->rows == 0 ? RP_OK : put(checkpoint, unit, &piece, data);
+    if (rows->rows == 0) {
+        return RP_OK;
+    }
+    return rows->kind == RP_FORM_CODES ? put_codes(checkpoint, unit, &piece, rows)
+                                       : put(checkpoint, unit, &piece, &values);
 }
 
 rp_status rp_checkpoint_put_array(rp_checkpoint *checkpoint, const char *unit, rp_dtype dtype,
@@ -747,30 +760,6 @@ rp_status rp_checkpoint_remove(rp_checkpoint *checkpoint)
     rp_manifest_clear(&c->manifest);
 out:
     return st;
-}
-
-int64_t rp_checkpoint_n_units(const rp_checkpoint *checkpoint)
-{
-    const rp_manifest *m = &checkpoint->manifest;
-    int64_t n = 0;
-
-    for (size_t p = 0; p < m->n_pieces; p++) {
-        n += p == 0 || strcmp(m->pieces[p].unit, m->pieces[p - 1].unit) != 0;
-    }
-    return n;
-}
-
-const char *rp_checkpoint_unit_name(const rp_checkpoint *checkpoint, int64_t index)
-{
-    const rp_manifest *m = &checkpoint->manifest;
-
-    for (size_t p = 0; p < m->n_pieces; p++) {
-        index -= p == 0 || strcmp(m->pieces[p].unit, m->pieces[p - 1].unit) != 0;
-        if (index < 0) {
-            return m->pieces[p].unit;
-        }
-    }
-    return NULL;
 }
 
 int64_t rp_checkpoint_generation(const rp_checkpoint *checkpoint)

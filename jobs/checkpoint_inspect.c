@@ -47,18 +47,6 @@ typedef struct inspection {
     json_t *units;
 } inspection;
 
-static size_t data_bytes(const rp_piece *piece)
-{
-    rp_piece_part parts[RP_PIECE_MAX_PARTS];
-    const int n_parts = rp_piece_parts(piece, parts);
-    size_t nbytes = 0;
-
-    for (int i = 0; i < n_parts; i++) {
-        nbytes += (size_t)(piece->rows * parts[i].cols) * rp_dtype_bytes(parts[i].dtype);
-    }
-    return nbytes;
-}
-
 static rp_status describe_piece(json_t **out, rp_piece_file *file, const char *unit, int64_t row0)
 {
     rp_status st = RP_OK;
@@ -70,7 +58,7 @@ static rp_status describe_piece(json_t **out, rp_piece_file *file, const char *u
     bool is_good = false;
 
     RP_TRY(rp_piece_file_stat(file, unit, row0, &piece, &hash));
-    nbytes = data_bytes(&piece);
+    nbytes = rp_piece_bytes(&piece);
     is_good = rp_piece_file_check(file, unit, row0, hash, nbytes) == RP_OK;
     rp_hash_hex(hex, hash);
     if (piece.kind == RP_PIECE_CODES) {

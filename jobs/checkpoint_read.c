@@ -62,6 +62,30 @@ bool rp_checkpoint_has(const rp_checkpoint *checkpoint, const char *unit)
     return rp_manifest_is_complete(checkpoint->manifest.pieces + first, n);
 }
 
+int64_t rp_checkpoint_n_units(const rp_checkpoint *checkpoint)
+{
+    const rp_manifest *m = &checkpoint->manifest;
+    int64_t n = 0;
+
+    for (size_t p = 0; p < m->n_pieces; p++) {
+        n += p == 0 || strcmp(m->pieces[p].unit, m->pieces[p - 1].unit) != 0;
+    }
+    return n;
+}
+
+const char *rp_checkpoint_unit_name(const rp_checkpoint *checkpoint, int64_t index)
+{
+    const rp_manifest *m = &checkpoint->manifest;
+
+    for (size_t p = 0; p < m->n_pieces; p++) {
+        index -= p == 0 || strcmp(m->pieces[p].unit, m->pieces[p - 1].unit) != 0;
+        if (index < 0) {
+            return m->pieces[p].unit;
+        }
+    }
+    return NULL;
+}
+
 /* What was whole when it was opened or committed is no bad input: the disk failed, or the next
  * opening will find the damage and drop the unit. */
 static rp_status of_committed(rp_status st)
@@ -123,6 +147,22 @@ static bool fits(const rp_form *form, const rp_piece *piece)
                : piece->kind == RP_PIECE_DENSE;
 }
 
+static rp_status read_codes(const rp_form *rows, rp_piece_file *file, const rp_piece *piece,
+                            const char *unit, int64_t from)
+{
+    rp_status st = RP_OK;
+    rp_piece_part parts[RP_PIECE_MAX_PARTS];
+    void *packed = NULL;
+
+    (void)rp_piece_parts(piece, parts);
+    RP_TRY(rp_alloc_array(&packed, (size_t)rows->rows, rp_piece_part_row_bytes(&parts[0])));
+    RP_TRY(rp_piece_file_read(file, unit, piece, 0, from, rows->rows, packed));
+    rp_piece_unpack_codes(rows, packed);
+out:
+    free(packed);
+    return st;
+}
+
 /* Rows [first, first + n) of the unit, all in this piece, to their place in form (whose first row
  * is form_row0). */
 static rp_status read_form_rows(rp_form *form, int64_t form_row0, rp_piece_file *file,
@@ -133,7 +173,7 @@ static rp_status read_form_rows(rp_form *form, int64_t form_row0, rp_piece_file 
     const int64_t from = first - piece->row0;
 
     if (form->kind == RP_FORM_CODES) {
-        RP_TRY(rp_piece_file_read(file, unit, piece, 0, from, n, view.codes));
+        RP_TRY(read_codes(&view, file, piece, unit, from));
         RP_TRY(rp_piece_file_read(file, unit, piece, 1, from, n, view.params));
     } else {
         RP_TRY(rp_piece_file_read(file, unit, piece, 0, from, n, view.values));

@@ -15,7 +15,7 @@
 
 #define HEAD_FORMAT "{\"format\": \"rankpress checkpoint\", \"xxh3\": \"%s\", \"body\": "
 static const char tail[] = "}\n";
-enum { TAIL_BYTES = sizeof(tail) - 1, VERSION = 1 };
+enum { TAIL_BYTES = sizeof(tail) - 1, VERSION = 2 };
 
 static rp_status need(const void *made)
 {
@@ -249,8 +249,10 @@ static rp_status body_from_json(rp_manifest *out, json_t *body, const char *orig
     int64_t version = 0;
 
     if (!get_count(body, "version", &version) || version != VERSION) {
-        st = RP_FAIL(RP_ERR_CONFIG, "%s: version %lld, this program reads version %d", origin,
-                     (long long)version, VERSION);
+        st = RP_FAIL(RP_ERR_CONFIG,
+                     "%s: checkpoint format version %lld, this program reads version %d: go on "
+                     "with the program that wrote it, or remove its folder to begin again",
+                     origin, (long long)version, VERSION);
         goto out;
     }
     if (!get_count(body, "generation", &out->generation) ||

@@ -54,31 +54,6 @@ typedef struct piece_attrs {
     char texts[N_TEXTS][TEXT_BYTES];
 } piece_attrs;
 
-static const char *const kind_names[RP_PIECE_KIND_COUNT] = {"dense", "codes", "array", "text"};
-
-const char *rp_piece_kind_name(rp_piece_kind kind)
-{
-    return kind_names[kind];
-}
-
-int rp_piece_parts(const rp_piece *piece, rp_piece_part out[RP_PIECE_MAX_PARTS])
-{
-    switch (piece->kind) {
-    case RP_PIECE_CODES:
-        out[0] = (rp_piece_part){"codes", RP_U8, piece->cols, true};
-        out[1] = (rp_piece_part){
-            "params", RP_F32,
-            rp_grid_ngroups(&piece->grid, piece->cols) * piece->grid.ops->n_params, true};
-        return 2;
-    case RP_PIECE_DENSE:
-        out[0] = (rp_piece_part){"values", RP_F32, piece->cols, true};
-        return 1;
-    default:
-        out[0] = (rp_piece_part){"data", piece->dtype, 1, false};
-        return 1;
-    }
-}
-
 static void attrs_of_piece(piece_attrs *out, const rp_piece *piece)
 {
     const bool has_grid = piece->kind == RP_PIECE_CODES;
@@ -89,7 +64,7 @@ static void attrs_of_piece(piece_attrs *out, const rp_piece *piece)
     out->numbers[ROWS] = piece->rows;
     out->numbers[TOTAL_ROWS] = piece->total_rows;
     out->numbers[COLS] = piece->cols;
-    (void)snprintf(out->texts[KIND], TEXT_BYTES, "%s", kind_names[piece->kind]);
+    (void)snprintf(out->texts[KIND], TEXT_BYTES, "%s", rp_piece_kind_name(piece->kind));
     (void)snprintf(out->texts[DTYPE], TEXT_BYTES, "%s", rp_dtype_name(piece->dtype));
     if (has_grid) {
         out->numbers[BITS] = grid->bits;
@@ -124,7 +99,8 @@ static bool piece_of_attrs(rp_piece *out, const piece_attrs *attrs)
     int kind = 0;
 
     memset(out, 0, sizeof(*out));
-    while (kind < RP_PIECE_KIND_COUNT && strcmp(attrs->texts[KIND], kind_names[kind]) != 0) {
+    while (kind < RP_PIECE_KIND_COUNT &&
+           strcmp(attrs->texts[KIND], rp_piece_kind_name((rp_piece_kind)kind)) != 0) {
         kind++;
     }
     if (kind == RP_PIECE_KIND_COUNT || !rp_dtype_parse(&out->dtype, attrs->texts[DTYPE]) ||
@@ -157,14 +133,9 @@ static rp_hash hash_attrs(const piece_attrs *attrs)
     return rp_hash_bytes(text, n);
 }
 
-static size_t part_row_bytes(const rp_piece_part *part)
-{
-    return (size_t)part->cols * rp_dtype_bytes(part->dtype);
-}
-
 static int64_t slab_rows(const rp_piece_part *part)
 {
-    return RP_MAX(1, SLAB_BYTES / RP_MAX(1, (int64_t)part_row_bytes(part)));
+    return RP_MAX(1, SLAB_BYTES / RP_MAX(1, (int64_t)rp_piece_part_row_bytes(part)));
 }
 
 static herr_t keep_first_error(unsigned n, const H5E_error2_t *error, void *ctx)
@@ -408,6 +379,12 @@ static rp_status group_name(char **out, const char *unit, int64_t row0)
     return rp_strprintf(out, "/%s/@%" PRId64, unit, row0);
 }
 
+/* n in shares of at most `most`: the last chunk is stored whole, too, and should be nearly full. */
+static int64_t even_share(int64_t n, int64_t most)
+{
+    return RP_DIV_UP(n, RP_DIV_UP(n, most));
+}
+
 /* Extents and chunk of a part of nrows rows. */
 static int part_extents(const rp_piece_part *part, int64_t nrows, hsize_t dims[2], hsize_t chunk[2])
 {
@@ -415,8 +392,8 @@ static int part_extents(const rp_piece_part *part, int64_t nrows, hsize_t dims[2
 
     dims[0] = (hsize_t)nrows;
     dims[1] = (hsize_t)part->cols;
-    chunk[1] = (hsize_t)RP_MIN(part->cols, CHUNK_BYTES / elem);
-    chunk[0] = (hsize_t)RP_MIN(nrows, RP_MAX(1, CHUNK_BYTES / ((int64_t)chunk[1] * elem)));
+    chunk[1] = (hsize_t)even_share(part->cols, CHUNK_BYTES / elem);
+    chunk[0] = (hsize_t)even_share(nrows, RP_MAX(1, CHUNK_BYTES / ((int64_t)chunk[1] * elem)));
     return part->is_matrix ? 2 : 1;
 }
 
@@ -509,7 +486,7 @@ static hid_t create_group(hid_t file, const char *name)
 
 static rp_hash hash_part(rp_hash hash, const rp_piece_part *part, int64_t nrows, const void *data)
 {
-    const size_t row_bytes = part_row_bytes(part);
+    const size_t row_bytes = rp_piece_part_row_bytes(part);
     const int64_t step = slab_rows(part);
 
     for (int64_t row = 0; row < nrows; row += step) {
@@ -535,10 +512,9 @@ rp_status rp_piece_file_put(rp_piece_file *file, const char *unit, const rp_piec
     RP_TRY(reserve(file, piece, parts, n_parts));
     attrs_of_piece(&attrs, piece);
     *hash = hash_attrs(&attrs);
-    *nbytes = 0;
+    *nbytes = rp_piece_bytes(piece);
     for (int i = 0; i < n_parts; i++) {
         *hash = hash_part(*hash, &parts[i], piece->rows, data[i]);
-        *nbytes += (size_t)piece->rows * part_row_bytes(&parts[i]);
     }
     rp_hash_hex(hex, *hash);
     group = create_group(file->id, name);
@@ -568,7 +544,7 @@ static hid_t open_part(hid_t group, const rp_piece_part *part, int64_t nrows)
         space >= 0 && H5Sget_simple_extent_ndims(space) == (part->is_matrix ? 2 : 1) &&
         H5(H5Sget_simple_extent_dims(space, dims, NULL)) >= 0 && dims[0] == (hsize_t)nrows &&
         (!part->is_matrix || dims[1] == (hsize_t)part->cols) &&
-        H5Dget_storage_size(set) / part_row_bytes(part) >= (hsize_t)nrows;
+        H5Dget_storage_size(set) / rp_piece_part_row_bytes(part) >= (hsize_t)nrows;
 
     if (space >= 0) {
         (void)H5Sclose(space);
@@ -691,7 +667,7 @@ static rp_status hash_stored_part(rp_hash *hash, rp_piece_file *file, const char
 {
     rp_status st = RP_OK;
     const int64_t step = RP_MIN(slab_rows(part), piece->rows);
-    const size_t row_bytes = part_row_bytes(part);
+    const size_t row_bytes = rp_piece_part_row_bytes(part);
     hid_t set = H5I_INVALID_HID;
     char *slab = NULL;
 
@@ -721,20 +697,16 @@ rp_status rp_piece_file_check(rp_piece_file *file, const char *unit, int64_t row
     rp_piece_part parts[RP_PIECE_MAX_PARTS];
     piece_attrs attrs;
     rp_hash hash = {0, 0};
-    size_t nbytes = 0;
     int n_parts = 0;
 
     RP_TRY(rp_piece_file_stat(file, unit, row0, &piece, NULL));
     n_parts = rp_piece_parts(&piece, parts);
     attrs_of_piece(&attrs, &piece);
     hash = hash_attrs(&attrs);
-    for (int i = 0; i < n_parts; i++) {
-        nbytes += (size_t)piece.rows * part_row_bytes(&parts[i]);
-        if (piece.rows > 0) {
-            RP_TRY(hash_stored_part(&hash, file, unit, &piece, &parts[i]));
-        }
+    for (int i = 0; i < n_parts && piece.rows > 0; i++) {
+        RP_TRY(hash_stored_part(&hash, file, unit, &piece, &parts[i]));
     }
-    if (nbytes != want_bytes || !rp_hash_equal(hash, want)) {
+    if (rp_piece_bytes(&piece) != want_bytes || !rp_hash_equal(hash, want)) {
         st = RP_FAIL(RP_ERR_FORMAT, "%s: piece %s/@%" PRId64 " has not the content it had",
                      file->path, unit, row0);
     }

@@ -6,43 +6,13 @@
 #define RP_JOBS_PIECE_FILE_H
 
 #include "base/hash.h"
-#include "kernels/form.h"
+#include "jobs/piece.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 typedef struct rp_piece_file rp_piece_file;
-
-typedef enum rp_piece_kind {
-    RP_PIECE_DENSE = 0, /* values f32 [rows, cols] */
-    RP_PIECE_CODES,     /* codes u8 [rows, cols], params f32 [rows, params a row] */
-    RP_PIECE_ARRAY,     /* data of dtype [rows] */
-    RP_PIECE_TEXT,      /* data u8 [rows], without a final NUL */
-    RP_PIECE_KIND_COUNT
-} rp_piece_kind;
-
-/* What a piece is, apart from its data. */
-typedef struct rp_piece {
-    rp_piece_kind kind;
-    rp_dtype dtype; /* of the first dataset */
-    int64_t row0, rows, total_rows, cols;
-    rp_grid grid; /* RP_PIECE_CODES */
-} rp_piece;
-
-/* One dataset of a piece. */
-typedef struct rp_piece_part {
-    const char *name;
-    rp_dtype dtype;
-    int64_t cols; /* elements of a row */
-    bool is_matrix;
-} rp_piece_part;
-#define RP_PIECE_MAX_PARTS 2
-
-/* Local. "dense", "codes", "array", "text". */
-const char *rp_piece_kind_name(rp_piece_kind kind);
-/* Local. The datasets of a piece; returns how many. */
-int rp_piece_parts(const rp_piece *piece, rp_piece_part out[RP_PIECE_MAX_PARTS]);
 
 /* Local. A new file; an old one of that name is replaced. */
 RP_CHECKED rp_status rp_piece_file_create(rp_piece_file **out, const char *path);

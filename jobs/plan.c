@@ -9,6 +9,7 @@
 #include "jobs/calibration_text.h"
 #include "jobs/drift.h"
 #include "jobs/output_units.h"
+#include "jobs/piece.h"
 #include "jobs/site_linears.h"
 #include "jobs/size_target.h"
 #include "jobs/type_measure.h"
@@ -64,9 +65,12 @@ static size_t checkpoint_bytes(const rp_plan *plan, const rp_session *s)
     for (int64_t i = 0; i < s->linears.n; i++) {
         const rp_linear *linear = &s->linears.items[i];
         for (int f = 0; f < linear->n_forms; f++) {
-            total += (size_t)(linear->rows * linear->cols) +
-                     (size_t)(linear->rows * rp_grid_ngroups(&linear->grid[f], linear->cols)) *
-                         (size_t)linear->grid[f].ops->n_params * sizeof(float);
+            const rp_form form = {.kind = RP_FORM_CODES,
+                                  .rows = linear->rows,
+                                  .cols = linear->cols,
+                                  .grid = linear->grid[f]};
+            const rp_piece piece = rp_piece_of_form(&form, 0, form.rows);
+            total += rp_piece_bytes(&piece);
         }
     }
     return total;

@@ -7,6 +7,13 @@
 
 #include "base/clock.h"
 #include "jobs/importance.h"
+#include "jobs/piece.h"
+
+static rp_form rows_of(const rp_site_solver *solver, const rp_site_tile *tile)
+{
+    return rp_form_view_rows(&solver->active[tile->linear].forms[tile->form], tile->row0,
+                             tile->nrows);
+}
 
 /* ---- Solves ---- */
 
@@ -16,7 +23,7 @@ static rp_tile_solve task_of(const rp_site_solver *solver, const rp_site_tile *t
     const rp_active_linear *a = &solver->active[tile->linear];
     const float *w = a->target != NULL ? a->target : solver->slots[a->linear->slot];
 
-    *rows = rp_form_view_rows(&a->forms[tile->form], tile->row0, tile->nrows);
+    *rows = rows_of(solver, tile);
     return (rp_tile_solve){
         .grid = &a->linear->grid[tile->form],
         .ldl = a->solver->needs_gram ? &solver->ldl : NULL,
@@ -137,8 +144,7 @@ static rp_status put_tile(const rp_site_solver *solver, int64_t i)
 {
     rp_status st = RP_OK;
     const rp_site_tile *tile = &solver->tiles[i];
-    const rp_form *form = &solver->active[tile->linear].forms[tile->form];
-    const rp_form rows = rp_form_view_rows(form, tile->row0, tile->nrows);
+    const rp_form rows = rows_of(solver, tile);
     char unit[RP_SITE_PART_BYTES];
 
     rp_site_part_unit(unit, &solver->part, "tile/%lld", (long long)i);
@@ -158,7 +164,9 @@ rp_status rp_site_save_tiles(rp_site_solver *solver)
 
     for (int64_t i = 0; i < solver->n_tiles; i++) {
         if (solver->tiles[i].owner == rank && solver->tiles[i].is_solved) {
-            bytes += (double)rp_site_payload_bytes(solver, &solver->tiles[i]);
+            const rp_form rows = rows_of(solver, &solver->tiles[i]);
+            const rp_piece piece = rp_piece_of_form(&rows, 0, rows.rows);
+            bytes += (double)rp_piece_bytes(&piece);
         }
     }
     if (!rp_site_part_pays(s, bytes, solver->solve_seconds)) {
@@ -183,8 +191,7 @@ rp_status rp_site_take_tiles(rp_site_solver *solver)
 
     for (int64_t i = 0; i < solver->n_tiles && c != NULL; i++) {
         rp_site_tile *tile = &solver->tiles[i];
-        const rp_form *form = &solver->active[tile->linear].forms[tile->form];
-        rp_form to = rp_form_view_rows(form, tile->row0, tile->nrows);
+        rp_form to = rows_of(solver, tile);
         char unit[RP_SITE_PART_BYTES];
         char loss_unit[RP_SITE_PART_BYTES];
         int64_t n = 0;

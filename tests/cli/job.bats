@@ -66,7 +66,7 @@ PYTHON
     "$RANKPRESS" plan "$DIR/job.yaml" "output.dir=$DIR/other" --json >"$DIR/plan.json"
     [ ! -e "$DIR/other" ]
     python3 - "$DIR" <<'PYTHON'
-import json, os, sys
+import json, os, re, sys
 plan = json.load(open(sys.argv[1] + "/plan.json"))
 sizes = {os.path.basename(o["path"]): o["bytes"] for o in plan["outputs"]}
 assert sizes["model-Q4_0.gguf"] == os.path.getsize(sys.argv[1] + "/out/model-Q4_0.gguf")
@@ -74,6 +74,11 @@ assert plan["memory_per_rank_bytes"]["total"] > 0
 output = plan["outputs"][0]
 assert len(output["tensors"]) == sum(output["types"].values()) and output["types"]["Q4_0"] > 0
 assert output["tensors"][0]["name"] == "output_norm.weight" and "types" not in plan["outputs"][1]
+units = json.load(open(sys.argv[1] + "/out/checkpoint/manifest.json"))["body"]["units"]
+forms = [p["bytes"] for name, unit in units.items() if re.fullmatch(r"layer/\d+/[^/]+/\d+", name) for p in unit["pieces"]]
+hidden = json.load(open(sys.argv[1] + "/model/config.json"))["hidden_size"]
+streams = 2 * 8 * 64 * hidden * 4  # of drift correction; kept twice, and in the making
+assert forms and plan["checkpoint_bytes"] == 3 * streams + sum(forms), (plan["checkpoint_bytes"], streams, sum(forms))
 PYTHON
 }
 

@@ -240,10 +240,11 @@ static void test_manifests(void)
     CHECK(check_after_damage(&n_warnings, &version) == 0 && n_warnings == 2);
 }
 
-/* The manifest of a later program is refused, not thrown away. */
-static void test_later_version(void)
+/* The manifest of a program with another format is refused, not thrown away. */
+static void test_other_version(int version)
 {
-    static const char body[] = "{\"version\": 2}";
+    char want[200];
+    char body[64];
     char hex[RP_HASH_HEX_BYTES];
     char text[256];
     char path[700];
@@ -251,13 +252,18 @@ static void test_later_version(void)
 
     make_copy();
     (void)file_path(path, "manifest.json");
-    rp_hash_hex(hex, rp_hash_bytes(body, sizeof(body) - 1));
+    (void)snprintf(body, sizeof(body), "{\"version\": %d}", version);
+    rp_hash_hex(hex, rp_hash_bytes(body, strlen(body)));
     (void)snprintf(text, sizeof(text),
                    "{\"format\": \"rankpress checkpoint\", \"xxh3\": \"%s\", \"body\": %s}\n", hex,
                    body);
     CHECK(rp_fs_write_file(path, text, strlen(text)) == RP_OK);
     CHECK(units_open(&c, comm, dir, job, NULL) == RP_ERR_CONFIG);
-    CHECK(strstr(rp_error_message(), "version 2, this program reads version 1") != NULL);
+    (void)snprintf(want, sizeof(want),
+                   "format version %d, this program reads version 2: go on with the program that "
+                   "wrote it, or remove its folder to begin again",
+                   version);
+    CHECK(strstr(rp_error_message(), want) != NULL);
     CHECK(rp_fs_exists(path));
 }
 
@@ -337,7 +343,8 @@ int main(int argc, char **argv)
     test_many_places(argc > 2 ? atoi(argv[2]) : 200);
     test_cut_pieces();
     test_manifests();
-    test_later_version();
+    test_other_version(1); /* a byte a code */
+    test_other_version(3);
     test_full_disk();
     test_inspect();
     rp_comm_destroy(&comm);
