@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fails every call site of a small job on two ranks, one at a time, and goes on afterwards.
 
-usage: call_sites.py BUILD SCRATCH [--soak] [--only PATTERN] [--what NAME] [--seed N] [--jobs N]
+usage: call_sites.py BUILD SCRATCH [--soak] [--only PATTERN]... [--what NAME] [--seed N] [--jobs N]
                                    [--seconds N]
 
 A traced run tells the fault points that a fresh job and a resumed one pass on each rank, and how
@@ -10,7 +10,7 @@ second and the last time, once and for ever from there, on either rank. Every ru
 with one message and the exit code of such a failure, nothing half-written under a final name, and
 the next run of the job must end with the bytes of an undisturbed one.
 
-  --only     sites whose "kind file:line" contains this
+  --only     sites whose "kind file:line" contains one of these
   --what     an error's name instead of EIO, or kill: the rank ends there without a word
   --seconds  starts no more runs after so long and says how many were left out
 """
@@ -53,10 +53,13 @@ class Loop:
                 kind, site, count = line.split()
                 yield rank, kind, site, int(count)
 
+    def is_chosen(self, point):
+        return not self.args.only or any(pattern in point for pattern in self.args.only)
+
     def cases(self):
         points = [(stage, *point) for stage in ("run", "resume") for point in self.trace(stage)]
         fresh = {point[1:4] for point in points if point[0] == "run"}
-        points = [p for p in points if self.args.only in f"{p[2]} {p[3]}"
+        points = [p for p in points if self.is_chosen(f"{p[2]} {p[3]}")
                   and (p[0] == "run" or p[1:4] not in fresh)]
         draw = random.Random(self.args.seed)
         draw.shuffle(points)
@@ -143,7 +146,7 @@ def main():
     parser.add_argument("build")
     parser.add_argument("scratch")
     parser.add_argument("--soak", action="store_true")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", action="append")
     parser.add_argument("--what", default="")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 15))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())

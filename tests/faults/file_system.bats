@@ -25,28 +25,26 @@ full_disk() {
     full_disk 10 240 ext2
 }
 
-# fails_with NAME KIND...: each call site of these kinds with this error
+# fails_with NAME PATTERN...: each call site of "kind file:line" with one of these in it, with this error
 fails_with() {
-    local what=$1 kind
+    local what=$1
     shift
-    for kind in "$@"; do
-        mkdir "$dir/$kind"
-        python3 "$root/tests/faults/call_sites.py" "$build" "$dir/$kind" --seed "$seed" --what "$what" --only "$kind "
-    done
+    mkdir "$dir/$what"
+    python3 "$root/tests/faults/call_sites.py" "$build" "$dir/$what" --seed "$seed" --what "$what" \
+        "${@/#/--only=}"
 }
 
 @test "quota exceeded" {
-    fails_with EDQUOT fallocate write
+    fails_with EDQUOT "fallocate " "write "
 }
 
 @test "no permission and a file system that has become read-only" {
-    fails_with EACCES mkdir unlink
-    rm -rf "$dir/mkdir"
-    fails_with EROFS mkdir ftruncate
+    fails_with EACCES "mkdir " "unlink "
+    fails_with EROFS "mkdir " "ftruncate "
 }
 
 @test "slow syncs and writes change nothing" {
-    fails_with slow mpi_sync fsync
+    fails_with slow "mpi_sync " "fsync "
 }
 
 # small_job: model, job file and the digests of an undisturbed run in $dir
