@@ -127,6 +127,8 @@ least_mib() {
 
 @test "on GPUs without room for the activations: streamed from the host, the same bytes, with less still refused" {
     local nth before after mib
+    model=$dir/model
+    make_model "$model" --set num_hidden_layers=2
     write_gpu_job "$dir/job.yaml" "$dir/reference"
     sed -i 's/num_calibration_samples: 12/num_calibration_samples: 60/' "$dir/job.yaml"
     on_ranks 1 run "$dir/job.yaml"
@@ -167,7 +169,7 @@ UNEVEN
         had_activations "$out" streamed
         same_digests "$out" "$dir/digests-wanted"
     done <<<"300 1 2
-1100 2 1"
+550 2 1"
 
     export RP_CUDA_HOST=mib=$((mib - 1))
     for verb in plan run; do
