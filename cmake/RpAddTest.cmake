@@ -25,12 +25,12 @@ function(rp_add_test name)
   endif()
 endfunction()
 
-# rp_add_gpu_test(name [SOURCE file.c] LIBS rp_kernels ... [TIMEOUT seconds] [ARGS ...])
+# rp_add_gpu_test(name [IN_ORDER] [SOURCE file.c] LIBS rp_kernels ... [TIMEOUT seconds] [ARGS ...])
 # One source: tests <name>_host and <name>_host_down on the stand-in of tests/cuda_host, with blocks and threads in order
-# and in reverse; in a build with CUDA also <name>_gpu (label gpu) on the GPU. The program exits with 77 where
-# rp_gpu_count() is 0.
+# and in reverse (the latter not with IN_ORDER: where all kernels run in reverse in other tests); in a build with CUDA also
+# <name>_gpu (label gpu) on the GPU. The program exits with 77 where rp_gpu_count() is 0.
 function(rp_add_gpu_test name)
-  cmake_parse_arguments(ARG "" "SOURCE;TIMEOUT" "LIBS;ARGS" ${ARGN})
+  cmake_parse_arguments(ARG "IN_ORDER" "SOURCE;TIMEOUT" "LIBS;ARGS" ${ARGN})
   if(NOT ARG_SOURCE)
     set(ARG_SOURCE ${name}_test.c)
   endif()
@@ -40,7 +40,7 @@ function(rp_add_gpu_test name)
   rp_add_test(${name}_host SOURCE ${ARG_SOURCE} LIBS ${ARG_LIBS} LABELS cuda_host TIMEOUT ${ARG_TIMEOUT}
               ARGS ${ARG_ARGS})
   set_target_properties(test_${name}_host PROPERTIES RP_CUDA_HOST ON)
-  if(NOT RP_SANITIZE) # what the other order does to memory is the same
+  if(NOT RP_SANITIZE AND NOT ARG_IN_ORDER) # what the other order does to memory is the same
     add_test(NAME ${name}_host_down COMMAND test_${name}_host ${ARG_ARGS})
     set_tests_properties(${name}_host_down PROPERTIES TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77 LABELS cuda_host
                          ENVIRONMENT "RP_CUDA_HOST=order=down")

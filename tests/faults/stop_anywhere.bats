@@ -72,7 +72,7 @@ goes_on_from() {
 
 @test "stopped at the n-th look, resumed on another number of ranks: the same bytes and figures" {
     [ -s "$STOP_DIR/reference" ]
-    step=59
+    step=83
     [ "${RP_TEST_SOAK:-0}" = 0 ] || step=13
     ranks=(1 2 3)
     i=0
