@@ -268,7 +268,7 @@ rp_status rp_planning_open(rp_planning *out, const rp_cli *cli, rp_job *job, int
     rp_session *s = &out->session;
 
     memset(out, 0, sizeof(*out));
-    RP_TRY(rp_session_open(s, cli, job));
+    RP_TRY(rp_session_open(s, cli, job, false));
     RP_TRY(rp_agree(cli->comm, rp_size_target_prepare(s)));
     for (int k = 0; k < (int)job->output.formats.n && st == RP_OK; k++) {
         st = rp_store_create(&out->stores[k], s, k);
