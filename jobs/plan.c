@@ -18,9 +18,9 @@
 
 /* Program, shared libraries, MPI's buffers, tokenizer: measured on a run of a tiny model. */
 #define BASE_BYTES ((size_t)96 << 20)
-/* Bytes of one value while it is written: f32, its code, the type of the file, reordered
- * (output.c). */
-#define WRITE_BYTES_A_VALUE 13
+/* Bytes of one value while it is written: f32, its code, the type of the file, reordered, and the
+ * code of one that is written next (output.c, output_units.c). */
+#define WRITE_BYTES_A_VALUE 15
 
 static void count_site(rp_plan *plan, const rp_session *s, int64_t layer, rp_site site)
 {
