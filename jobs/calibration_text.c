@@ -73,6 +73,24 @@ out:
     return st;
 }
 
+void rp_calibration_read_ahead(rp_session *session)
+{
+    rp_session *s = session;
+    const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
+    const size_t n = (size_t)(blocks.n_seqs * blocks.seq_len);
+    int32_t *ids = NULL;
+
+    if (s->backend == RP_BACKEND_CPU || rp_comm_rank(s->comm) != 0 ||
+        !s->linears.needs_calibration || s->job->calibration.text == NULL) {
+        return;
+    }
+    if (rp_alloc_array(&ids, n, sizeof(*ids)) == RP_OK && read_windows(s, &blocks, ids) == RP_OK) {
+        s->calibration_ids = ids;
+        ids = NULL;
+    }
+    free(ids);
+}
+
 rp_status rp_calibration_ids(rp_session *session, const rp_blocks *blocks, int32_t **ids)
 {
     rp_status st = RP_OK;
@@ -83,7 +101,9 @@ rp_status rp_calibration_ids(rp_session *session, const rp_blocks *blocks, int32
         st = RP_FAIL(RP_ERR_CONFIG, "%s: calibration.text is missing: the recipe needs statistics",
                      session->job->origin);
     }
-    if (st == RP_OK && rp_comm_rank(session->comm) == 0) {
+    if (st == RP_OK && session->calibration_ids != NULL) {
+        memcpy(*ids, session->calibration_ids, n * sizeof(**ids));
+    } else if (st == RP_OK && rp_comm_rank(session->comm) == 0) {
         st = read_windows(session, blocks, *ids);
     }
     RP_TRY(rp_agree(session->comm, st));

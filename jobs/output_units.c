@@ -4,15 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
-typedef struct units {
+/* Units in hand, or all of this rank. */
+typedef struct batch {
     rp_session *s;
     const rp_unit_work *work;
-    rp_store_unit *items; /* this rank's */
+    rp_store_unit *units;
     int64_t n;
-    rp_store_unit *batch;
-} units;
+} batch;
 
 static int64_t item_elems(const rp_store_item *item)
 {
@@ -44,7 +46,7 @@ int64_t rp_store_most_elems(const rp_store *store)
     return most;
 }
 
-static rp_status deal(units *u, const rp_store *store)
+static rp_status deal(batch *u, const rp_store *store)
 {
     rp_status st = RP_OK;
     const rp_comm *comm = u->s->comm;
@@ -64,8 +66,8 @@ static rp_status deal(units *u, const rp_store *store)
             const int64_t first = before + row0 * rp_store_item_cols(item);
             const int rank = u->work->rank_of(number++, first, n_all, rp_comm_nranks(comm));
             if (rank == rp_comm_rank(comm)) {
-                RP_TRY(rp_grow(&u->items, &capacity, (size_t)u->n + 1, sizeof(*u->items)));
-                u->items[u->n++] =
+                RP_TRY(rp_grow(&u->units, &capacity, (size_t)u->n + 1, sizeof(*u->units)));
+                u->units[u->n++] =
                     (rp_store_unit){.item = item, .row0 = row0, .nrows = RP_MIN(step, rows - row0)};
             }
         }
@@ -84,6 +86,15 @@ static void clear(rp_store_unit *unit)
     }
 }
 
+/* Messages belong to threads: a unit keeps its own. */
+static void keep_status(rp_store_unit *unit, rp_status st)
+{
+    unit->status = st;
+    if (st != RP_OK) {
+        memcpy(unit->message, rp_error_message(), strlen(rp_error_message()) + 1);
+    }
+}
+
 static rp_status get_form(rp_session *s, rp_store_unit *unit)
 {
     if (unit->item->form == RP_FORM_NONE) {
@@ -92,84 +103,121 @@ static rp_status get_form(rp_session *s, rp_store_unit *unit)
     return rp_store_get_form(unit->item, s, unit->row0, unit->nrows, &unit->form);
 }
 
+/* From the checkpoint; without one, each thread makes its forms. */
+static void *get_forms(void *ctx)
+{
+    const batch *b = ctx;
+
+    for (int64_t i = 0; i < b->n && b->s->checkpoint != NULL; i++) {
+        keep_status(&b->units[i], get_form(b->s, &b->units[i]));
+        if (b->units[i].status != RP_OK) {
+            break;
+        }
+    }
+    return NULL;
+}
+
 static void work_on(void *ctx, int64_t index, int thread)
 {
-    const units *u = ctx;
-    rp_store_unit *unit = &u->batch[index];
+    const batch *b = ctx;
+    rp_store_unit *unit = &b->units[index];
+    rp_status st = RP_OK;
 
-    if (rp_stop_is_due(&u->s->stop, thread)) {
+    if (rp_stop_is_due(&b->s->stop, thread)) {
         return; /* the calling thread finds it, too */
     }
-    if (u->s->checkpoint == NULL) {
-        unit->status = get_form(u->s, unit);
+    if (b->s->checkpoint == NULL) {
+        st = get_form(b->s, unit);
     }
-    if (unit->status == RP_OK) {
-        unit->status = u->work->work(u->work->ctx, unit);
-    }
-    if (unit->status != RP_OK) { /* the message is this thread's */
-        memcpy(unit->message, rp_error_message(), strlen(rp_error_message()) + 1);
-    }
-    if (u->work->end == NULL) {
+    keep_status(unit, st == RP_OK ? b->work->work(b->work->ctx, unit) : st);
+    if (b->work->end == NULL) {
         clear(unit);
     }
 }
 
-static rp_status do_batch(units *u, int64_t n)
+static rp_status check_units(const batch *b)
+{
+    for (int64_t i = 0; i < b->n; i++) {
+        if (b->units[i].status != RP_OK) {
+            return RP_FAIL(b->units[i].status, "%s", b->units[i].message);
+        }
+    }
+    return RP_OK;
+}
+
+static rp_status do_batch(batch *b)
 {
     rp_status st = RP_OK;
 
-    for (int64_t i = 0; i < n && u->s->checkpoint != NULL; i++) {
-        RP_TRY(get_form(u->s, &u->batch[i]));
-    }
-    rp_pool_run(u->s->exec->pool, n, work_on, u);
-    for (int64_t i = 0; i < n; i++) {
-        if (u->batch[i].status != RP_OK) {
-            st = RP_FAIL(u->batch[i].status, "%s", u->batch[i].message);
-            goto out;
-        }
-    }
-    RP_TRY(rp_stop_poll(&u->s->stop));
-    for (int64_t i = 0; i < n && u->work->end != NULL; i++) {
-        RP_TRY(u->work->end(u->work->ctx, &u->batch[i]));
+    RP_TRY(check_units(b)); /* they have their forms */
+    rp_pool_run(b->s->exec->pool, b->n, work_on, b);
+    RP_TRY(check_units(b));
+    RP_TRY(rp_stop_poll(&b->s->stop));
+    for (int64_t i = 0; i < b->n && b->work->end != NULL; i++) {
+        RP_TRY(b->work->end(b->work->ctx, &b->units[i]));
     }
 out:
-    for (int64_t i = 0; i < n; i++) {
-        clear(&u->batch[i]);
+    return st;
+}
+
+/* The forms of the next batch are read meanwhile, where there is a thread for it. */
+static rp_status do_and_read(batch *now, batch *next)
+{
+    rp_status st = RP_OK;
+    pthread_t reader;
+    const bool is_reading = next->n > 0 && now->s->checkpoint != NULL && !RP_FAULT("thread") &&
+                            rp_thread_start(&reader, get_forms, next) == 0;
+
+    st = do_batch(now);
+    if (is_reading) {
+        (void)pthread_join(reader, NULL);
+    } else if (st == RP_OK) {
+        (void)get_forms(next);
+    }
+    for (int64_t i = 0; i < now->n; i++) {
+        clear(&now->units[i]);
     }
     return st;
 }
 
-/* How many of the units from `first` on are done at once. */
-static int64_t batch_size(const units *u, int64_t first)
+/* The units from `first` on that are done at once. */
+static batch batch_from(const batch *all, int64_t first)
 {
-    const int64_t most = (int64_t)rp_pool_nthreads(u->s->exec->pool) * RP_STORE_UNITS_A_THREAD;
-    int64_t n = 0;
+    const int64_t most = (int64_t)rp_pool_nthreads(all->s->exec->pool) * RP_STORE_UNITS_A_THREAD;
+    batch b = {all->s, all->work, all->units + first, 0};
     int64_t elems = 0;
 
-    while (n < most && first + n < u->n) {
-        const rp_store_unit *unit = &u->items[first + n];
+    while (b.n < most && first + b.n < all->n) {
+        const rp_store_unit *unit = &b.units[b.n];
         elems += unit->nrows * rp_store_item_cols(unit->item);
-        if (n > 0 && elems > u->s->write_elems) {
+        if (b.n > 0 && elems > all->s->write_elems) {
             break;
         }
-        n++;
+        b.n++;
     }
-    return n;
+    return b;
 }
 
 rp_status rp_store_do_units(const rp_store *store, rp_session *session, const rp_unit_work *work)
 {
     rp_status st = RP_OK;
-    units u = {.s = session, .work = work};
+    batch all = {.s = session, .work = work};
+    batch next = {0};
 
-    RP_TRY(deal(&u, store));
-    for (int64_t i = 0, n = 0; i < u.n; i += n) {
-        n = batch_size(&u, i);
-        u.batch = u.items + i;
+    RP_TRY(deal(&all, store));
+    next = batch_from(&all, 0);
+    (void)get_forms(&next);
+    for (int64_t end = 0; end < all.n;) {
+        batch now = next;
+        end += now.n;
+        next = batch_from(&all, end);
         RP_TRY(rp_stop_poll(&session->stop));
-        RP_TRY(do_batch(&u, n));
+        RP_TRY(do_and_read(&now, &next));
     }
 out:
-    free(u.items);
+    for (int64_t i = 0; i < all.n; i++) {
+        clear(&all.units[i]);
+    }
+    free(all.units);
     return st;
 }

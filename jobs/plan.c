@@ -18,9 +18,9 @@
 
 /* Program, shared libraries, MPI's buffers, tokenizer: measured on a run of a tiny model. */
 #define BASE_BYTES ((size_t)96 << 20)
-/* Bytes of one value while it is written: f32, its code, the type of the file, reordered
- * (output.c). */
-#define WRITE_BYTES_A_VALUE 13
+/* Bytes of one value while it is written: f32, its code, the type of the file, reordered, and the
+ * code of one that is written next (output.c, output_units.c). */
+#define WRITE_BYTES_A_VALUE 15
 
 static void count_site(rp_plan *plan, const rp_session *s, int64_t layer, rp_site site)
 {
@@ -268,7 +268,7 @@ rp_status rp_planning_open(rp_planning *out, const rp_cli *cli, rp_job *job, int
     rp_session *s = &out->session;
 
     memset(out, 0, sizeof(*out));
-    RP_TRY(rp_session_open(s, cli, job));
+    RP_TRY(rp_session_open(s, cli, job, false));
     RP_TRY(rp_agree(cli->comm, rp_size_target_prepare(s)));
     for (int k = 0; k < (int)job->output.formats.n && st == RP_OK; k++) {
         st = rp_store_create(&out->stores[k], s, k);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "jobs/calibrate.h"
+#include "jobs/calibration_text.h"
 #include "jobs/evaluate.h"
 #include "jobs/importance.h"
 #include "jobs/out_folder.h"
@@ -302,6 +303,8 @@ static rp_status run_stages(run *r)
 
     RP_TRY(rp_agree(s->comm, rp_size_target_prepare(s)));
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
+    rp_calibration_read_ahead(s);
+    RP_TRY(prepare_evaluation(r));
     RP_TRY(rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm)));
     RP_TRY(rp_agree(s->comm, rp_plan_check(&plan, s)));
     RP_TRY(rp_agree(s->comm, rp_plan_check_gpu(&plan)));
@@ -310,7 +313,6 @@ static rp_status run_stages(run *r)
     s->streams_activations = plan.streams_activations;
     s->write_elems = plan.write_elems;
     RP_TRY(rp_session_open_gpu(s, plan.place_bytes));
-    RP_TRY(prepare_evaluation(r));
     RP_TRY(rp_out_folder_open(s, plan.disk_bytes));
     rp_importance_warn(s->importance);
     RP_TRY(is_done_before(&is_done, s));
@@ -355,7 +357,7 @@ rp_status rp_run_job(const rp_cli *cli, rp_job *job)
     rp_status st = RP_OK;
     run r = {.start = rp_clock_seconds()};
 
-    RP_TRY(rp_session_open(&r.s, cli, job));
+    RP_TRY(rp_session_open(&r.s, cli, job, true));
     RP_TRY(run_stages(&r));
 out:
     if (st == RP_ERR_STOPPED) {

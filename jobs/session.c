@@ -120,7 +120,7 @@ void rp_session_use_gpu(rp_session *session)
     }
 }
 
-rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job)
+rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job, bool is_run)
 {
     memset(out, 0, sizeof(*out));
     out->cli = cli;
@@ -133,6 +133,9 @@ rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job)
                                               rp_walltime_until(rp_environ_job_end_epoch())),
                           job->cluster.stop_seconds);
     out->backend = rp_backend_choose(out->comm, (rp_backend)job->backend);
+    if (is_run && out->backend == RP_BACKEND_CUDA) {
+        rp_comm_open_gpu_ahead(out->comm);
+    }
     return rp_agree(out->comm, open_local(out));
 }
 
@@ -145,6 +148,8 @@ void rp_session_close(rp_session *session)
     rp_checkpoint_close(&session->checkpoint);
     rp_lock_release(&session->lock);
     rp_importance_destroy(&session->importance);
+    free(session->calibration_ids);
+    session->calibration_ids = NULL;
     rp_linears_destroy(&session->linears);
     rp_exec_destroy(&session->exec);
     if (session->gpu != NULL) {

@@ -52,6 +52,7 @@ typedef struct rp_session {
     rp_linears linears;
     bool streams_activations; /* of calibration, on the host, a GPU sees them block by block */
     int64_t write_elems;      /* values of an output in hand at once, at least a unit's */
+    int32_t *calibration_ids; /* rank 0's, if it read the text ahead; else NULL */
     struct rp_importance *importance; /* of the linears' columns */
     rp_lock *lock;
     rp_watchdog *watchdog;     /* NULL: nobody watches */
@@ -65,8 +66,8 @@ typedef struct rp_session {
 
 /* Collective on comm. Opens the model, the tokenizer where the job needs one, threads and kernels;
  * checks the recipe against the model. Nothing is written. Caller closes in any case. Takes the
- * job. */
-RP_CHECKED rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job);
+ * job. `is_run`: rp_session_open_gpu will follow, so the GPU begins to be opened meanwhile. */
+RP_CHECKED rp_status rp_session_open(rp_session *out, const rp_cli *cli, rp_job *job, bool is_run);
 /* Collective. With the CUDA back end this rank's GPU is opened and place_bytes of it are taken, and
  * the ranks' GPUs connected; with the other nothing happens. */
 RP_CHECKED rp_status rp_session_open_gpu(rp_session *session, size_t place_bytes);

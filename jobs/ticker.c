@@ -4,13 +4,13 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/fault.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 struct rp_ticker {
     double seconds;
@@ -60,19 +60,6 @@ static void *run(void *ctx)
     return NULL;
 }
 
-static int start_thread(rp_ticker *ticker)
-{
-    sigset_t all;
-    sigset_t kept;
-    int failed = 0;
-
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &kept);
-    failed = RP_FAULT("thread") ? EAGAIN : pthread_create(&ticker->thread, NULL, run, ticker);
-    (void)pthread_sigmask(SIG_SETMASK, &kept, NULL);
-    return failed;
-}
-
 static void destroy(rp_ticker *ticker)
 {
     (void)pthread_cond_destroy(&ticker->cond);
@@ -97,7 +84,7 @@ rp_status rp_ticker_start(rp_ticker **out, double seconds, void (*tick)(void *ct
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&ticker->cond, &monotonic);
     (void)pthread_condattr_destroy(&monotonic);
-    failed = start_thread(ticker);
+    failed = RP_FAULT("thread") ? EAGAIN : rp_thread_start(&ticker->thread, run, ticker);
     if (failed != 0) {
         destroy(ticker);
         st = RP_FAIL(RP_ERR_MEMORY, "no thread for the heartbeat: %s", strerror(failed));

@@ -27,6 +27,9 @@ bool rp_gpu_is_built(void);
 int rp_gpu_count(void);
 RP_CHECKED rp_status rp_gpu_describe(rp_gpu_info *out, int ordinal);
 
+/* Local, on any thread. Opens what rp_gpu_create and rp_gpu_describe need first and which takes
+ * time: the GPU itself and the libraries. What cannot be opened is left to them, who say so. */
+void rp_gpu_open_ahead(int ordinal);
 /* Local. Makes the GPU the calling thread's, which alone works with it, takes arena_bytes of its
  * memory for good, and sets up libraries with fixed algorithms and workspaces of their own
  * (rp_gpu_own_bytes, not of the arena). RP_ERR_MEMORY names what was wanted and what is free. */

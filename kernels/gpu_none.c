@@ -26,6 +26,11 @@ rp_status rp_gpu_describe(rp_gpu_info *out, int ordinal)
     return no_gpu();
 }
 
+void rp_gpu_open_ahead(int ordinal)
+{
+    (void)ordinal;
+}
+
 rp_status rp_gpu_create(rp_gpu **out, int ordinal, size_t arena_bytes)
 {
     (void)ordinal, (void)arena_bytes;

@@ -46,6 +46,7 @@ void rp_comm_destroy(rp_comm **comm)
     if (*comm == NULL) {
         return;
     }
+    rp_comm_await_gpu(*comm);
     (*comm)->ops->destroy(*comm);
     free((*comm)->stage);
     free(*comm);

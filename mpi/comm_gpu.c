@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "kernels/gpu_stream.h"
 #include "mpi/comm_nccl.h"
 #include "mpi/comm_watch.h"
@@ -95,17 +97,56 @@ static rp_status check_gpus(const gpu_of_rank *all, int nranks)
     return RP_OK;
 }
 
+/* -1: there is none. */
+static int own_ordinal(const rp_comm *comm, int n_visible)
+{
+    return n_visible > 0 ? comm->node_rank % n_visible : -1;
+}
+
+/* Makes no calls of MPI, which are another thread's, and has no fault points, whose counts would be
+ * a matter of time. */
+static void *open_main(void *ctx)
+{
+    const rp_comm *comm = ctx;
+    const int ordinal = own_ordinal(comm, rp_gpu_count());
+    char version[32];
+
+    if (ordinal >= 0) {
+        rp_gpu_open_ahead(ordinal);
+        if (comm->nranks > 1) {
+            (void)rp_nccl_version(version);
+        }
+    }
+    return NULL;
+}
+
+void rp_comm_open_gpu_ahead(rp_comm *comm)
+{
+    rp_comm_await_gpu(comm);
+    comm->is_opening = !RP_FAULT("thread") && rp_thread_start(&comm->opener, open_main, comm) == 0;
+}
+
+void rp_comm_await_gpu(rp_comm *comm)
+{
+    if (comm->is_opening) {
+        (void)pthread_join(comm->opener, NULL);
+        comm->is_opening = false;
+    }
+}
+
 rp_status rp_comm_choose_gpu(rp_gpu_choice *out, rp_comm *comm)
 {
     rp_status st = RP_OK;
     rp_status local = RP_OK;
     gpu_of_rank *all = NULL;
     rp_gpu_info info;
-    const int n_visible = rp_gpu_count();
+    int n_visible = 0;
     int first = 0;
     int second = 0;
 
-    out->ordinal = n_visible > 0 ? comm->node_rank % n_visible : -1;
+    rp_comm_await_gpu(comm);
+    n_visible = rp_gpu_count();
+    out->ordinal = own_ordinal(comm, n_visible);
     out->warning[0] = '\0';
     memset(&info, 0, sizeof(info));
     local = rp_alloc_array(&all, (size_t)comm->nranks, sizeof(*all));

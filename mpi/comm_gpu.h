@@ -21,6 +21,10 @@ typedef struct rp_gpu_choice {
     char warning[256]; /* "", or which ranks share one */
 } rp_gpu_choice;
 
+/* Local. Begins to open the GPU that rp_comm_choose_gpu will choose, and the libraries, in a thread
+ * of their own, which rp_comm_choose_gpu waits for. What cannot be opened is said where it is used.
+ */
+void rp_comm_open_gpu_ahead(rp_comm *comm);
 /* Collective on comm. Of the GPUs that this process may use, the one of its number among the ranks
  * of its node; with fewer GPUs than ranks they take turns. RP_ERR_MEMORY with the list of all ranks
  * when only some have a GPU, or when their GPUs are of several models. */

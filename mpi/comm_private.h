@@ -7,6 +7,7 @@
 #define OMPI_SKIP_MPICXX 1
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
+#include <pthread.h>
 
 #include "mpi/comm.h"
 
@@ -77,6 +78,8 @@ extern const rp_comm_gpu_ops rp_comm_staged_ops;
 /* Local. Ends all ranks after a call of MPI that failed. */
 void rp_comm_check_mpi(const rp_comm *comm, int code, const char *call);
 
+/* Local. Waits for what rp_comm_open_gpu_ahead has begun. */
+void rp_comm_await_gpu(rp_comm *comm);
 /* Collective on comm, when any rank's watch has a failure: ends NCCL on all ranks, whose data go by
  * MPI from now on. The message is the same on all. */
 void rp_comm_gpu_settle(rp_comm *comm, char message[RP_MESSAGE_BYTES]);
@@ -104,6 +107,8 @@ struct rp_comm {
     char gpu_failure[RP_MESSAGE_BYTES]; /* "" until all ranks agreed on one */
     rp_comm_counts counts;
     char host[64];
+    pthread_t opener; /* of this rank's GPU */
+    bool is_opening;  /* the thread is to be joined */
 };
 
 #ifdef __cplusplus

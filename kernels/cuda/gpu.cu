@@ -118,6 +118,15 @@ rp_status rp_gpu_describe(rp_gpu_info *out, int ordinal)
                : RP_FAIL(RP_ERR_MEMORY, "GPU %d: %s", ordinal, cudaGetErrorString(status));
 }
 
+void rp_gpu_open_ahead(int ordinal)
+{
+    rp_gpu_info info;
+    const bool is_open =
+        rp_gpu_describe(&info, ordinal) == RP_OK && rp_cuda_load_libraries() == RP_OK;
+
+    (void)is_open;
+}
+
 const char *rp_gpu_class(const rp_gpu *gpu)
 {
     return gpu->arithmetic_class;

@@ -11,6 +11,8 @@
  * RP_CUDA_HOST in the environment, a comma-separated list, changes the machine:
  *   gpus=N       how many GPUs there are (1; 0 is a machine without a driver)
  *   mib=N        memory of each (4096)
+ *   broken=N     GPU number N cannot be opened
+ *   libraries=N  0: there is neither cuBLAS nor cuSOLVER
  *   fail=N       the N-th launch, copy, fill or library call fails
  *   order=down   blocks, and threads as far as barriers leave it open, run from the last to the
  *                first, and streams in the other order: what depends on their order shows
@@ -26,6 +28,8 @@ typedef struct CUstream_st *cudaStream_t;
 
 typedef struct rp_host_settings {
     int gpus;
+    int broken; /* -1: none */
+    bool has_libraries;
     size_t gpu_bytes;
     int64_t fail_at; /* 0: never */
     bool is_downward, is_guarded_by_pages;

@@ -35,7 +35,7 @@ thread_local int current_device, n_opened_here;
 
 rp_host_settings read_settings()
 {
-    rp_host_settings made = {1, (size_t)4096 << 20, 0, false, false};
+    rp_host_settings made = {1, -1, true, (size_t)4096 << 20, 0, false, false};
     const char *const text = getenv("RP_CUDA_HOST");
     char copy[256] = "", *rest = nullptr;
 
@@ -47,6 +47,10 @@ rp_host_settings read_settings()
             made.gpus = (int)value;
         } else if (sscanf(item, "mib=%llu", &value) == 1) {
             made.gpu_bytes = (size_t)value << 20;
+        } else if (sscanf(item, "broken=%llu", &value) == 1) {
+            made.broken = (int)value;
+        } else if (sscanf(item, "libraries=%llu", &value) == 1) {
+            made.has_libraries = value > 0;
         } else if (sscanf(item, "fail=%llu", &value) == 1) {
             made.fail_at = (int64_t)value;
         } else if (strcmp(item, "order=down") == 0) {
@@ -285,6 +289,9 @@ cudaError_t cudaSetDevice(int device)
     if (device < 0 || device >= rp_host_get_settings()->gpus) {
         return cudaErrorInvalidDevice;
     }
+    if (device == rp_host_get_settings()->broken) {
+        return cudaErrorMemoryAllocation;
+    }
     current_device = device;
     return cudaSuccess;
 }
@@ -520,5 +527,7 @@ cudaError_t cudaMemset(void *to, int value, size_t nbytes)
 
 rp_status rp_cuda_load_libraries(void)
 {
-    return RP_OK;
+    return rp_host_get_settings()->has_libraries
+               ? RP_OK
+               : RP_FAIL(RP_ERR_MEMORY, "libcublas.so: cannot open shared object file");
 }

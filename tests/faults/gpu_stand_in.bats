@@ -234,3 +234,45 @@ JOB
     "$rankpress" run "$dir/job.yaml" >"$dir/stdout"
     grep -qx 'no GPU: cpu back end' "$dir/stdout"
 }
+
+# ends_with CODE LINE ARG...: two ranks, with a GPU opened beside the work (and without) and nothing left
+ends_with() {
+    local wanted=$1 line=$2 code
+    shift 2
+    for fault in never:1 thread:1; do # the first thread that is asked for is the one that opens
+        code=0
+        RP_FAULT=$fault on_ranks 2 run "$dir/job.yaml" "$@" >"$dir/said" 2>&1 || code=$?
+        cat "$dir/said"
+        [ "$code" = "$wanted" ]
+        [ "$(grep '^rankpress: ' "$dir/said")" = "rankpress: $line" ]
+        [ ! -e "$dir/out" ]
+    done
+}
+
+@test "a GPU that cannot be opened, libraries that are missing: one line, whether or not they were opened ahead" {
+    write_gpu_job "$dir/job.yaml" "$dir/out"
+    RP_CUDA_HOST=gpus=2,broken=0 ends_with 71 'rank 0: GPU 0: cudaErrorMemoryAllocation'
+    RP_CUDA_HOST=gpus=2,broken=1 ends_with 71 'rank 1: GPU 1: cudaErrorMemoryAllocation'
+    RP_CUDA_HOST=gpus=2,libraries=0 ends_with 71 'libcublas.so: cannot open shared object file'
+    RP_CUDA_HOST=gpus=2,broken=1 ends_with 71 'rank 1: GPU 1: cudaErrorMemoryAllocation' backend=auto
+    RP_CUDA_HOST=gpus=2,broken=1 ends_with 65 "$dir/none: neither a model folder nor a .gguf file" model="$dir/none"
+}
+
+@test "on a GPU: a text that cannot be used is said as on the CPU, in the same place" {
+    local text
+    export RP_CUDA_HOST=gpus=2
+    write_gpu_job "$dir/job.yaml" "$dir/out"
+    printf 'too short' >"$dir/short.txt"
+    for text in none.txt short.txt; do
+        for backend in cpu cuda; do
+            code=0
+            on_ranks 2 run "$dir/job.yaml" output.dir="$dir/$text-$backend" backend="$backend" \
+                calibration.text="$dir/$text" >"$dir/said" 2>&1 || code=$?
+            grep '^rankpress: ' "$dir/said" >"$dir/$backend.txt"
+            echo "$code" >>"$dir/$backend.txt"
+        done
+        cat "$dir/cpu.txt"
+        grep -q "$dir/$text" "$dir/cpu.txt"
+        diff "$dir/cpu.txt" "$dir/cuda.txt"
+    done
+}
