@@ -97,6 +97,11 @@ int64_t rp_checkpoint_generation(const rp_checkpoint *checkpoint);
 /* Local. Rows row0 .. row0 + nrows - 1 from whatever files hold them. Caller destroys *out. */
 RP_CHECKED rp_status rp_checkpoint_get_form(rp_checkpoint *checkpoint, const char *unit,
                                             int64_t row0, int64_t nrows, rp_form *out);
+/* Local. The same with codes still packed, for another thread to unpack: rp_piece_unpack_codes(out,
+ * *packed). Caller frees *packed, which is NULL for a form without codes. */
+RP_CHECKED rp_status rp_checkpoint_get_packed_form(rp_checkpoint *checkpoint, const char *unit,
+                                                   int64_t row0, int64_t nrows, rp_form *out,
+                                                   void **packed);
 /* Local. The whole array, which must be of dtype. `out`: address of a pointer; caller frees. */
 RP_CHECKED rp_status rp_checkpoint_get_array(rp_checkpoint *checkpoint, const char *unit,
                                              rp_dtype dtype, void *out, int64_t *n);

@@ -124,11 +124,30 @@ out:
     return st;
 }
 
-static rp_status create_form(rp_form *out, const rp_piece *piece, int64_t nrows, const char *unit)
+static size_t packed_row_bytes(const rp_piece *piece)
+{
+    rp_piece_part parts[RP_PIECE_MAX_PARTS];
+
+    (void)rp_piece_parts(piece, parts);
+    return rp_piece_part_row_bytes(&parts[0]);
+}
+
+static rp_status create_codes(rp_form *out, void **packed, const rp_piece *piece, int64_t nrows)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(rp_alloc_array(packed, (size_t)nrows, packed_row_bytes(piece)));
+    RP_TRY(rp_form_create_codes(out, &piece->grid, nrows, piece->cols));
+out:
+    return st;
+}
+
+static rp_status create_form(rp_form *out, void **packed, const rp_piece *piece, int64_t nrows,
+                             const char *unit)
 {
     switch (piece->kind) {
     case RP_PIECE_CODES:
-        return rp_form_create_codes(out, &piece->grid, nrows, piece->cols);
+        return create_codes(out, packed, piece, nrows);
     case RP_PIECE_DENSE:
         return rp_form_create_dense(out, nrows, piece->cols);
     default:
@@ -147,43 +166,28 @@ static bool fits(const rp_form *form, const rp_piece *piece)
                : piece->kind == RP_PIECE_DENSE;
 }
 
-static rp_status read_codes(const rp_form *rows, rp_piece_file *file, const rp_piece *piece,
-                            const char *unit, int64_t from)
+/* Rows [first, first + n) of the unit, all in this piece, to their place in form and packed (whose
+ * first row is row0). */
+static rp_status read_form_rows(const rp_form *form, char *packed, int64_t row0,
+                                rp_piece_file *file, const rp_piece *piece, const char *unit,
+                                int64_t first, int64_t n)
 {
     rp_status st = RP_OK;
-    rp_piece_part parts[RP_PIECE_MAX_PARTS];
-    void *packed = NULL;
-
-    (void)rp_piece_parts(piece, parts);
-    RP_TRY(rp_alloc_array(&packed, (size_t)rows->rows, rp_piece_part_row_bytes(&parts[0])));
-    RP_TRY(rp_piece_file_read(file, unit, piece, 0, from, rows->rows, packed));
-    rp_piece_unpack_codes(rows, packed);
-out:
-    free(packed);
-    return st;
-}
-
-/* Rows [first, first + n) of the unit, all in this piece, to their place in form (whose first row
- * is form_row0). */
-static rp_status read_form_rows(rp_form *form, int64_t form_row0, rp_piece_file *file,
-                                const rp_piece *piece, const char *unit, int64_t first, int64_t n)
-{
-    rp_status st = RP_OK;
-    const rp_form view = rp_form_view_rows(form, first - form_row0, n);
+    const rp_form view = rp_form_view_rows(form, first - row0, n);
     const int64_t from = first - piece->row0;
+    void *data = view.values;
 
     if (form->kind == RP_FORM_CODES) {
-        RP_TRY(read_codes(&view, file, piece, unit, from));
+        data = packed + (size_t)(first - row0) * packed_row_bytes(piece);
         RP_TRY(rp_piece_file_read(file, unit, piece, 1, from, n, view.params));
-    } else {
-        RP_TRY(rp_piece_file_read(file, unit, piece, 0, from, n, view.values));
     }
+    RP_TRY(rp_piece_file_read(file, unit, piece, 0, from, n, data));
 out:
     return st;
 }
 
-rp_status rp_checkpoint_get_form(rp_checkpoint *checkpoint, const char *unit, int64_t row0,
-                                 int64_t nrows, rp_form *out)
+rp_status rp_checkpoint_get_packed_form(rp_checkpoint *checkpoint, const char *unit, int64_t row0,
+                                        int64_t nrows, rp_form *out, void **packed)
 {
     rp_status st = RP_OK;
     const double start = rp_clock_seconds();
@@ -193,6 +197,7 @@ rp_status rp_checkpoint_get_form(rp_checkpoint *checkpoint, const char *unit, in
     bool is_made = false;
 
     memset(out, 0, sizeof(*out));
+    *packed = NULL;
     RP_TRY(find_unit(&pieces, &n_pieces, checkpoint, unit));
     if (row0 < 0 || nrows < 1 || row0 > pieces[0].total_rows - nrows) {
         st = RP_FAIL(RP_ERR_INTERNAL, "rows %lld + %lld of unit \"%s\", which has %lld",
@@ -209,21 +214,38 @@ rp_status rp_checkpoint_get_form(rp_checkpoint *checkpoint, const char *unit, in
         }
         RP_TRY(open_piece(&file, &piece, checkpoint, &pieces[p]));
         if (!is_made) {
-            RP_TRY(create_form(&form, &piece, nrows, unit));
+            RP_TRY(create_form(&form, packed, &piece, nrows, unit));
             is_made = true;
         } else if (!fits(&form, &piece)) {
             st = RP_FAIL(RP_ERR_FORMAT, "unit \"%s\": its pieces are of different kinds", unit);
             goto out;
         }
-        RP_TRY(read_form_rows(&form, row0, file, &piece, unit, first, end - first));
+        RP_TRY(read_form_rows(&form, *packed, row0, file, &piece, unit, first, end - first));
         checkpoint->counts.read_bytes += (int64_t)pieces[p].nbytes * (end - first) / pieces[p].rows;
     }
     *out = form;
     memset(&form, 0, sizeof(form));
 out:
     rp_form_destroy(&form);
+    if (st != RP_OK) {
+        free(*packed);
+        *packed = NULL;
+    }
     checkpoint->counts.read_seconds += rp_clock_seconds() - start;
     return of_committed(st);
+}
+
+rp_status rp_checkpoint_get_form(rp_checkpoint *checkpoint, const char *unit, int64_t row0,
+                                 int64_t nrows, rp_form *out)
+{
+    rp_status st = RP_OK;
+    void *packed = NULL;
+
+    RP_TRY(rp_checkpoint_get_packed_form(checkpoint, unit, row0, nrows, out, &packed));
+    rp_piece_unpack_codes(out, packed);
+out:
+    free(packed);
+    return st;
 }
 
 /* The data of a unit of one piece, with a NUL behind them. */

@@ -54,15 +54,16 @@ out:
 }
 
 rp_status rp_store_get_form(const rp_store_item *item, rp_session *session, int64_t row0,
-                            int64_t nrows, rp_form *out)
+                            int64_t nrows, rp_form *out, void **packed)
 {
     char name[160];
 
+    *packed = NULL;
     if (session->checkpoint == NULL) {
         return solve_rtn(item, session, row0, nrows, out);
     }
     rp_linear_unit(name, sizeof(name), item->linear, item->form);
-    return rp_checkpoint_get_form(session->checkpoint, name, row0, nrows, out);
+    return rp_checkpoint_get_packed_form(session->checkpoint, name, row0, nrows, out, packed);
 }
 
 static rp_status check_f16(const rp_store_item *item, const uint16_t *halves, int64_t n)

@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "jobs/piece.h"
 
 /* Units in hand, or all of this rank. */
 typedef struct batch {
@@ -80,6 +81,8 @@ out:
 static void clear(rp_store_unit *unit)
 {
     rp_form_destroy(&unit->form);
+    free(unit->packed);
+    unit->packed = NULL;
     for (int p = 0; p < RP_MAX_PARTS; p++) {
         free(unit->bytes[p]);
         unit->bytes[p] = NULL;
@@ -100,7 +103,7 @@ static rp_status get_form(rp_session *s, rp_store_unit *unit)
     if (unit->item->form == RP_FORM_NONE) {
         return RP_OK;
     }
-    return rp_store_get_form(unit->item, s, unit->row0, unit->nrows, &unit->form);
+    return rp_store_get_form(unit->item, s, unit->row0, unit->nrows, &unit->form, &unit->packed);
 }
 
 /* From the checkpoint; without one, each thread makes its forms. */
@@ -129,6 +132,7 @@ static void work_on(void *ctx, int64_t index, int thread)
     if (b->s->checkpoint == NULL) {
         st = get_form(b->s, unit);
     }
+    rp_piece_unpack_codes(&unit->form, unit->packed);
     keep_status(unit, st == RP_OK ? b->work->work(b->work->ctx, unit) : st);
     if (b->work->end == NULL) {
         clear(unit);

@@ -19,6 +19,7 @@ typedef struct rp_store_unit {
     const rp_store_item *item;
     int64_t row0, nrows;
     rp_form form; /* of coded items */
+    void *packed; /* its codes as the checkpoint has them, until it is worked on */
     void *bytes[RP_MAX_PARTS];
     rp_status status;
     char message[RP_MESSAGE_BYTES];

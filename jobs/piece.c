@@ -84,7 +84,7 @@ void rp_piece_unpack_codes(const rp_form *form, const void *packed)
     const int64_t n_words = rp_bits_words(form->cols, form->grid.bits);
     const uint32_t *words = packed;
 
-    for (int64_t r = 0; r < form->rows; r++) {
+    for (int64_t r = 0; r < form->rows && words != NULL; r++) {
         rp_bits_unpack(form->codes + r * form->cols, words + r * n_words, form->cols,
                        form->grid.bits);
     }

@@ -47,8 +47,8 @@ size_t rp_piece_part_row_bytes(const rp_piece_part *part);
 /* Local. Bytes of all its datasets: what a manifest says and a plan counts. */
 size_t rp_piece_bytes(const rp_piece *piece);
 
-/* Local. The codes of form from and to their dataset, whose rows are the form's. Caller frees *out.
- */
+/* Local. The codes of form from and to their dataset, whose rows are the form's. Caller frees *out;
+ * packed NULL leaves the form alone. */
 RP_CHECKED rp_status rp_piece_pack_codes(void **out, const rp_form *form);
 void rp_piece_unpack_codes(const rp_form *form, const void *packed);
 
