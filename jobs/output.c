@@ -12,59 +12,13 @@
 #include "base/mem.h"
 #include "jobs/importance.h"
 #include "jobs/output_units.h"
-#include "methods/solver.h"
 #include "mpi/file.h"
-
-/* f32 values worked on at a time: half of a second-level cache. */
-#define CACHED_ELEMS ((int64_t)128 << 10)
 
 typedef struct writer {
     const rp_store *store;
     rp_session *s;
     rp_file *const *files;
 } writer;
-
-/* Rows are taken a few at a time, so that they stay in the cache from the file to their codes. */
-static rp_status solve_rtn(const rp_store_item *item, const rp_session *s, int64_t row0,
-                           int64_t nrows, rp_form *out)
-{
-    rp_status st = RP_OK;
-    const int64_t cols = rp_store_item_cols(item);
-    const int64_t step = RP_MAX(CACHED_ELEMS / cols, 1);
-    float *w = NULL;
-    rp_form form = {0};
-    rp_tile_solve task = {.grid = &item->linear->grid[item->form],
-                          .importance = rp_importance_of_linear(s->importance, item->linear)};
-
-    RP_TRY(rp_alloc_array(&w, (size_t)(RP_MIN(step, nrows) * cols), sizeof(*w)));
-    RP_TRY(rp_form_create_codes(&form, task.grid, nrows, cols));
-    for (int64_t r = 0; r < nrows; r += step) {
-        rp_form rows = rp_form_view_rows(&form, r, RP_MIN(step, nrows - r));
-        RP_TRY(rp_weights_read_f32(s->weights, item->info, row0 + r, rows.rows, w));
-        task.w = w;
-        task.out = &rows;
-        rp_solver_rtn.solve(&task, NULL);
-    }
-    *out = form;
-    memset(&form, 0, sizeof(form));
-out:
-    rp_form_destroy(&form);
-    free(w);
-    return st;
-}
-
-rp_status rp_store_get_form(const rp_store_item *item, rp_session *session, int64_t row0,
-                            int64_t nrows, rp_form *out, void **packed)
-{
-    char name[160];
-
-    *packed = NULL;
-    if (session->checkpoint == NULL) {
-        return solve_rtn(item, session, row0, nrows, out);
-    }
-    rp_linear_unit(name, sizeof(name), item->linear, item->form);
-    return rp_checkpoint_get_packed_form(session->checkpoint, name, row0, nrows, out, packed);
-}
 
 static rp_status check_f16(const rp_store_item *item, const uint16_t *halves, int64_t n)
 {
@@ -87,7 +41,7 @@ static rp_status make_dense(const rp_store_unit *u, const rp_weights *weights, r
     rp_status st = RP_OK;
     const rp_store_item *item = u->item;
     const int64_t cols = rp_store_item_cols(item);
-    const int64_t step = RP_MAX(CACHED_ELEMS / cols, 1);
+    const int64_t step = RP_MAX(RP_STORE_CACHED_ELEMS / cols, 1);
     float *values = NULL;
 
     RP_TRY(rp_alloc_array(&values, (size_t)(RP_MIN(step, u->nrows) * cols), sizeof(*values)));

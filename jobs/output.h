@@ -73,11 +73,6 @@ rp_status rp_store_put_gguf_keys(rp_gguf_writer *writer, const rp_session *sessi
                                  int32_t file_type);
 /* Local. config.json and what else stands beside the tensors, into store->work_path. Rank 0. */
 rp_status rp_store_write_sidecars(const rp_store *store, const rp_session *session);
-/* Local. Rows of an item as a form: solved now when the job keeps no forms; else from the
- * checkpoint, in calls from one thread, with its codes in *packed (rp_checkpoint_get_packed_form).
- * Caller destroys. */
-rp_status rp_store_get_form(const rp_store_item *item, rp_session *session, int64_t row0,
-                            int64_t nrows, rp_form *out, void **packed);
 
 #ifdef __cplusplus
 }

@@ -7,7 +7,9 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "jobs/importance.h"
 #include "jobs/piece.h"
+#include "methods/solver.h"
 
 /* Units in hand, or all of this rank. */
 typedef struct batch {
@@ -98,12 +100,51 @@ static void keep_status(rp_store_unit *unit, rp_status st)
     }
 }
 
-static rp_status get_form(rp_session *s, rp_store_unit *unit)
+/* Rows are taken a few at a time, so that they stay in the cache from the file to their codes. */
+static rp_status solve_rtn(const rp_store_item *item, const rp_session *s, int64_t row0,
+                           int64_t nrows, rp_form *out)
 {
-    if (unit->item->form == RP_FORM_NONE) {
+    rp_status st = RP_OK;
+    const int64_t cols = rp_store_item_cols(item);
+    const int64_t step = RP_MAX(RP_STORE_CACHED_ELEMS / cols, 1);
+    float *w = NULL;
+    rp_form form = {0};
+    rp_tile_solve task = {.grid = &item->linear->grid[item->form],
+                          .importance = rp_importance_of_linear(s->importance, item->linear)};
+
+    RP_TRY(rp_alloc_array(&w, (size_t)(RP_MIN(step, nrows) * cols), sizeof(*w)));
+    RP_TRY(rp_form_create_codes(&form, task.grid, nrows, cols));
+    for (int64_t r = 0; r < nrows; r += step) {
+        rp_form rows = rp_form_view_rows(&form, r, RP_MIN(step, nrows - r));
+        RP_TRY(rp_weights_read_f32(s->weights, item->info, row0 + r, rows.rows, w));
+        task.w = w;
+        task.out = &rows;
+        rp_solver_rtn.solve(&task, NULL);
+    }
+    *out = form;
+    memset(&form, 0, sizeof(form));
+out:
+    rp_form_destroy(&form);
+    free(w);
+    return st;
+}
+
+/* From the checkpoint, with its codes packed, in calls from one thread; or solved, when the job
+ * keeps no forms. */
+static rp_status get_form(rp_session *s, rp_store_unit *u)
+{
+    const rp_store_item *item = u->item;
+    char name[160];
+
+    if (item->form == RP_FORM_NONE) {
         return RP_OK;
     }
-    return rp_store_get_form(unit->item, s, unit->row0, unit->nrows, &unit->form, &unit->packed);
+    if (s->checkpoint == NULL) {
+        return solve_rtn(item, s, u->row0, u->nrows, &u->form);
+    }
+    rp_linear_unit(name, sizeof(name), item->linear, item->form);
+    return rp_checkpoint_get_packed_form(s->checkpoint, name, u->row0, u->nrows, &u->form,
+                                         &u->packed);
 }
 
 /* From the checkpoint; without one, each thread makes its forms. */

@@ -14,6 +14,8 @@ extern "C" {
  * thread, if memory allows. */
 #define RP_STORE_UNIT_ELEMS ((int64_t)2 << 20)
 #define RP_STORE_UNITS_A_THREAD 2
+/* f32 values worked on at a time: half of a second-level cache. */
+#define RP_STORE_CACHED_ELEMS ((int64_t)128 << 10)
 
 typedef struct rp_store_unit {
     const rp_store_item *item;

@@ -8,9 +8,6 @@
 #include "jobs/importance.h"
 #include "jobs/output_units.h"
 
-/* Values compared at a time: half of a second-level cache each. */
-#define CHUNK_ELEMS ((int64_t)128 << 10)
-
 /* Values as a dense tensor of the file's type holds them. */
 static rp_status store_and_read(const rp_store_item *item, const rp_session *s, int64_t nrows,
                                 int64_t cols, float *values)
@@ -80,7 +77,7 @@ static rp_status verify_unit(void *ctx, rp_store_unit *u)
     const rp_store_item *item = u->item;
     const rp_weight_info *info = rp_weights_find(v->written, item->info->name);
     const int64_t cols = rp_store_item_cols(item);
-    const int64_t step = RP_MAX(CHUNK_ELEMS / cols, 1);
+    const int64_t step = RP_MAX(RP_STORE_CACHED_ELEMS / cols, 1);
     const size_t n = (size_t)(RP_MIN(step, u->nrows) * cols);
     float *want = NULL;
     float *got = NULL;
