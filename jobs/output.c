@@ -121,9 +121,10 @@ static size_t unit_part_bytes(const rp_store_unit *u, int part)
     return item->places[part].nbytes / (size_t)rp_store_item_rows(item) * (size_t)u->nrows;
 }
 
-static rp_status make_unit(const writer *w, rp_store_unit *u)
+static rp_status make_unit(void *ctx, rp_store_unit *u)
 {
     rp_status st = RP_OK;
+    const writer *w = ctx;
     const rp_store_item *item = u->item;
 
     for (int p = 0; p < item->n_parts; p++) {
@@ -148,9 +149,10 @@ out:
     return st;
 }
 
-static rp_status write_unit(const writer *w, const rp_store_unit *u)
+static rp_status write_unit(void *ctx, rp_store_unit *u)
 {
     rp_status st = RP_OK;
+    const writer *w = ctx;
 
     for (int p = 0; p < u->item->n_parts; p++) {
         const rp_store_place *place = &u->item->places[p];
@@ -171,16 +173,6 @@ static rp_status make_and_write(void *ctx, rp_store_unit *u)
     return st == RP_OK ? write_unit(ctx, u) : st;
 }
 
-static rp_status only_make(void *ctx, rp_store_unit *u)
-{
-    return make_unit(ctx, u);
-}
-
-static rp_status only_write(void *ctx, rp_store_unit *u)
-{
-    return write_unit(ctx, u);
-}
-
 /* The rank in whose share of all values the unit's first one lies. */
 static int writing_rank(int64_t unit, int64_t before, int64_t all, int nranks)
 {
@@ -194,8 +186,8 @@ static rp_status write_units(writer *w)
     const rp_unit_work work = {
         .rows_of = rp_store_written_rows,
         .rank_of = writing_rank,
-        .work = threads_write ? make_and_write : only_make,
-        .end = threads_write ? NULL : only_write,
+        .work = threads_write ? make_and_write : make_unit,
+        .end = threads_write ? NULL : write_unit,
         .ctx = w,
     };
 

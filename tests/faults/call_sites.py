@@ -39,6 +39,7 @@ class Loop:
     def __init__(self, args):
         self.args = args
         self.scratch = pathlib.Path(args.scratch)
+        self.scratch.mkdir(parents=True, exist_ok=True)
         self.job = SmallJob(args.build, args.scratch)
         self.stopped = self.scratch / "stopped"
 

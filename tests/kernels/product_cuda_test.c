@@ -5,6 +5,7 @@
 
 #include "gpu_pair.h"
 #include "kernels/cuda/product_cuda.h"
+#include "random_floats.h"
 
 enum { SKIPPED = 77, BEHIND = 64 };
 
@@ -15,21 +16,6 @@ typedef struct shape {
     int64_t left_offset, left_ld; /* ld: beyond what it must be */
     bool is_transposed, accumulate;
 } shape;
-
-/* Values of many magnitudes, so that the order of a sum shows. */
-static float *random_floats(int64_t n)
-{
-    static uint64_t state = 3;
-    float *x = malloc((size_t)RP_MAX(n, 1) * sizeof(*x));
-
-    assert_non_null(x);
-    for (int64_t i = 0; i < n; i++) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        const double u = (double)(state >> 11) / 9007199254740992.0 * 2 - 1;
-        x[i] = (float)ldexp(u, (int)(state >> 3 & 7));
-    }
-    return x;
-}
 
 static void check(const shape *s)
 {

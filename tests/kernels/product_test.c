@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "kernels/product.h"
+#include "random_floats.h"
 
 enum { BEHIND = 64 };
 
@@ -22,21 +23,6 @@ typedef struct shape {
     rp_product_use use;
     bool is_transposed;
 } shape;
-
-/* Values of many magnitudes, so that the order of a sum shows. */
-static float *random_floats(int64_t n)
-{
-    static uint64_t state = 3;
-    float *x = malloc((size_t)RP_MAX(n, 1) * sizeof(*x));
-
-    assert_non_null(x);
-    for (int64_t i = 0; i < n; i++) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        const double u = (double)(state >> 11) / 9007199254740992.0 * 2 - 1;
-        x[i] = (float)ldexp(u, (int)(state >> 3 & 7));
-    }
-    return x;
-}
 
 static float *copy_of(const float *x, int64_t n)
 {
