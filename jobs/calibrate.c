@@ -376,6 +376,7 @@ static rp_status save_stopped(pass *p)
     const double redo_seconds = forward_seconds(p) - p->seconds_at_saved;
     rp_status local = RP_OK;
 
+    RP_TRY(rp_checkpoint_settle(s->checkpoint, true));
     if (p->streams_stand &&
         rp_site_part_pays(s, rp_activations_save_bytes(&p->run.act, p->now.site), redo_seconds)) {
         local = save_streams(p, p->now);
@@ -389,6 +390,20 @@ static rp_status save_stopped(pass *p)
                rp_log_i64("site", p->now.site), rp_log_i64("streams", p->streams_stand));
     }
 out:
+    return st;
+}
+
+/* Collective. What was saved before a failure is not lost by it. */
+static rp_status settle_failed(pass *p, rp_status st)
+{
+    const rp_status peer = rp_error_peer_status();
+    char message[RP_MESSAGE_BYTES];
+
+    (void)snprintf(message, sizeof(message), "%s", rp_error_message());
+    if (rp_checkpoint_settle(p->s->checkpoint, true) != RP_OK) {
+        st = RP_FAIL(st, "%s", message); /* the first failure is the cause */
+        rp_error_set_peer_status(peer);
+    }
     return st;
 }
 
@@ -419,6 +434,8 @@ out:
         const rp_status saved = save_stopped(p);
         st = saved == RP_OK ? RP_ERR_STOPPED : saved; /* the stop's message is still there */
         rp_session_lap(s, RP_PHASE_CHECKPOINT, &start);
+    } else if (st != RP_OK) {
+        st = settle_failed(p, st);
     }
     return st;
 }
