@@ -8,6 +8,7 @@
 #include "jobs/backend.h"
 #include "jobs/evaluate.h"
 #include "jobs/job.h"
+#include "jobs/job_folder.h"
 #include "jobs/print.h"
 #include "jobs/session.h"
 #include "jobs/tokenizer_of.h"
@@ -51,9 +52,11 @@ static rp_status open_inputs(eval_inputs *in, const rp_cli *cli)
     rp_status st = RP_OK;
     int64_t vocab = 0;
 
+    RP_TRY(rp_job_folder_refuse(cli->args[0]));
     RP_TRY(rp_weights_open(&in->model, cli->args[0]));
     vocab = rp_weights_config(in->model)->vocab_size;
     if (cli->base != NULL) {
+        RP_TRY(rp_job_folder_refuse(cli->base));
         RP_TRY(rp_weights_open(&in->base, cli->base));
         if (rp_weights_config(in->base)->vocab_size != vocab) {
             st = RP_FAIL(RP_ERR_FORMAT, "%s: a vocabulary of %lld, but %s has %lld", cli->base,

@@ -7,6 +7,7 @@
 #include "formats/hf_folder.h"
 #include "formats/json.h"
 #include "jobs/checkpoint_inspect.h"
+#include "jobs/job_folder.h"
 #include "jobs/print.h"
 
 #include <fcntl.h>
@@ -334,6 +335,7 @@ rp_status rp_cmd_inspect(const rp_cli *cli)
     bool gguf = false;
 
     if (rp_fs_is_dir(path)) {
+        RP_TRY(rp_job_folder_refuse(path));
         RP_TRY(inspect_folder(&root, path));
     } else {
         RP_TRY(is_gguf(&gguf, path));

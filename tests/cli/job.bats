@@ -104,6 +104,32 @@ PYTHON
     done
 }
 
+# refused_as MESSAGE ARG...: 65 and this one line
+refused_as() {
+    local message=$1
+    shift
+    run "$RANKPRESS" "$@"
+    [ "$status" = 65 ]
+    [ "$output" = "rankpress: $message" ]
+}
+
+@test "a job's folder in place of a model: its outputs are named" {
+    outputs="$DIR/out: a job's folder, not a model; its outputs: $DIR/out/model-Q4_0.gguf, $DIR/out/gptq"
+    refused_as "$outputs" eval "$DIR/out" --text "$DIR/job.yaml"
+    refused_as "$outputs" eval "$DIR/model" --base "$DIR/out" --text "$DIR/job.yaml"
+    refused_as "$outputs" inspect "$DIR/out"
+    refused_as "$outputs" tokenize --model "$DIR/out" text
+    refused_as "$outputs" plan "$DIR/job.yaml" "model=$DIR/out" "output.dir=$BATS_TEST_TMPDIR/out"
+    refused_as "$DIR/out: a folder, not a regular file" run "$DIR/out"
+    mkdir "$BATS_TEST_TMPDIR/begun"
+    cp "$DIR/out/job.yaml" "$BATS_TEST_TMPDIR/begun"
+    refused_as "$BATS_TEST_TMPDIR/begun: a job's folder, and it holds no finished output" \
+        eval "$BATS_TEST_TMPDIR/begun" --text "$DIR/job.yaml"
+    cp "$DIR/job.yaml" "$DIR/model"
+    "$RANKPRESS" tokenize --model "$DIR/model" text
+    rm "$DIR/model/job.yaml"
+}
+
 @test "verify: a cut output, and one that is not there" {
     cp -r "$DIR/out" "$BATS_TEST_TMPDIR/out"
     truncate -s -100 "$BATS_TEST_TMPDIR/out/model-Q4_0.gguf"
