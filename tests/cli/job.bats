@@ -182,6 +182,22 @@ PYTHON
     [[ $output == *bits* ]]
 }
 
+@test "a finished job does not read its texts again" {
+    dir=$BATS_TEST_TMPDIR
+    cp "$BATS_TEST_DIRNAME/../../README.md" "$dir/text"
+    cp "$BATS_TEST_DIRNAME/../../docs/guide.md" "$dir/calibration"
+    options=("output.dir=$dir/out" "calibration.text=$dir/calibration" "evaluate.text=$dir/text"
+        evaluate.context=32 evaluate.max_windows=2)
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}"
+    rm "$dir/text" "$dir/calibration"
+    [ "$("$RANKPRESS" run "$DIR/job.yaml" "${options[@]}")" = "$dir/out: done before; the report is $dir/out/report.json" ]
+    "$RANKPRESS" resume "$dir/out" --quiet
+    rm "$dir/out/report.json"
+    run "$RANKPRESS" resume "$dir/out"
+    [ "$status" = 65 ]
+    [[ $output == *"$dir/text: cannot open"* ]]
+}
+
 # data FILE: the bytes of all tensors, without the header
 data() {
     tail -c 200000 "$1"
