@@ -13,6 +13,7 @@
 #include "jobs/session.h"
 #include "jobs/tokenizer_of.h"
 #include "model/weights.h"
+#include "mpi/comm_gpu.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,7 +86,8 @@ static rp_eval_opts opts_of(const rp_cli *cli, const rp_model_config *config)
 }
 
 /* Collective. The evaluator's operations and where they run. */
-static rp_status take_backend(rp_evaluator *e, eval_inputs *in, const rp_cli *cli)
+static rp_status open_backend(rp_evaluator *e, eval_inputs *in, const rp_cli *cli,
+                              rp_backend backend)
 {
     rp_status st = RP_OK;
     const bool has_base = in->base != NULL;
@@ -96,7 +98,7 @@ static rp_status take_backend(rp_evaluator *e, eval_inputs *in, const rp_cli *cl
     e->ops = rp_kernels_cpu();
     e->exec = in->exec;
     RP_TRY(rp_agree(cli->comm, rp_eval_count_windows(&n, &e->opts, e->n_ids)));
-    if (rp_backend_choose(cli->comm, (rp_backend)cli->backend) == RP_BACKEND_CPU) {
+    if (backend == RP_BACKEND_CPU) {
         return RP_OK;
     }
     nbytes = rp_eval_bytes(config, has_base, &e->opts, true, 1, n).place;
@@ -158,16 +160,20 @@ rp_status rp_cmd_eval(const rp_cli *cli)
     rp_status st = RP_OK;
     const double start = rp_clock_seconds();
     const bool is_first = rp_comm_rank(cli->comm) == 0;
+    const rp_backend backend = rp_backend_choose(cli->comm, (rp_backend)cli->backend);
     eval_inputs in = {0};
     rp_evaluator e = {.comm = cli->comm};
     rp_eval_result result;
 
+    if (backend == RP_BACKEND_CUDA) {
+        rp_comm_open_gpu_ahead(cli->comm);
+    }
     RP_TRY(rp_agree(cli->comm, open_inputs(&in, cli)));
     e.opts = opts_of(cli, rp_weights_config(in.model));
     e.ids = in.ids;
     e.n_ids = in.n_ids;
     e.progress = is_first && !cli->is_quiet ? stderr : NULL;
-    RP_TRY(take_backend(&e, &in, cli));
+    RP_TRY(open_backend(&e, &in, cli, backend));
     RP_TRY(rp_evaluate(&result, &e, in.model, in.base, "evaluate"));
     if (is_first && cli->is_json) {
         st = print_json(cli, &in, &e, &result, rp_clock_seconds() - start);
