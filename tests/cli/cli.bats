@@ -220,3 +220,18 @@ PYTHON
     CUDA_VISIBLE_DEVICES='' refused 71 'backend is cuda, but' \
         eval "$booklm" --text "$booklm/heldout.txt" --backend cuda
 }
+
+@test "scripts: --help prints the usage, and a wrong argument is refused before anything is done" {
+    cd "$root"
+    for script in scripts/{bench,bench-gpu,bench-peers,build,demo,setup,test,test-gpu,venv}; do
+        run "$script" --help
+        echo "$script: $output"
+        [ "$status" = 0 ]
+        [[ ${lines[0]} == "usage: "* ]]
+    done
+    for script in scripts/{bench-peers,build,demo,setup,test,test-gpu,venv}; do
+        run "$script" --wrong
+        [ "$status" = 64 ]
+        [ "$output" = "${script##*/}: wrong argument '--wrong'; see $script --help" ]
+    done
+}
