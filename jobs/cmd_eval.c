@@ -85,6 +85,16 @@ static rp_eval_opts opts_of(const rp_cli *cli, const rp_model_config *config)
     return opts;
 }
 
+/* Rotary embeddings of some kinds are made to go on beyond the limit: it is not refused. */
+static void warn_of_context(const rp_cli *cli, const rp_eval_opts *opts,
+                            const rp_model_config *config)
+{
+    if (opts->context > config->max_position && rp_comm_rank(cli->comm) == 0 && !cli->is_quiet) {
+        (void)fprintf(stderr, "rankpress: warning: --context is %lld, the model's limit is %lld\n",
+                      (long long)opts->context, (long long)config->max_position);
+    }
+}
+
 /* Collective. The evaluator's operations and where they run. */
 static rp_status open_backend(rp_evaluator *e, eval_inputs *in, const rp_cli *cli,
                               rp_backend backend)
@@ -97,7 +107,11 @@ static rp_status open_backend(rp_evaluator *e, eval_inputs *in, const rp_cli *cl
 
     e->ops = rp_kernels_cpu();
     e->exec = in->exec;
-    RP_TRY(rp_agree(cli->comm, rp_eval_count_windows(&n, &e->opts, e->n_ids)));
+    st = rp_eval_count_windows(&n, &e->opts, e->n_ids);
+    if (st != RP_OK) {
+        st = rp_error_prefix(st, "%s", cli->text);
+    }
+    RP_TRY(rp_agree(cli->comm, st));
     if (backend == RP_BACKEND_CPU) {
         return RP_OK;
     }
@@ -141,18 +155,20 @@ out:
 static void print_table(const rp_cli *cli, const eval_inputs *in, const rp_evaluator *e,
                         const rp_eval_result *r, double seconds)
 {
+    const int nranks = rp_comm_nranks(cli->comm);
     char size[RP_SIZE_TEXT_BYTES];
 
     (void)printf("model            %s (%s)\n", cli->args[0],
                  rp_print_size(size, (double)rp_weights_file_bytes(in->model)));
-    (void)printf("text             %s (%lld tokens, %lld windows of %lld)\n", cli->text,
-                 (long long)in->n_ids, (long long)r->n_windows, (long long)e->opts.context);
+    (void)printf("text             %s (%lld tokens, %lld window%s of %lld)\n", cli->text,
+                 (long long)in->n_ids, (long long)r->n_windows, r->n_windows == 1 ? "" : "s",
+                 (long long)e->opts.context);
     (void)printf("perplexity       %.4f (%.5f nats a token)\n", r->perplexity, r->nll);
     if (in->base != NULL) {
         (void)printf("KL divergence    %.6f nats a token, to %s\n", r->kl, cli->base);
         (void)printf("top-1 agreement  %.2f %%\n", 100 * r->top1);
     }
-    (void)printf("seconds          %.1f on %d ranks\n", seconds, rp_comm_nranks(cli->comm));
+    (void)printf("seconds          %.1f on %d rank%s\n", seconds, nranks, nranks == 1 ? "" : "s");
 }
 
 rp_status rp_cmd_eval(const rp_cli *cli)
@@ -170,6 +186,7 @@ rp_status rp_cmd_eval(const rp_cli *cli)
     }
     RP_TRY(rp_agree(cli->comm, open_inputs(&in, cli)));
     e.opts = opts_of(cli, rp_weights_config(in.model));
+    warn_of_context(cli, &e.opts, rp_weights_config(in.model));
     e.ids = in.ids;
     e.n_ids = in.n_ids;
     e.progress = is_first && !cli->is_quiet ? stderr : NULL;

@@ -344,7 +344,11 @@ rp_status rp_cmd_inspect(const rp_cli *cli)
         } else if (rp_checkpoint_is_file(path)) {
             RP_TRY(rp_checkpoint_inspect(&root, path));
         } else {
-            RP_TRY(inspect_safetensors(&root, path));
+            st = inspect_safetensors(&root, path);
+            if (st == RP_ERR_FORMAT && !rp_ends_with(path, ".safetensors")) {
+                st = RP_FAIL(st, "%s: no safetensors, GGUF or checkpoint file", path);
+            }
+            RP_TRY(st);
         }
     }
     if (cli->is_json) {

@@ -69,14 +69,17 @@ rp_status rp_job_folder_refuse(const char *path)
     rp_status st = RP_OK;
     char *job_path = NULL;
     char *config_path = NULL;
+    char *log_path = NULL;
 
     RP_TRY(rp_fs_join(&job_path, path, RP_JOB_FILE));
+    RP_TRY(rp_fs_join(&log_path, path, RP_LOG_DIR)); /* not beside a job file that people wrote */
     RP_TRY(rp_fs_join(&config_path, path, "config.json"));
-    if (rp_fs_exists(job_path) && !rp_fs_exists(config_path)) {
+    if (rp_fs_exists(job_path) && rp_fs_is_dir(log_path) && !rp_fs_exists(config_path)) {
         RP_TRY(fail_with_outputs(path, job_path));
     }
 out:
     free(config_path);
+    free(log_path);
     free(job_path);
     return st;
 }

@@ -121,13 +121,11 @@ refused_as() {
     refused_as "$outputs" tokenize --model "$DIR/out" text
     refused_as "$outputs" plan "$DIR/job.yaml" "model=$DIR/out" "output.dir=$BATS_TEST_TMPDIR/out"
     refused_as "$DIR/out: a folder, not a regular file" run "$DIR/out"
-    mkdir "$BATS_TEST_TMPDIR/begun"
+    mkdir -p "$BATS_TEST_TMPDIR/begun/log"
     cp "$DIR/out/job.yaml" "$BATS_TEST_TMPDIR/begun"
     refused_as "$BATS_TEST_TMPDIR/begun: a job's folder, and it holds no finished output" \
         eval "$BATS_TEST_TMPDIR/begun" --text "$DIR/job.yaml"
-    cp "$DIR/job.yaml" "$DIR/model"
-    "$RANKPRESS" tokenize --model "$DIR/model" text
-    rm "$DIR/model/job.yaml"
+    refused_as "$DIR: no tokenizer.json, and no vocab.json with merges.txt" tokenize --model "$DIR" text
 }
 
 @test "verify: a cut output, and one that is not there" {

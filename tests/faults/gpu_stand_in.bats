@@ -257,12 +257,12 @@ ends_with() {
     RP_CUDA_HOST=gpus=2,broken=1 ends_with 71 'rank 1: GPU 1: cudaErrorMemoryAllocation' run "$job"
     RP_CUDA_HOST=gpus=2,libraries=0 ends_with 71 'libcublas.so: cannot open shared object file' run "$job"
     RP_CUDA_HOST=gpus=2,broken=1 ends_with 71 'rank 1: GPU 1: cudaErrorMemoryAllocation' run "$job" backend=auto
-    RP_CUDA_HOST=gpus=2,broken=1 ends_with 65 "$dir/none: neither a model folder nor a .gguf file" \
+    RP_CUDA_HOST=gpus=2,broken=1 ends_with 65 "$dir/none: no such file or folder" \
         run "$job" model="$dir/none"
     RP_CUDA_HOST=gpus=2,broken=1 ends_with 71 'rank 1: GPU 1: cudaErrorMemoryAllocation' eval "$model" "${text[@]}"
     RP_CUDA_HOST=gpus=2,libraries=0 ends_with 71 'libcublas.so: cannot open shared object file' \
         eval "$model" "${text[@]}"
-    RP_CUDA_HOST=gpus=2,broken=1 ends_with 65 "$dir/none: neither a model folder nor a .gguf file" \
+    RP_CUDA_HOST=gpus=2,broken=1 ends_with 65 "$dir/none: no such file or folder" \
         eval "$dir/none" "${text[@]}"
 }
 
