@@ -39,6 +39,7 @@ commands() {
         [[ ${lines[0]} == "usage: rankpress $command"* ]]
         [ -z "$(awk 'length > 80 && !/^usage/' <<<"$output")" ]
     done
+    [ "$("$rankpress" eval --help | head -n 1)" = 'usage: rankpress eval MODEL --text FILE [OPTION]...' ]
     [ "$("$rankpress" -h)" = "$("$rankpress" --help)" ]
 }
 
