@@ -88,7 +88,8 @@ rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int 
         .solver = rp_site_solver_bytes(s, nranks, nthreads),
     };
 
-    memory.activations.host += (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t); /* ids */
+    /* The ids, and rank 0's that it has read ahead. */
+    memory.activations.host += (size_t)(2 * blocks.n_seqs * blocks.seq_len) * sizeof(int32_t);
     return memory;
 }
 

@@ -268,14 +268,15 @@ out:
     return st;
 }
 
-/* Collective. A folder whose report is written: nothing is left to do. */
-static rp_status is_done_before(bool *is_done, const rp_session *s)
+/* Collective. Whether the output folder has such a file: RP_JOB_FILE from a job's start,
+ * RP_REPORT_FILE when nothing is left to do. */
+static rp_status find_file(bool *is_there, const rp_session *s, const char *name)
 {
     rp_status st = RP_OK;
     char *path = NULL;
 
-    RP_TRY(rp_agree(s->comm, rp_fs_join(&path, s->job->output.dir, RP_REPORT_FILE)));
-    *is_done = rp_comm_any(s->comm, rp_fs_exists(path));
+    RP_TRY(rp_agree(s->comm, rp_fs_join(&path, s->job->output.dir, name)));
+    *is_there = rp_comm_any(s->comm, rp_fs_exists(path));
 out:
     free(path);
     return st;
@@ -286,10 +287,25 @@ static rp_status prepare_texts(run *r, bool *is_done)
 {
     rp_status st = RP_OK;
 
-    RP_TRY(is_done_before(is_done, &r->s));
+    RP_TRY(find_file(is_done, &r->s, RP_REPORT_FILE));
     if (!*is_done) {
         rp_calibration_read_ahead(&r->s);
         RP_TRY(prepare_evaluation(r));
+    }
+out:
+    return st;
+}
+
+/* Collective. A new job ends for want of its calibration text before it has a folder; one that goes
+ * on may need it no more. */
+static rp_status check_calibration(rp_session *s)
+{
+    rp_status st = RP_OK;
+    bool is_begun = false;
+
+    RP_TRY(find_file(&is_begun, s, RP_JOB_FILE));
+    if (!is_begun) {
+        RP_TRY(rp_calibration_read(s));
     }
 out:
     return st;
@@ -329,6 +345,7 @@ static rp_status run_stages(run *r)
     RP_TRY(rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm)));
     RP_TRY(rp_agree(s->comm, rp_plan_check(&plan, s)));
     RP_TRY(rp_agree(s->comm, rp_plan_check_gpu(&plan)));
+    RP_TRY(check_calibration(s));
     r->results.planned_bytes = plan.memory_bytes;
     r->results.planned_place_bytes = plan.place_bytes;
     s->streams_activations = plan.streams_activations;
@@ -336,7 +353,7 @@ static rp_status run_stages(run *r)
     RP_TRY(rp_session_open_gpu(s, plan.place_bytes));
     RP_TRY(rp_out_folder_open(s, plan.disk_bytes));
     rp_importance_warn(s->importance);
-    RP_TRY(is_done_before(&is_done, s));
+    RP_TRY(find_file(&is_done, s, RP_REPORT_FILE));
     if (was_done || is_done) {
         return finish_again(s);
     }
