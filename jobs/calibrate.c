@@ -108,7 +108,8 @@ rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int 
         .checkpoint = {rp_calibrate_queue_bytes(s, nranks), 0},
     };
 
-    memory.activations.host += (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t); /* ids */
+    /* The ids, and rank 0's that it has read ahead. */
+    memory.activations.host += (size_t)(2 * blocks.n_seqs * blocks.seq_len) * sizeof(int32_t);
     return memory;
 }
 
