@@ -35,7 +35,7 @@ thread_local int current_device, n_opened_here;
 
 rp_host_settings read_settings()
 {
-    rp_host_settings made = {1, -1, true, (size_t)4096 << 20, 0, false, false};
+    rp_host_settings made = {1, -1, true, CUDART_VERSION, (size_t)4096 << 20, 0, false, false};
     const char *const text = getenv("RP_CUDA_HOST");
     char copy[256] = "", *rest = nullptr;
 
@@ -51,6 +51,8 @@ rp_host_settings read_settings()
             made.broken = (int)value;
         } else if (sscanf(item, "libraries=%llu", &value) == 1) {
             made.has_libraries = value > 0;
+        } else if (sscanf(item, "driver=%llu", &value) == 1) {
+            made.driver = (int)value;
         } else if (sscanf(item, "fail=%llu", &value) == 1) {
             made.fail_at = (int64_t)value;
         } else if (strcmp(item, "order=down") == 0) {
@@ -256,6 +258,7 @@ const char *cudaGetErrorName(cudaError_t error)
         {cudaErrorInvalidMemcpyDirection, "cudaErrorInvalidMemcpyDirection"},
         {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver"},
         {cudaErrorInvalidDevice, "cudaErrorInvalidDevice"},
+        {cudaErrorLaunchOutOfResources, "cudaErrorLaunchOutOfResources"},
         {cudaErrorLaunchFailure, "cudaErrorLaunchFailure"},
     };
     const auto found = names.find(error);
@@ -280,7 +283,7 @@ cudaError_t cudaPeekAtLastError(void)
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = rp_host_get_settings()->gpus;
+    *count = rp_host_get_settings()->driver < CUDART_VERSION ? 0 : rp_host_get_settings()->gpus;
     return *count > 0 ? cudaSuccess : cudaErrorInsufficientDriver;
 }
 
@@ -350,7 +353,7 @@ cudaError_t cudaDeviceReset(void)
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = rp_host_get_settings()->gpus > 0 ? CUDART_VERSION : 0;
+    *version = rp_host_get_settings()->gpus > 0 ? rp_host_get_settings()->driver : 0;
     return cudaSuccess;
 }
 
@@ -521,6 +524,14 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t nbytes, cudaStream_t str
 cudaError_t cudaMemset(void *to, int value, size_t nbytes)
 {
     return cudaMemsetAsync(to, value, nbytes, nullptr);
+}
+
+void rp_host_poison(cudaStream_t stream, void *to, size_t nbytes)
+{
+    if (!rp_host_is_device(to, nbytes)) {
+        rp_host_die("%zu bytes are handed out that are not in this GPU's memory", nbytes);
+    }
+    rp_host_ask(stream, [=]() { memset(to, 0xff, nbytes); });
 }
 
 /* ---- Libraries ---- */
