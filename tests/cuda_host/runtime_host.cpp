@@ -16,6 +16,8 @@ namespace
 {
 
 constexpr size_t PATTERN_BYTES = 16 << 20;
+/* A GPU's is just below 2 GiB; less, so that a test need not copy as much. */
+constexpr size_t MAX_PITCH = 32 << 20;
 
 /* GPUs' memory: one closed range, an equal part for each, opened for calls. A thin layer of gaps
  * between allocations is not needed: rankpress makes few. */
@@ -456,15 +458,12 @@ cudaError_t cudaFreeHost(void *freed)
 
 /* ---- Copies and fills ---- */
 
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
-                              size_t row_bytes, size_t nrows, cudaMemcpyKind kind,
-                              cudaStream_t stream)
+static cudaError_t copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                             size_t row_bytes, size_t nrows, cudaMemcpyKind kind,
+                             cudaStream_t stream)
 {
     if (row_bytes == 0 || nrows == 0) {
         return cudaSuccess;
-    }
-    if (row_bytes > to_pitch || row_bytes > from_pitch) {
-        return cudaErrorInvalidPitchValue;
     }
     if (!fits_kind(to, (nrows - 1) * to_pitch + row_bytes, from,
                    (nrows - 1) * from_pitch + row_bytes, kind)) {
@@ -482,10 +481,21 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
     return cudaSuccess;
 }
 
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t row_bytes, size_t nrows, cudaMemcpyKind kind,
+                              cudaStream_t stream)
+{
+    if (row_bytes > to_pitch || row_bytes > from_pitch || to_pitch > MAX_PITCH ||
+        from_pitch > MAX_PITCH) {
+        return cudaErrorInvalidPitchValue;
+    }
+    return copy_rows(to, to_pitch, from, from_pitch, row_bytes, nrows, kind, stream);
+}
+
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t nbytes, cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
-    return cudaMemcpy2DAsync(to, nbytes, from, nbytes, nbytes, 1, kind, stream);
+    return copy_rows(to, nbytes, from, nbytes, nbytes, 1, kind, stream);
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t nbytes, cudaMemcpyKind kind)
