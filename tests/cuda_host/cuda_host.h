@@ -7,7 +7,8 @@
  *
  * What is asked of a GPU's first stream is done at once, what is asked of its other streams as late
  * as events and waiting allow; with order=down it is the other way round. So who reads or writes
- * before it has waited finds the wrong bytes in one of the two orders.
+ * before it has waited finds the wrong bytes in one of the two orders. Only the thread that made a
+ * stream may use it: another one's GPU need not be the same.
  *
  * RP_CUDA_HOST in the environment, a comma-separated list, changes the machine:
  *   gpus=N       how many GPUs there are (1; 0 is a machine without a driver)

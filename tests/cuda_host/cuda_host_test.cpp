@@ -1,4 +1,6 @@
 /* The stand-in itself: that kernels see what a GPU shows them, and that bugs are caught. */
+#include <thread> /* before the device's words are macros */
+
 #include "base/status.h"
 #include "cuda_host.h"
 #include "kernels/cuda/launch.h"
@@ -290,6 +292,10 @@ static void overrun_shared_memory(void)
 {
     RP_LAUNCH(gpu, shared_overrun_kernel, 1, 1, 16, device_ints());
 }
+static void use_another_threads_stream(void)
+{
+    std::thread([]() { rp_gpu_zero(gpu, device_ints(), 4); }).join();
+}
 static void follow_a_device_pointer(void)
 {
     *static_cast<volatile int *>(device_ints()) = 1;
@@ -359,6 +365,7 @@ static void bugs_are_caught(void **)
         {shuffle_without_lanes, SIGABRT, "16 (thread 0 first) wait in __shfl_xor_sync"},
         {shuffle_from_outside, SIGABRT, "reads lane 20, which is not in mask 0xffff"},
         {overrun_shared_memory, SIGSEGV, ""},
+        {use_another_threads_stream, SIGABRT, "used by another thread"},
         {follow_a_device_pointer, SIGSEGV, ""},
         {pass_a_host_pointer, SIGABRT, "write_kernel"},
         {pass_a_host_pointer_in_a_struct, SIGABRT, "not in this GPU's memory"},
