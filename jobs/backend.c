@@ -47,9 +47,11 @@ rp_status rp_backend_open_gpu(rp_gpu **out, rp_comm *comm, size_t arena_bytes, b
 
     RP_TRY(rp_comm_choose_gpu(&choice, comm));
     if (choice.ordinal < 0) {
-        return RP_FAIL(RP_ERR_MEMORY, "backend is cuda, but %s",
+        const char *trouble = rp_gpu_trouble();
+        return RP_FAIL(RP_ERR_MEMORY, "backend is cuda, but %s%s%s",
                        rp_gpu_is_built() ? "there is no GPU"
-                                         : "this rankpress was built without CUDA");
+                                         : "this rankpress was built without CUDA",
+                       trouble != NULL ? ": " : "", trouble != NULL ? trouble : "");
     }
     if (choice.warning[0] != '\0' && is_telling) {
         (void)fprintf(stderr, "rankpress: warning: %s\n", choice.warning);

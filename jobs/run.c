@@ -326,8 +326,11 @@ static void say_backend(const rp_session *s)
 {
     if (s->job->backend == RP_BACKEND_AUTO && s->backend == RP_BACKEND_CPU && rp_gpu_is_built() &&
         rp_session_prints(s)) {
-        (void)printf("%s: cpu back end\n",
-                     rp_comm_nranks(s->comm) > 1 ? "not every rank has a GPU" : "no GPU");
+        const char *trouble = rp_gpu_trouble();
+        (void)printf("%s%s%s%s: cpu back end\n",
+                     rp_comm_nranks(s->comm) > 1 ? "not every rank has a GPU" : "no GPU",
+                     trouble != NULL ? " (" : "", trouble != NULL ? trouble : "",
+                     trouble != NULL ? ")" : "");
     }
 }
 

@@ -25,6 +25,9 @@ typedef struct rp_gpu_info {
 bool rp_gpu_is_built(void);
 /* Local. GPUs that this process may use (CUDA_VISIBLE_DEVICES); 0 without a driver. */
 int rp_gpu_count(void);
+/* Local. Why an installed driver gives no GPU (it is too old, or a service of it does not run);
+ * NULL where there is no driver or nothing is wrong. */
+const char *rp_gpu_trouble(void);
 RP_CHECKED rp_status rp_gpu_describe(rp_gpu_info *out, int ordinal);
 
 /* Local, on any thread. Opens what rp_gpu_create and rp_gpu_describe need first and which takes

@@ -15,6 +15,11 @@ int rp_gpu_count(void)
     return 0;
 }
 
+const char *rp_gpu_trouble(void)
+{
+    return NULL;
+}
+
 static rp_status no_gpu(void)
 {
     return RP_FAIL(RP_ERR_MEMORY, "this rankpress was built without CUDA");

@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Library handles and loaded kernels; of memory that is free, cudaMalloc aside. */
-#define LIBRARY_BYTES ((size_t)512 << 20)
+/* Of memory that is free, cudaMalloc aside: library handles, loaded kernels, and local memory,
+ * which the driver takes for all threads that a GPU can hold: 1.5 KB of the searches' kernels for
+ * each of 132 x 2048 are 0.4 GB. */
+#define LIBRARY_BYTES ((size_t)1 << 30)
 #define SMALL_GPU_BYTES ((size_t)16 << 30)
 
 /* ---- Failures ---- */
@@ -75,6 +77,17 @@ int rp_gpu_count(void)
         return 0;
     }
     return n;
+}
+
+const char *rp_gpu_trouble(void)
+{
+    int n = 0, driver = 0;
+    const cudaError_t status = cudaGetDeviceCount(&n);
+    const bool has_driver = cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0;
+    const bool is_well = status == cudaSuccess || status == cudaErrorNoDevice;
+
+    (void)cudaGetLastError();
+    return has_driver && !is_well ? cudaGetErrorString(status) : NULL;
 }
 
 static void format_uuid(char *out, size_t size, const cudaUUID_t *uuid)
@@ -201,6 +214,7 @@ rp_status rp_gpu_alloc(void **out, rp_gpu *gpu, size_t nbytes)
         return rp_error_prefix(st, "%s", gpu->name);
     }
     *out = gpu->memory + offset;
+    RP_GPU_FRESH(gpu, *out, nbytes);
     return st;
 }
 

@@ -65,7 +65,7 @@ static void for_each_piece(rp_gpu *gpu, rp_rows rows, rp_rows_fn fn, void *ctx)
     if (rows.device_pitch == rows.row_bytes && rows.host_pitch == rows.row_bytes) {
         rows.row_bytes *= rows.nrows;
         rows.nrows = rows.row_bytes > 0 ? 1 : 0;
-        rows.device_pitch = rows.host_pitch = rows.row_bytes;
+        rows.device_pitch = rows.host_pitch = 0; /* of the one row: CUDA takes none of 2 GiB */
     }
     if (rows.row_bytes == 0) {
         return;
@@ -74,12 +74,10 @@ static void for_each_piece(rp_gpu *gpu, rp_rows rows, rp_rows_fn fn, void *ctx)
     const size_t step_rows = RP_GPU_STAGING_BYTES / step_bytes;
     for (size_t r = 0; r < rows.nrows; r += step_rows) {
         for (size_t at = 0; at < rows.row_bytes; at += step_bytes) {
-            const rp_rows piece = {rows.device + r * rows.device_pitch + at,
-                                   rows.host + r * rows.host_pitch + at,
-                                   rows.device_pitch,
-                                   rows.host_pitch,
-                                   RP_MIN(step_bytes, rows.row_bytes - at),
-                                   RP_MIN(step_rows, rows.nrows - r)};
+            const rp_rows piece = {
+                rows.device + r * rows.device_pitch + at, rows.host + r * rows.host_pitch + at,
+                RP_MAX(rows.device_pitch, step_bytes),    RP_MAX(rows.host_pitch, step_bytes),
+                RP_MIN(step_bytes, rows.row_bytes - at),  RP_MIN(step_rows, rows.nrows - r)};
             if (!rp_gpu_has_failed(gpu)) {
                 fn(gpu, &piece, ctx);
             }

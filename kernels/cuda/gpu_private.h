@@ -96,6 +96,12 @@ void rp_gpu_side_use(rp_gpu *gpu, int buffer);
 /* Local. The compute stream goes on once both buffers have been used. */
 void rp_gpu_side_end(rp_gpu *gpu);
 
+/* Memory that is handed out anew: nobody may count on what it holds. The stand-in fills it with
+ * what shows. */
+#ifndef RP_GPU_FRESH
+#define RP_GPU_FRESH(gpu, memory, nbytes) ((void)0)
+#endif
+
 /* The scratch in pieces, each aligned to 256 bytes. */
 typedef struct rp_gpu_pieces {
     rp_gpu *gpu;
@@ -115,7 +121,11 @@ template <typename T> T *rp_gpu_take(rp_gpu_pieces *pieces, int64_t count)
 
     pieces->taken_bytes += rp_gpu_aligned((size_t)count * sizeof(T));
     start = static_cast<unsigned char *>(rp_gpu_scratch(pieces->gpu, pieces->taken_bytes));
-    return start == nullptr ? nullptr : reinterpret_cast<T *>(start + begin);
+    if (start == nullptr) {
+        return nullptr;
+    }
+    RP_GPU_FRESH(pieces->gpu, start + begin, pieces->taken_bytes - begin);
+    return reinterpret_cast<T *>(start + begin);
 }
 
 /* Local. The next `count` values := those of the host. */

@@ -10,8 +10,9 @@
 #include <utility>
 
 /* On the compute stream, or another one; nothing once something failed or when the grid has no
- * blocks. grid and block: dim3 or int. More than 48 KiB of dynamic shared memory is asked for by
- * itself. */
+ * blocks. grid and block: dim3 or int. A block has at most 256 threads: so many have room for 255
+ * registers each, the most that a kernel can have. More than 48 KiB of dynamic shared memory is
+ * asked for by itself. */
 #define RP_LAUNCH(gpu, kernel, grid, block, shared_bytes, ...)                                     \
     RP_LAUNCH_ON((gpu), (gpu)->stream, kernel, grid, block, shared_bytes, __VA_ARGS__)
 #define RP_LAUNCH_ON(gpu, stream, kernel, grid, block, shared_bytes, ...)                          \

@@ -226,6 +226,7 @@ static void solve_piece(const rp_exec *exec, const piece_rows *p, size_t scratch
     if (rp_gpu_has_failed(gpu)) {
         return;
     }
+    RP_GPU_FRESH(gpu, c.base, scratch_bytes);
     load_factor(exec, t, task->ldl);
     load(gpu, t, p);
     rp_gptq_run(gpu, t, task, &s.gptq);

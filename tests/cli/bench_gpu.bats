@@ -43,15 +43,47 @@ has() {
 
 @test "a packed folder runs by itself" {
     "$root/scripts/bench-gpu" pack --program "$program" "$work/packed"
-    [ "$(stat -c %s "$work/packed/files.tar.gz")" -lt $((64 << 20)) ]
+    [ "$(stat -c %s "$work/packed/files.tar.xz")" -lt $((64 << 20)) ]
     cd "$work"
     TMPDIR=$work run --separate-stderr env -u LD_LIBRARY_PATH packed/bench-gpu --size tiny --work "$work/bench" gptq
     echo "$output" "${stderr-}"
     [ "$status" = 0 ]
     [ "$(grep -cF '| tiny W4 g128 GPTQ, drift none |' <<<"$output")" = 2 ]
     # The libraries are its own: MPI's and HDF5's are found below the folder it unpacked.
-    libraries=$(LD_LIBRARY_PATH=$work/bench-gpu-files/lib ldd "$work/bench-gpu-files/rankpress")
+    libraries=$(LD_LIBRARY_PATH=$work/rankpress-gpu/lib ldd "$work/rankpress-gpu/bin/rankpress")
     for name in libmpi libhdf5_serial libopenblas libjansson; do
-        grep -q "$name.* => $work/bench-gpu-files/lib/" <<<"$libraries"
+        grep -q "$name.* => $work/rankpress-gpu/lib/" <<<"$libraries"
     done
+    # So are the tests and their data: the source tree's are not looked at.
+    run cat "$work/rankpress-gpu/tests"
+    [ "${#lines[@]}" -ge 8 ]
+    [[ $output == *"lm_host bin/test_lm_host tree/tests/data/"* && $output != *"$root"* ]]
+    TMPDIR=$work RP_TEST_ONLY='^(product|window)_' run packed/test-gpu none
+    echo "$output"
+    [ "$status" = 0 ]
+    [ "${lines[-1]}" = "test-gpu: 2 passed, 0 failed, 0 skipped" ]
+}
+
+@test "a failure on a GPU, and a tool that is missing, show" {
+    mkdir -p "$work/files/bin" "$work/files/lib" "$work/packed"
+    printf 'good true\nbad sh -c "echo a kernel is wrong; exit 3"\nabsent sh -c "exit 77"\n' >"$work/files/tests"
+    cp "$root/tests/bench/packed.sh" "$work/files/"
+    tar -C "$work/files" -cJf "$work/packed/files.tar.xz" .
+    cp "$root/scripts/test-gpu" "$work/packed/"
+    export TMPDIR=$work
+    run "$work/packed/test-gpu" none
+    echo "$output"
+    [ "$status" = 1 ]
+    [[ $output == *"none good: passed, "*"a kernel is wrong"*"none bad: FAILED with 3, "*"none absent: skipped, "* ]]
+    [ "${lines[-1]}" = "test-gpu: 1 passed, 1 failed, 1 skipped" ]
+    RP_TEST_ONLY=absent run "$work/packed/test-gpu" none
+    [ "$status" = 77 ]
+    # A compute-sanitizer gets the tool and the test.
+    printf '#!/bin/sh\n[ "$2" = racecheck ] || exit 1\necho "$*" >"%s/asked"\n' "$work" >"$work/compute-sanitizer"
+    chmod +x "$work/compute-sanitizer"
+    PATH=$work:$PATH RP_TEST_ONLY=good run "$work/packed/test-gpu" racecheck memcheck
+    echo "$output"
+    [ "$status" = 1 ]
+    [[ $output == *"racecheck good: passed, "*"memcheck good: FAILED with 1, "* ]]
+    [[ "$(cat "$work/asked")" == "--tool racecheck "*" true" ]]
 }

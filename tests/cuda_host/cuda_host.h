@@ -2,15 +2,18 @@
  *
  * "Device memory" is a range of this process's memory that is closed to everybody except while a
  * kernel, a copy or a library call runs, so that host code which follows a device pointer dies at
- * once. Fresh device memory and shared memory are full of 0xff bytes (NaNs, -1).
+ * once. Fresh device memory, what the arena and the scratch hand out, and shared memory are full of
+ * 0xff bytes (NaNs, -1).
  *
  * What is asked of a GPU's first stream is done at once, what is asked of its other streams as late
  * as events and waiting allow; with order=down it is the other way round. So who reads or writes
- * before it has waited finds the wrong bytes in one of the two orders.
+ * before it has waited finds the wrong bytes in one of the two orders. Only the thread that made a
+ * stream may use it: another one's GPU need not be the same.
  *
  * RP_CUDA_HOST in the environment, a comma-separated list, changes the machine:
  *   gpus=N       how many GPUs there are (1; 0 is a machine without a driver)
  *   mib=N        memory of each (4096)
+ *   driver=N     the driver's version (13000); with an older one than the runtime's there is no GPU
  *   broken=N     GPU number N cannot be opened
  *   libraries=N  0: there is neither cuBLAS nor cuSOLVER
  *   fail=N       the N-th launch, copy, fill or library call fails
@@ -30,6 +33,7 @@ typedef struct rp_host_settings {
     int gpus;
     int broken; /* -1: none */
     bool has_libraries;
+    int driver;
     size_t gpu_bytes;
     int64_t fail_at; /* 0: never */
     bool is_downward, is_guarded_by_pages;

@@ -1,4 +1,6 @@
 /* The stand-in itself: that kernels see what a GPU shows them, and that bugs are caught. */
+#include <thread> /* before the device's words are macros */
+
 #include "base/status.h"
 #include "cuda_host.h"
 #include "kernels/cuda/launch.h"
@@ -60,7 +62,7 @@ static __global__ void reduce_kernel(const int *values, int n, int *sums)
 
 static void barriers_and_dynamic_shared_memory(void **)
 {
-    enum { N = 10000, BLOCK = 512, BLOCKS = (N + BLOCK - 1) / BLOCK };
+    enum { N = 10000, BLOCK = 256, BLOCKS = (N + BLOCK - 1) / BLOCK };
     rp_gpu_pieces pieces = {gpu, 0};
     int values[N], sums[BLOCKS], total = 0;
 
@@ -290,6 +292,10 @@ static void overrun_shared_memory(void)
 {
     RP_LAUNCH(gpu, shared_overrun_kernel, 1, 1, 16, device_ints());
 }
+static void use_another_threads_stream(void)
+{
+    std::thread([]() { rp_gpu_zero(gpu, device_ints(), 4); }).join();
+}
 static void follow_a_device_pointer(void)
 {
     *static_cast<volatile int *>(device_ints()) = 1;
@@ -359,6 +365,7 @@ static void bugs_are_caught(void **)
         {shuffle_without_lanes, SIGABRT, "16 (thread 0 first) wait in __shfl_xor_sync"},
         {shuffle_from_outside, SIGABRT, "reads lane 20, which is not in mask 0xffff"},
         {overrun_shared_memory, SIGSEGV, ""},
+        {use_another_threads_stream, SIGABRT, "used by another thread"},
         {follow_a_device_pointer, SIGSEGV, ""},
         {pass_a_host_pointer, SIGABRT, "write_kernel"},
         {pass_a_host_pointer_in_a_struct, SIGABRT, "not in this GPU's memory"},
@@ -441,6 +448,40 @@ static void who_does_not_wait_finds_wrong_bytes(void **)
     assert_int_equal(take_beside(false, true, true), is_side_late ? 1 : 0);
 }
 
+/* The arena and the scratch give the same memory again, without what it held. */
+static void what_is_handed_out_is_poisoned(void **)
+{
+    rp_gpu_pieces pieces = {gpu, 0}, again = {gpu, 0};
+    int *const taken = rp_gpu_take<int>(&pieces, 1);
+    void *made = NULL, *remade = NULL;
+    int found[2] = {0, 0};
+
+    assert_int_equal(rp_gpu_alloc(&made, gpu, 4), RP_OK);
+    RP_LAUNCH(gpu, set_kernel, 1, 1, 0, static_cast<int *>(made), 1);
+    RP_LAUNCH(gpu, set_kernel, 1, 1, 0, taken, 1);
+    rp_gpu_free(gpu, made);
+    assert_int_equal(rp_gpu_alloc(&remade, gpu, 4), RP_OK);
+    assert_ptr_equal(remade, made);
+    assert_ptr_equal(rp_gpu_take<int>(&again, 1), taken);
+    rp_gpu_get(gpu, &found[0], 4, remade, 4, 4, 1);
+    rp_gpu_get(gpu, &found[1], 4, taken, 4, 4, 1);
+    assert_int_equal(found[0], -1);
+    assert_int_equal(found[1], -1);
+    rp_gpu_free(gpu, remade);
+}
+
+/* A kernel with 255 registers has no room for more than 256 threads a block. */
+static void large_blocks_may_lack_registers(void **)
+{
+    rp_gpu *other = NULL;
+
+    assert_int_equal(rp_gpu_create(&other, 0, 1 << 20), RP_OK);
+    RP_LAUNCH(other, write_kernel, 1, 257, 0, device_ints());
+    assert_int_equal(rp_gpu_sync(other), RP_ERR_MEMORY);
+    assert_non_null(strstr(rp_error_message(), "cudaErrorLaunchOutOfResources"));
+    rp_gpu_destroy(&other);
+}
+
 /* In a group of its own: it fails its GPU. */
 static void the_first_failure_stays(void **)
 {
@@ -469,6 +510,8 @@ int main(void)
         cmocka_unit_test(bugs_are_caught),
         cmocka_unit_test(copies_in_a_wrong_direction_fail),
         cmocka_unit_test(who_does_not_wait_finds_wrong_bytes),
+        cmocka_unit_test(what_is_handed_out_is_poisoned),
+        cmocka_unit_test(large_blocks_may_lack_registers),
         cmocka_unit_test(the_first_failure_stays),
     };
 

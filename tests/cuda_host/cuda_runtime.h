@@ -135,6 +135,10 @@ typedef struct rp_host_kernel {
 } rp_host_kernel;
 cudaError_t rp_host_launch(const cudaLaunchConfig_t &config, const rp_host_kernel &kernel);
 cudaError_t rp_host_set_attribute(const void *kernel, cudaFuncAttribute attribute, int value);
+/* See RP_GPU_FRESH: 0xff bytes once the stream comes to it. Not a call of CUDA's, so it cannot
+ * fail. */
+#define RP_GPU_FRESH(gpu, memory, nbytes) rp_host_poison((gpu)->stream, (memory), (nbytes))
+void rp_host_poison(cudaStream_t stream, void *memory, size_t nbytes);
 /* Dies when an argument is, or holds, a pointer that a GPU could not follow. */
 void rp_host_check_pointer(const rp_host_kernel *kernel, const void *pointer);
 void rp_host_check_bytes(const rp_host_kernel *kernel, const void *argument, size_t nbytes);

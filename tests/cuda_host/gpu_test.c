@@ -78,7 +78,7 @@ static void bytes_go_there_and_back(void **state)
         round_trip(pools[i], 1, 1, 0, 0);
         round_trip(pools[i], 100, 7, 28, 0);
         round_trip(pools[i], 100, 7, 0, 5);
-        round_trip(pools[i], 4096, 5000, 0, 0);  /* 20 MB at once */
+        round_trip(pools[i], 4096, 9000, 0, 0);  /* 37 MB at once */
         round_trip(pools[i], 4000, 5000, 96, 8); /* and in rows */
         /* rows longer than a staging buffer */
         round_trip(pools[i], ((size_t)9 << 20) + 3, 3, 61, 1);

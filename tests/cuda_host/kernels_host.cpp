@@ -28,6 +28,8 @@ namespace
 {
 
 enum { MAX_THREADS = 1024, PAGE = 4096, STACK = 256 << 10 };
+/* So many have room for the most registers that a kernel can have. */
+enum { REGISTERS = 65536, SURE_THREADS = REGISTERS / 256 };
 /* What the smallest GPU that is built for gives a block, and whole pages of it. */
 enum { MAX_SHARED = 163 << 10, SHARED_PAGES = 164 << 10 };
 
@@ -439,6 +441,9 @@ cudaError_t rp_host_launch(const cudaLaunchConfig_t &config, const rp_host_kerne
     }
     if (!is_valid(&config)) {
         return cudaErrorInvalidConfiguration;
+    }
+    if (config.blockDim.x * config.blockDim.y * config.blockDim.z > SURE_THREADS) {
+        return cudaErrorLaunchOutOfResources;
     }
     if (rp_host_call_fails()) {
         return cudaErrorLaunchFailure;

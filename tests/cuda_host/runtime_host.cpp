@@ -16,6 +16,8 @@ namespace
 {
 
 constexpr size_t PATTERN_BYTES = 16 << 20;
+/* A GPU's is just below 2 GiB; less, so that a test need not copy as much. */
+constexpr size_t MAX_PITCH = 32 << 20;
 
 /* GPUs' memory: one closed range, an equal part for each, opened for calls. A thin layer of gaps
  * between allocations is not needed: rankpress makes few. */
@@ -35,7 +37,7 @@ thread_local int current_device, n_opened_here;
 
 rp_host_settings read_settings()
 {
-    rp_host_settings made = {1, -1, true, (size_t)4096 << 20, 0, false, false};
+    rp_host_settings made = {1, -1, true, CUDART_VERSION, (size_t)4096 << 20, 0, false, false};
     const char *const text = getenv("RP_CUDA_HOST");
     char copy[256] = "", *rest = nullptr;
 
@@ -51,6 +53,8 @@ rp_host_settings read_settings()
             made.broken = (int)value;
         } else if (sscanf(item, "libraries=%llu", &value) == 1) {
             made.has_libraries = value > 0;
+        } else if (sscanf(item, "driver=%llu", &value) == 1) {
+            made.driver = (int)value;
         } else if (sscanf(item, "fail=%llu", &value) == 1) {
             made.fail_at = (int64_t)value;
         } else if (strcmp(item, "order=down") == 0) {
@@ -256,6 +260,7 @@ const char *cudaGetErrorName(cudaError_t error)
         {cudaErrorInvalidMemcpyDirection, "cudaErrorInvalidMemcpyDirection"},
         {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver"},
         {cudaErrorInvalidDevice, "cudaErrorInvalidDevice"},
+        {cudaErrorLaunchOutOfResources, "cudaErrorLaunchOutOfResources"},
         {cudaErrorLaunchFailure, "cudaErrorLaunchFailure"},
     };
     const auto found = names.find(error);
@@ -280,7 +285,7 @@ cudaError_t cudaPeekAtLastError(void)
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = rp_host_get_settings()->gpus;
+    *count = rp_host_get_settings()->driver < CUDART_VERSION ? 0 : rp_host_get_settings()->gpus;
     return *count > 0 ? cudaSuccess : cudaErrorInsufficientDriver;
 }
 
@@ -350,7 +355,7 @@ cudaError_t cudaDeviceReset(void)
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = rp_host_get_settings()->gpus > 0 ? CUDART_VERSION : 0;
+    *version = rp_host_get_settings()->gpus > 0 ? rp_host_get_settings()->driver : 0;
     return cudaSuccess;
 }
 
@@ -453,15 +458,12 @@ cudaError_t cudaFreeHost(void *freed)
 
 /* ---- Copies and fills ---- */
 
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
-                              size_t row_bytes, size_t nrows, cudaMemcpyKind kind,
-                              cudaStream_t stream)
+static cudaError_t copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                             size_t row_bytes, size_t nrows, cudaMemcpyKind kind,
+                             cudaStream_t stream)
 {
     if (row_bytes == 0 || nrows == 0) {
         return cudaSuccess;
-    }
-    if (row_bytes > to_pitch || row_bytes > from_pitch) {
-        return cudaErrorInvalidPitchValue;
     }
     if (!fits_kind(to, (nrows - 1) * to_pitch + row_bytes, from,
                    (nrows - 1) * from_pitch + row_bytes, kind)) {
@@ -479,10 +481,21 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
     return cudaSuccess;
 }
 
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t row_bytes, size_t nrows, cudaMemcpyKind kind,
+                              cudaStream_t stream)
+{
+    if (row_bytes > to_pitch || row_bytes > from_pitch || to_pitch > MAX_PITCH ||
+        from_pitch > MAX_PITCH) {
+        return cudaErrorInvalidPitchValue;
+    }
+    return copy_rows(to, to_pitch, from, from_pitch, row_bytes, nrows, kind, stream);
+}
+
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t nbytes, cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
-    return cudaMemcpy2DAsync(to, nbytes, from, nbytes, nbytes, 1, kind, stream);
+    return copy_rows(to, nbytes, from, nbytes, nbytes, 1, kind, stream);
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t nbytes, cudaMemcpyKind kind)
@@ -521,6 +534,14 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t nbytes, cudaStream_t str
 cudaError_t cudaMemset(void *to, int value, size_t nbytes)
 {
     return cudaMemsetAsync(to, value, nbytes, nullptr);
+}
+
+void rp_host_poison(cudaStream_t stream, void *to, size_t nbytes)
+{
+    if (!rp_host_is_device(to, nbytes)) {
+        rp_host_die("%zu bytes are handed out that are not in this GPU's memory", nbytes);
+    }
+    rp_host_ask(stream, [=]() { memset(to, 0xff, nbytes); });
 }
 
 /* ---- Libraries ---- */

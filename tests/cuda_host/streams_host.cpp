@@ -4,6 +4,7 @@
 #include <memory> /* before the device's words are macros */
 #include <mutex>
 #include <sched.h>
+#include <thread>
 #include <time.h>
 #include <vector>
 
@@ -16,6 +17,7 @@ namespace
 /* Lives as long as events that were recorded on it. */
 struct queue {
     int device;
+    std::thread::id owner;
     bool is_late;
     std::deque<std::function<void()>> waiting;
     uint64_t n_asked, n_begun;
@@ -95,6 +97,8 @@ void rp_host_ask(cudaStream_t stream, std::function<void()> work)
 
     if (stream == nullptr) {
         item();
+    } else if (stream->work->owner != std::this_thread::get_id()) {
+        rp_host_die("a stream is used by another thread than the one that made it");
     } else {
         append(stream->work.get(), item);
     }
@@ -115,6 +119,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
     (void)flags;
     *stream = new CUstream_st{std::make_shared<queue>()};
     (*stream)->work->device = this_device();
+    (*stream)->work->owner = std::this_thread::get_id();
     (*stream)->work->is_late = is_first == rp_host_get_settings()->is_downward;
     all_streams.push_back(*stream);
     return cudaSuccess;

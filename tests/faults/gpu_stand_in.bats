@@ -235,6 +235,16 @@ JOB
     grep -qx 'no GPU: cpu back end' "$dir/stdout"
 }
 
+@test "a driver that is too old is named" {
+    export RP_CUDA_HOST=driver=12080
+    write_job "$dir/job.yaml" "$model" "$dir/out"
+    run "$rankpress" run "$dir/job.yaml" backend=cuda
+    [ "$status" = 71 ]
+    [[ "$output" = *"backend is cuda, but there is no GPU: cudaErrorInsufficientDriver"* ]]
+    "$rankpress" run "$dir/job.yaml" >"$dir/stdout"
+    grep -qx 'no GPU (cudaErrorInsufficientDriver): cpu back end' "$dir/stdout"
+}
+
 # ends_with CODE LINE COMMAND ARG...: two ranks, with a GPU opened beside the work (and without) and nothing left
 ends_with() {
     local wanted=$1 line=$2 code fault
