@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "formats/json.h"
+#include "jobs/algorithms.h"
 #include "jobs/calibration_text.h"
 #include "jobs/importance.h"
 #include "jobs/pass.h"
@@ -307,6 +308,7 @@ static rp_status commit(pass *p, rp_status local)
     rp_status st = RP_OK;
     rp_session *s = p->s;
 
+    RP_TRY(rp_algorithms_put(s));
     RP_TRY(rp_checkpoint_commit(s->checkpoint, local));
     RP_TRY(rp_agree(s->comm, rp_checkpoint_begin(s->checkpoint)));
 out:

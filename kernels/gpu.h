@@ -44,6 +44,8 @@ size_t rp_gpu_room_bytes(const rp_gpu_info *info);
  * 130100 cublasLt 130100 cusolver 12000". */
 const char *rp_gpu_class(const rp_gpu *gpu);
 
+/* In a line of the text below, between a product's shape and how it is computed. */
+#define RP_GPU_ALGORITHM " algorithm="
 /* Local. The algorithms by which products have been computed, as text: the arithmetic class and a
  * line for each shape, in an order that does not depend on that of the products. There are more of
  * them with time, never others: the count says whether any came. Caller frees. */

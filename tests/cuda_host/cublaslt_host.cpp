@@ -2,7 +2,7 @@
  * where their products are exact.
  *
  * It has three algorithms, which add in different orders. The fastest one is split, the next one
- * needs matrices aligned to 256 bytes; so who does not forbid the first, or says of matrices what
+ * needs matrices aligned to 64 bytes; so who does not forbid the first, or says of matrices what
  * is not so, finds other bits or dies. */
 #include "cublasLt.h"
 
@@ -52,7 +52,7 @@ const algorithm algorithms[] = {
      16,
      65536,
      FIRST_HALF_FIRST},
-    {{66, 24, 1, CUBLASLT_REDUCTION_SCHEME_NONE, 1, 3, 35, 4, 3}, 256, 16384, SECOND_HALF_FIRST},
+    {{66, 24, 1, CUBLASLT_REDUCTION_SCHEME_NONE, 1, 3, 35, 4, 3}, 64, 16384, SECOND_HALF_FIRST},
     {{24, 15, 1, CUBLASLT_REDUCTION_SCHEME_NONE, 0, 0, 8, 0, 2}, 0, 0, WHOLE},
 };
 constexpr int N_ALGORITHMS = sizeof(algorithms) / sizeof(algorithms[0]);
