@@ -46,19 +46,15 @@ rp_status rp_algorithms_take(rp_session *session)
 static rp_status gather(char **out, const rp_session *s)
 {
     rp_status st = RP_OK;
-    rp_status local = RP_OK;
     const int nranks = rp_comm_nranks(s->comm);
     char *own = NULL;
     size_t *nbytes = NULL;
     size_t own_bytes = 0;
     size_t total_bytes = 0;
 
-    local = rp_gpu_algorithms_format(&own, s->gpu);
-    if (local == RP_OK) {
-        own_bytes = strlen(own);
-        local = rp_calloc(&nbytes, (size_t)nranks, sizeof(*nbytes));
-    }
-    RP_TRY(rp_agree(s->comm, local));
+    RP_TRY(rp_agree(s->comm, rp_gpu_algorithms_format(&own, s->gpu)));
+    RP_TRY(rp_agree(s->comm, rp_calloc(&nbytes, (size_t)nranks, sizeof(*nbytes))));
+    own_bytes = strlen(own);
     rp_comm_allgather(s->comm, &own_bytes, nbytes, sizeof(own_bytes));
     for (int r = 0; r < nranks; r++) {
         total_bytes += nbytes[r];
@@ -84,7 +80,7 @@ static size_t shape_bytes(const char *line)
     return end == NULL ? strlen(line) : (size_t)(end - line);
 }
 
-/* Lines in order, of which each is taken once, behind the class. */
+/* Lines in order, of which each is taken once, behind the class, which every text begins with. */
 static rp_status join(char *out, const char *arithmetic, char *const *lines, size_t n)
 {
     const char *before = arithmetic;
@@ -111,8 +107,8 @@ static rp_status join(char *out, const char *arithmetic, char *const *lines, siz
     return RP_OK;
 }
 
-/* texts: taken to pieces. The first line is the class, which all have. */
-static rp_status merge(char **out, char *texts)
+/* texts: taken to pieces. */
+static rp_status merge(char **out, const char *arithmetic, char *texts)
 {
     rp_status st = RP_OK;
     const size_t nbytes = strlen(texts);
@@ -120,15 +116,15 @@ static rp_status merge(char **out, char *texts)
     char *rest = NULL;
     size_t capacity = 0;
     size_t n = 0;
-    const char *arithmetic = NULL;
 
     for (char *line = strtok_r(texts, "\n", &rest); line != NULL;
          line = strtok_r(NULL, "\n", &rest)) {
         RP_TRY(rp_grow(&lines, &capacity, n + 1, sizeof(*lines)));
         lines[n++] = line;
     }
-    arithmetic = lines[0];
-    qsort(lines, n, sizeof(*lines), compare_lines);
+    if (lines != NULL) {
+        qsort(lines, n, sizeof(*lines), compare_lines);
+    }
     RP_TRY(rp_alloc(out, nbytes + 2));
     RP_TRY(join(*out, arithmetic, lines, n));
 out:
@@ -141,7 +137,7 @@ static rp_status put(rp_session *s, char *texts)
     rp_status st = RP_OK;
     char *merged = NULL;
 
-    RP_TRY(merge(&merged, texts));
+    RP_TRY(merge(&merged, rp_gpu_class(s->gpu), texts));
     if (rp_comm_rank(s->comm) == 0 &&
         (s->algorithms == NULL || strcmp(merged, s->algorithms) != 0)) {
         RP_TRY(rp_checkpoint_put_text(s->checkpoint, UNIT, merged));
