@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "formats/json.h"
+#include "jobs/algorithms.h"
 #include "jobs/calibration_text.h"
 #include "jobs/importance.h"
 #include "jobs/pass.h"
@@ -314,6 +315,7 @@ static rp_status save_layers(pass *p, int64_t border)
         rp_checkpoint_write_seconds(s->checkpoint, bytes) <= SAVE_SHARE * (start - p->saved_at);
 
     RP_TRY(rp_checkpoint_settle(s->checkpoint, true));
+    RP_TRY(rp_algorithms_put(s));
     st = rp_site_parts_drop(s, NULL);
     rp_comm_bcast(s->comm, &is_cheap, sizeof(is_cheap), 0); /* rank 0 judges by its own rate */
     if (st == RP_OK && is_cheap > 0 && border < s->config->n_layers) {
@@ -386,6 +388,7 @@ static rp_status save_stopped(pass *p)
         if (local == RP_OK) {
             local = rp_site_parts_drop(s, &here);
         }
+        RP_TRY(rp_algorithms_put(s));
         RP_TRY(rp_checkpoint_commit(s->checkpoint, local));
         RP_LOG(RP_LOG_INFO, "committed", rp_log_i64("layers", p->now.layer),
                rp_log_i64("site", p->now.site), rp_log_i64("streams", p->streams_stand));

@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "jobs/algorithms.h"
 #include "jobs/calibrate.h"
 #include "jobs/calibration_text.h"
 #include "jobs/evaluate.h"
@@ -235,6 +236,7 @@ static rp_status evaluate_all(run *r)
     }
     st = evaluate_with(r, &e);
     if (st == RP_ERR_STOPPED && s->checkpoint != NULL) {
+        RP_TRY(rp_algorithms_put(s));
         RP_TRY(rp_checkpoint_commit(s->checkpoint, RP_OK));
         st = RP_ERR_STOPPED; /* its message is still there */
     }
@@ -366,6 +368,7 @@ static rp_status run_stages(run *r)
     rp_session_does(s, "while types were chosen");
     RP_TRY(rp_size_target_choose(s));
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
+    RP_TRY(rp_algorithms_take(s));
     rp_session_use_gpu(s);
     if (s->checkpoint != NULL) {
         RP_TRY(rp_calibrate(s));

@@ -150,6 +150,8 @@ void rp_session_close(rp_session *session)
     rp_checkpoint_close(&session->checkpoint);
     rp_lock_release(&session->lock);
     rp_importance_destroy(&session->importance);
+    free(session->algorithms);
+    session->algorithms = NULL;
     free(session->calibration_ids);
     session->calibration_ids = NULL;
     rp_linears_destroy(&session->linears);

@@ -57,6 +57,8 @@ typedef struct rp_session {
     rp_lock *lock;
     rp_watchdog *watchdog;     /* NULL: nobody watches */
     rp_checkpoint *checkpoint; /* NULL: the job needs none */
+    char *algorithms;          /* of all ranks' products, as the checkpoint has them; or NULL */
+    int64_t n_algorithms;      /* this rank's, then */
     rp_stop_plan stop;
     char doing[64];                       /* "in layer 3 of 30": what a stop interrupts */
     json_t *size_targets[RP_MAX_OUTPUTS]; /* what was chosen for outputs with a size target */

@@ -44,8 +44,20 @@ size_t rp_gpu_own_bytes(const rp_gpu_info *info);
 /* Local. The largest arena that rp_gpu_create would find room for. */
 size_t rp_gpu_room_bytes(const rp_gpu_info *info);
 /* Local. The arithmetic class: model and the libraries' versions, "cuda NVIDIA H200 sm_90 cublas
- * 13.0". */
+ * 130100 cublasLt 130100 cusolver 12000". */
 const char *rp_gpu_class(const rp_gpu *gpu);
+
+/* In a line of the text below, between a product's shape and how it is computed. */
+#define RP_GPU_ALGORITHM " algorithm="
+/* Local. The algorithms by which products have been computed, as text: the arithmetic class and a
+ * line for each shape, in an order that does not depend on that of the products. There are more of
+ * them with time, never others: the count says whether any came. Caller frees. */
+int64_t rp_gpu_algorithms_count(const rp_gpu *gpu);
+RP_CHECKED rp_status rp_gpu_algorithms_format(char **out, const rp_gpu *gpu);
+/* Local, before the first product. Those of the text's shapes are computed as it says. A text of
+ * another arithmetic class says nothing. RP_ERR_FORMAT for what is no such text; RP_ERR_MEMORY (no
+ * device) names the shape whose algorithm the library does not accept. */
+RP_CHECKED rp_status rp_gpu_algorithms_pin(rp_gpu *gpu, const char *text);
 
 /* Local. From the arena, aligned to 256 bytes; content undefined. RP_ERR_MEMORY when it is full. */
 RP_CHECKED rp_status rp_gpu_alloc(void **out, rp_gpu *gpu, size_t nbytes);

@@ -66,6 +66,25 @@ const char *rp_gpu_class(const rp_gpu *gpu)
     return "";
 }
 
+int64_t rp_gpu_algorithms_count(const rp_gpu *gpu)
+{
+    (void)gpu;
+    return 0;
+}
+
+rp_status rp_gpu_algorithms_format(char **out, const rp_gpu *gpu)
+{
+    (void)gpu;
+    *out = NULL;
+    return no_gpu();
+}
+
+rp_status rp_gpu_algorithms_pin(rp_gpu *gpu, const char *text)
+{
+    (void)gpu, (void)text;
+    return no_gpu();
+}
+
 rp_status rp_gpu_alloc(void **out, rp_gpu *gpu, size_t nbytes)
 {
     (void)gpu, (void)nbytes;

@@ -187,31 +187,6 @@ static void pack_heads(const attention_work *w, float *copy, rp_cmat x, packed_r
                     w->head_ld, copy, w->head_ld, x.data, x.ld, rows, n_rows);
 }
 
-/* c [units, rows, c_ld] (+)= alpha a [units, rows, a_ld] b, where b is [cols, inner] of each unit
- * (is_nt) or [inner, cols]. BLAS sees the transposes, column by column. */
-typedef struct batched_product {
-    int64_t rows, cols, inner, n_units;
-    float *c;
-    const float *a, *b;
-    int64_t c_ld, a_ld, b_ld;
-    int64_t c_step, a_step, b_step; /* from unit to unit */
-    float alpha;
-    bool is_nt, accumulate;
-} batched_product;
-
-static void multiply(rp_gpu *gpu, const batched_product *p)
-{
-    const float kept = p->accumulate ? 1.0F : 0.0F;
-
-    RP_GPU_TRY(gpu, cublasGemmStridedBatchedEx(
-                        gpu->blas, p->is_nt ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N,
-                        rp_gemm_dim(p->cols), rp_gemm_dim(p->rows), rp_gemm_dim(p->inner),
-                        &p->alpha, p->b, CUDA_R_32F, rp_gemm_dim(p->b_ld), p->b_step, p->a,
-                        CUDA_R_32F, rp_gemm_dim(p->a_ld), p->a_step, &kept, p->c, CUDA_R_32F,
-                        rp_gemm_dim(p->c_ld), p->c_step, rp_gemm_dim(p->n_units),
-                        CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_GEMM_DEFAULT));
-}
-
 /* Where keys from `key` on lie in a copy. Copies that hold whole sequences are made once for all
  * chunks of their units. */
 static const float *keys_in(const attention_work *w, const attention_chunk *c, float *copy,
@@ -235,17 +210,17 @@ static void score_keys(const attention_work *w, const attention_chunk *c)
                c->n_units);
     for (int64_t at = 0; at < c->n_keys; at += w->keys) {
         const int64_t n = RP_MIN(w->keys, c->n_keys - at);
-        batched_product p = {};
+        rp_gemm p = rp_gemm_of(RP_GEMM_TF32, rows, n, w->head_ld);
 
-        p.rows = rows, p.cols = n, p.inner = w->head_ld, p.n_units = c->n_units;
+        p.count = c->n_units;
         p.c = w->score + at, p.c_ld = w->score_ld, p.c_step = rows * w->score_ld;
         p.a = w->q_copy, p.a_ld = w->head_ld, p.a_step = rows * w->head_ld;
         p.b = keys_in(w, c, w->k_copy, w->k, c->key + at, n);
         p.b_ld = w->head_ld;
         p.b_step = (w->keys == w->shape->seq_len ? w->keys : n) * w->head_ld;
+        p.is_b_transposed = true;
         p.alpha = w->shape->scale;
-        p.is_nt = true;
-        multiply(w->gpu, &p);
+        rp_gemm_run(w->gpu, &p);
     }
 }
 
@@ -255,17 +230,16 @@ static void sum_values(const attention_work *w, const attention_chunk *c)
 
     for (int64_t at = 0; at < c->n_keys; at += w->keys) {
         const int64_t n = RP_MIN(w->keys, c->n_keys - at);
-        batched_product p = {};
+        rp_gemm p = rp_gemm_of(RP_GEMM_TF32, rows, w->head_ld, n);
 
-        p.rows = rows, p.cols = w->head_ld, p.inner = n, p.n_units = c->n_units;
+        p.count = c->n_units;
         p.c = w->part, p.c_ld = w->head_ld, p.c_step = rows * w->head_ld;
         p.a = w->score + at, p.a_ld = w->score_ld, p.a_step = rows * w->score_ld;
         p.b = keys_in(w, c, w->v_copy, w->v, c->key + at, n);
         p.b_ld = w->head_ld;
         p.b_step = (w->keys == w->shape->seq_len ? w->keys : n) * w->head_ld;
-        p.alpha = 1.0F;
-        p.accumulate = at > 0;
-        multiply(w->gpu, &p);
+        p.beta = at > 0 ? 1.0F : 0.0F;
+        rp_gemm_run(w->gpu, &p);
     }
 }
 

@@ -1,10 +1,12 @@
 /* A GPU's life: one allocation (arena, scratch, workspace), the compute stream and one beside it,
  * library handles whose results are fixed, and the first failure. */
 #include "base/mem.h"
+#include "kernels/cuda/gemm_cuda.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/libraries.h"
 #include "kernels/cuda/ops_cuda.h"
 
+#include <cublasLt.h>
 #include <cuda_bf16.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -307,19 +309,19 @@ static __global__ void test_values_kernel(__nv_bfloat16 *out, int n)
 /* out [TEST_BYTES, host] := one product, into device memory that begins as `fill`. */
 static void test_product(rp_gpu *gpu, void *out, int fill)
 {
-    const float one = 1.0F, zero = 0.0F;
     const int n = TEST_ROWS * TEST_INNER;
     rp_gpu_pieces pieces = {gpu, 0};
     __nv_bfloat16 *const a = rp_gpu_take<__nv_bfloat16>(&pieces, n);
     float *const product = rp_gpu_take<float>(&pieces, TEST_ROWS * TEST_ROWS);
+    rp_gemm gemm = rp_gemm_of(RP_GEMM_BF16, TEST_ROWS, TEST_ROWS, TEST_INNER);
 
+    gemm.c = product, gemm.c_ld = TEST_ROWS;
+    gemm.a = gemm.b = a, gemm.a_ld = gemm.b_ld = TEST_INNER;
+    gemm.is_b_transposed = true;
     RP_GPU_TRY(gpu, cudaMemsetAsync(gpu->workspace, fill, RP_GPU_WORKSPACE_BYTES, gpu->stream));
     RP_GPU_TRY(gpu, cudaMemsetAsync(product, fill, TEST_BYTES, gpu->stream));
     RP_LAUNCH(gpu, test_values_kernel, rp_gpu_blocks(n, 256), 256, 0, a, n);
-    RP_GPU_TRY(gpu, cublasGemmEx(gpu->blas, CUBLAS_OP_T, CUBLAS_OP_N, TEST_ROWS, TEST_ROWS,
-                                 TEST_INNER, &one, a, CUDA_R_16BF, TEST_INNER, a, CUDA_R_16BF,
-                                 TEST_INNER, &zero, product, CUDA_R_32F, TEST_ROWS,
-                                 CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    rp_gemm_run(gpu, &gemm);
     rp_gpu_get(gpu, out, TEST_BYTES, product, TEST_BYTES, TEST_BYTES, 1);
 }
 
@@ -344,6 +346,7 @@ static rp_status test_bits(rp_gpu *gpu)
     }
 out:
     free(results);
+    rp_gemms_forget(gpu); /* the test's product is none of the job's */
     return st;
 }
 
@@ -356,10 +359,7 @@ static void set_up_libraries(rp_gpu *gpu)
     RP_GPU_TRY(gpu, cublasSetWorkspace(gpu->blas, gpu->workspace, RP_GPU_WORKSPACE_BYTES));
     RP_GPU_TRY(gpu, cublasSetPointerMode(gpu->blas, CUBLAS_POINTER_MODE_HOST));
     RP_GPU_TRY(gpu, cublasSetAtomicsMode(gpu->blas, CUBLAS_ATOMICS_NOT_ALLOWED));
-    RP_GPU_TRY(gpu,
-               cublasSetMathMode(gpu->blas, static_cast<cublasMath_t>(
-                                                CUBLAS_DEFAULT_MATH |
-                                                CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
+    rp_gemms_create(gpu);
     RP_GPU_TRY(gpu, cusolverDnCreate(&gpu->solver));
     RP_GPU_TRY(gpu, cusolverDnSetStream(gpu->solver, gpu->stream));
     RP_GPU_TRY(gpu, cusolverDnSetDeterministicMode(gpu->solver, CUSOLVER_DETERMINISTIC_RESULTS));
@@ -382,8 +382,8 @@ static void name_class(rp_gpu *gpu, const rp_gpu_info *info)
     RP_GPU_TRY(gpu, cublasGetVersion(gpu->blas, &blas));
     RP_GPU_TRY(gpu, cusolverGetVersion(&solver));
     snprintf(gpu->arithmetic_class, sizeof(gpu->arithmetic_class),
-             "cuda %s sm_%d%d cublas %d cusolver %d", info->name, info->compute_major,
-             info->compute_minor, blas, solver);
+             "cuda %s sm_%d%d cublas %d cublasLt %zu cusolver %d", info->name, info->compute_major,
+             info->compute_minor, blas, cublasLtGetVersion(), solver);
 }
 
 static rp_status take_memory(rp_gpu *gpu, const rp_gpu_info *info, size_t arena_bytes)
@@ -443,6 +443,7 @@ static void release(rp_gpu *gpu)
     if (gpu->solver != NULL) {
         (void)cusolverDnDestroy(gpu->solver);
     }
+    rp_gemms_destroy(gpu);
     if (gpu->blas != NULL) {
         (void)cublasDestroy(gpu->blas);
     }

@@ -37,18 +37,19 @@ struct rp_gpu {
     int ordinal;
     cudaStream_t stream; /* of every operation and copy */
     rp_gpu_side side;
-    cublasHandle_t blas; /* host scalars; fp32 products stay fp32 */
+    cublasHandle_t blas;    /* of triangular solves, and symmetric products in f64; host scalars */
+    struct rp_gemms *gemms; /* of all other products (gemm_cuda.h) */
     cusolverDnHandle_t solver;
 
     rp_arena *arena;
     rp_gpu_staging staging;
-    unsigned char *memory; /* one allocation: arena, scratch, workspace of the BLAS */
+    unsigned char *memory; /* one allocation: arena, scratch, workspace of cuBLAS and cublasLt */
     unsigned char *scratch, *workspace;
     size_t scratch_bytes, scratch_limit_bytes;
     void *pinned;
     char name[96]; /* "GPU 0 (NVIDIA H200)" */
-    char arithmetic_class[128];
-    char failure[256]; /* "" while nothing failed */
+    char arithmetic_class[160];
+    char failure[512]; /* "" while nothing failed */
 };
 
 /* Local. Has anything failed: then operations do nothing. */

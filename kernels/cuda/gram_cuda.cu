@@ -75,7 +75,6 @@ static __global__ void add_tile_kernel(int64_t *sum, int64_t sum_ld, rp_cmat pro
 static void add_tile(product_work *work, const __nv_bfloat16 *b_copy, int64_t i0, int64_t j0,
                      int64_t i, int64_t j, int64_t rows, int64_t cols)
 {
-    const float one = 1.0F, zero = 0.0F;
     const cudaStream_t side = work->gpu->side.stream;
     const int turn = work->turn;
     const int64_t n = work->b.cols;
@@ -84,15 +83,14 @@ static void add_tile(product_work *work, const __nv_bfloat16 *b_copy, int64_t i0
     const bool is_wide = cols % 2 == 0 && n % 2 == 0 && reinterpret_cast<uintptr_t>(sum) % 16 == 0;
     const bool is_diagonal = work->is_gram && i == j;
     const rp_cover cover = rp_cover_of(rows, is_wide ? cols / 2 : cols);
+    rp_gemm gemm = rp_gemm_of(RP_GEMM_BF16, rows, cols, work->a.rows);
 
+    gemm.c = work->product[turn], gemm.c_ld = work->tile;
+    gemm.a = work->a_copy + (i - i0), gemm.a_ld = work->a_ld;
+    gemm.b = b_copy + (j - j0), gemm.b_ld = work->b_ld;
+    gemm.is_a_transposed = true;
     rp_gpu_side_begin(work->gpu, turn);
-    RP_GPU_TRY(work->gpu,
-               cublasGemmEx(work->gpu->blas, CUBLAS_OP_N, CUBLAS_OP_T, rp_gemm_dim(cols),
-                            rp_gemm_dim(rows), rp_gemm_dim(work->a.rows), &one, b_copy + (j - j0),
-                            CUDA_R_16BF, rp_gemm_dim(work->b_ld), work->a_copy + (i - i0),
-                            CUDA_R_16BF, rp_gemm_dim(work->a_ld), &zero, work->product[turn],
-                            CUDA_R_32F, rp_gemm_dim(work->tile), CUBLAS_COMPUTE_32F,
-                            CUBLAS_GEMM_DEFAULT));
+    rp_gemm_run(work->gpu, &gemm);
     rp_gpu_side_make(work->gpu, turn);
     if (is_wide) {
         RP_LAUNCH_ON(work->gpu, side, add_tile_kernel<2>, cover.grid, cover.block, 0, sum, n,

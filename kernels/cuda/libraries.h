@@ -1,4 +1,4 @@
-/* cuBLAS and cuSOLVER, opened with the first GPU. */
+/* cuBLAS, cublasLt and cuSOLVER, opened with the first GPU. */
 #ifndef RP_KERNELS_CUDA_LIBRARIES_H
 #define RP_KERNELS_CUDA_LIBRARIES_H
 

@@ -52,17 +52,18 @@ template <int W> static __global__ void bias_kernel(rp_mat y, const float *bias,
     }
 }
 
-/* y [x_rows, w_rows] = x w^T (+ y); BLAS sees the transposes, column by column. */
+/* y [x_rows, w_rows] = x w^T (+ y). */
 static void multiply(rp_gpu *gpu, rp_mat y, const __nv_bfloat16 *x, const __nv_bfloat16 *w,
                      int64_t ld, bool accumulate)
 {
-    const float one = 1.0F, kept = accumulate ? 1.0F : 0.0F;
+    rp_gemm gemm = rp_gemm_of(RP_GEMM_BF16, y.rows, y.cols, ld);
 
-    RP_GPU_TRY(gpu, cublasGemmEx(gpu->blas, CUBLAS_OP_T, CUBLAS_OP_N, rp_gemm_dim(y.cols),
-                                 rp_gemm_dim(y.rows), rp_gemm_dim(ld), &one, w, CUDA_R_16BF,
-                                 rp_gemm_dim(ld), x, CUDA_R_16BF, rp_gemm_dim(ld), &kept, y.data,
-                                 CUDA_R_32F, rp_gemm_dim(y.ld), CUBLAS_COMPUTE_32F,
-                                 CUBLAS_GEMM_DEFAULT));
+    gemm.c = y.data, gemm.c_ld = y.ld;
+    gemm.a = x, gemm.a_ld = ld;
+    gemm.b = w, gemm.b_ld = ld;
+    gemm.is_b_transposed = true;
+    gemm.beta = accumulate ? 1.0F : 0.0F;
+    rp_gemm_run(gpu, &gemm);
 }
 
 /* Rows of w and of x that lie in the scratch at once. */

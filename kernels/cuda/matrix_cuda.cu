@@ -7,6 +7,7 @@
  * widen, subtract, add and cross_mean give the CPU's bits. sum_squares and bound_rows add a row's
  * f64 values in another order, fixed here. */
 #include "kernels/cuda/elements.h"
+#include "kernels/cuda/gemm_cuda.h"
 #include "kernels/cuda/ops_cuda.h"
 
 #include "base/mem.h"
@@ -183,13 +184,12 @@ void rp_cross_mean_cuda(const rp_exec *exec, rp_mat out, const int64_t *sum,
 
 void rp_multiply_cuda(const rp_exec *exec, rp_mat out, rp_cmat a, rp_cmat b)
 {
-    const float one = 1, zero = 0;
-    rp_gpu *const gpu = exec->gpu;
+    rp_gemm gemm = rp_gemm_of(RP_GEMM_F32, out.rows, out.cols, a.cols);
 
-    /* A row-major matrix is a column-major one transposed, so the factors change places. */
-    RP_GPU_TRY(gpu, cublasSgemm(gpu->blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)out.cols, (int)out.rows,
-                                (int)a.cols, &one, b.data, (int)b.ld, a.data, (int)a.ld, &zero,
-                                out.data, (int)out.ld));
+    gemm.c = out.data, gemm.c_ld = out.ld;
+    gemm.a = a.data, gemm.a_ld = a.ld;
+    gemm.b = b.data, gemm.b_ld = b.ld;
+    rp_gemm_run(exec->gpu, &gemm);
 }
 
 /* ---- Rows ---- */

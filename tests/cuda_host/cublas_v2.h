@@ -24,18 +24,7 @@ typedef enum { CUBLAS_DIAG_NON_UNIT = 0, CUBLAS_DIAG_UNIT = 1 } cublasDiagType_t
 typedef enum { CUBLAS_SIDE_LEFT = 0, CUBLAS_SIDE_RIGHT = 1 } cublasSideMode_t;
 typedef enum { CUBLAS_POINTER_MODE_HOST = 0 } cublasPointerMode_t;
 typedef enum { CUBLAS_ATOMICS_NOT_ALLOWED = 0 } cublasAtomicsMode_t;
-typedef enum {
-    CUBLAS_DEFAULT_MATH = 0,
-    CUBLAS_PEDANTIC_MATH = 2,
-    CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION = 16
-} cublasMath_t;
-typedef enum {
-    CUBLAS_COMPUTE_32F = 68,
-    CUBLAS_COMPUTE_32F_PEDANTIC = 69,
-    CUBLAS_COMPUTE_64F = 70,
-    CUBLAS_COMPUTE_32F_FAST_TF32 = 77
-} cublasComputeType_t;
-typedef enum { CUBLAS_GEMM_DEFAULT = -1 } cublasGemmAlgo_t;
+typedef enum { CUBLAS_COMPUTE_32F = 68, CUBLAS_COMPUTE_32F_FAST_TF32 = 77 } cublasComputeType_t;
 
 typedef struct cublasContext *cublasHandle_t;
 
@@ -45,38 +34,9 @@ cublasStatus_t cublasCreate(cublasHandle_t *handle);
 cublasStatus_t cublasDestroy(cublasHandle_t handle);
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream);
 cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t nbytes);
-cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode);
 cublasStatus_t cublasSetPointerMode(cublasHandle_t handle, cublasPointerMode_t mode);
 cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t mode);
 
-cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m,
-                           int n, int k, const float *alpha, const float *a, int lda,
-                           const float *b, int ldb, const float *beta, float *c, int ldc);
-cublasStatus_t cublasDgemm(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m,
-                           int n, int k, const double *alpha, const double *a, int lda,
-                           const double *b, int ldb, const double *beta, double *c, int ldc);
-/* a and b: both CUDA_R_16BF or both CUDA_R_32F, c CUDA_R_32F (CUDA_R_16BF too with such inputs),
- * 32F computing, for f32 also FAST_TF32; or all CUDA_R_64F. */
-cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb,
-                            int m, int n, int k, const void *alpha, const void *a,
-                            cudaDataType a_type, int lda, const void *b, cudaDataType b_type,
-                            int ldb, const void *beta, void *c, cudaDataType c_type, int ldc,
-                            cublasComputeType_t compute, cublasGemmAlgo_t algo);
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t ta,
-                                          cublasOperation_t tb, int m, int n, int k,
-                                          const void *alpha, const void *a, cudaDataType a_type,
-                                          int lda, long long a_stride, const void *b,
-                                          cudaDataType b_type, int ldb, long long b_stride,
-                                          const void *beta, void *c, cudaDataType c_type, int ldc,
-                                          long long c_stride, int count,
-                                          cublasComputeType_t compute, cublasGemmAlgo_t algo);
-/* a, b, c: device arrays of device pointers. */
-cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t ta,
-                                   cublasOperation_t tb, int m, int n, int k, const void *alpha,
-                                   const void *const a[], cudaDataType a_type, int lda,
-                                   const void *const b[], cudaDataType b_type, int ldb,
-                                   const void *beta, void *const c[], cudaDataType c_type, int ldc,
-                                   int count, cublasComputeType_t compute, cublasGemmAlgo_t algo);
 cublasStatus_t cublasStrsm(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t fill,
                            cublasOperation_t ta, cublasDiagType_t diag, int m, int n,
                            const float *alpha, const float *a, int lda, float *b, int ldb);

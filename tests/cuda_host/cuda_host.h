@@ -16,6 +16,8 @@
  *   driver=N     the driver's version (13000); with an older one than the runtime's there is no GPU
  *   broken=N     GPU number N cannot be opened
  *   libraries=N  0: there is neither cuBLAS nor cuSOLVER
+ *   algorithms=W down: cublasLt prefers its algorithms in the other order; one: it has the last one
+ *                alone
  *   fail=N       the N-th launch, copy, fill or library call fails
  *   order=down   blocks, and threads as far as barriers leave it open, run from the last to the
  *                first, and streams in the other order: what depends on their order shows
@@ -37,6 +39,7 @@ typedef struct rp_host_settings {
     size_t gpu_bytes;
     int64_t fail_at; /* 0: never */
     bool is_downward, is_guarded_by_pages;
+    bool prefers_downward, has_one_algorithm;
 } rp_host_settings;
 
 const rp_host_settings *rp_host_get_settings(void);

@@ -3,6 +3,7 @@
 
 #include "base/status.h"
 #include "cuda_host.h"
+#include "kernels/cuda/gemm_cuda.h"
 #include "kernels/cuda/launch.h"
 
 #include <cuda_bf16.h>
@@ -316,10 +317,11 @@ static void pass_a_host_pointer_in_a_struct(void)
 static void multiply_host_memory(void)
 {
     float x[4] = {};
-    const float one = 1.0F;
+    rp_gemm gemm = rp_gemm_of(RP_GEMM_F32, 2, 2, 2);
 
-    RP_GPU_TRY(gpu, cublasSgemm(gpu->blas, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, &one, x, 2, x, 2,
-                                &one, x, 2));
+    gemm.a = gemm.b = gemm.c = x;
+    gemm.a_ld = gemm.b_ld = gemm.c_ld = 2;
+    rp_gemm_run(gpu, &gemm);
 }
 
 /* Runs it in a child, whose standard error goes to `said`; how the child ended. */

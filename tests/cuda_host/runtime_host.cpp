@@ -37,7 +37,7 @@ thread_local int current_device, n_opened_here;
 
 rp_host_settings read_settings()
 {
-    rp_host_settings made = {1, -1, true, CUDART_VERSION, (size_t)4096 << 20, 0, false, false};
+    rp_host_settings made = {1, -1, true, CUDART_VERSION, (size_t)4096 << 20, 0, false, false, false, false};
     const char *const text = getenv("RP_CUDA_HOST");
     char copy[256] = "", *rest = nullptr;
 
@@ -61,6 +61,10 @@ rp_host_settings read_settings()
             made.is_downward = true;
         } else if (strcmp(item, "guard=pages") == 0) {
             made.is_guarded_by_pages = true;
+        } else if (strcmp(item, "algorithms=down") == 0) {
+            made.prefers_downward = true;
+        } else if (strcmp(item, "algorithms=one") == 0) {
+            made.has_one_algorithm = true;
         } else {
             rp_host_die("RP_CUDA_HOST: what is %s?", item);
         }

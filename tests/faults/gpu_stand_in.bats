@@ -104,6 +104,61 @@ PYTHON
 19 3 1 gram tile"
 }
 
+# pinned OUT: how many algorithms its last run went on with, on each rank
+pinned() {
+    grep -h '"event":"algorithms"' "$1"/log/*.jsonl | tail -n 1 | grep -o '"pinned":[0-9]*' | cut -d : -f 2
+}
+
+@test "on GPUs: a job that goes on multiplies by the algorithms it began with, whatever the library prefers by then" {
+    local before after nth
+    reference
+    write_gpu_job "$dir/job.yaml" "$dir/out"
+    RP_CUDA_HOST=algorithms=down on_ranks 1 run "$dir/job.yaml"
+    ! same_digests "$dir/out" "$dir/digests-wanted" # it matters by which
+
+    while read -r before nth after; do
+        out=$dir/at-$nth
+        code=0
+        RP_FAULT=stop:$nth on_ranks "$before" run "$dir/job.yaml" output.dir="$out" 2>"$dir/stderr" || code=$?
+        [ "$code" = 75 ]
+        grep 'in layer 3 of 4' "$dir/stderr"
+        rm -r "$out/log"
+        code=0
+        RP_CUDA_HOST=algorithms=one on_ranks "$after" resume "$out" 2>"$dir/stderr" || code=$?
+        cat "$dir/stderr"
+        [ "$code" = 71 ]
+        [ "$(grep '^rankpress: ' "$dir/stderr" | grep -vc warning)" = 1 ]
+        grep 'does not accept the algorithm any more by which this job computes bf16 .* rows=.*: CUBLAS_STATUS_NOT_SUPPORTED' \
+            "$dir/stderr"
+
+        RP_CUDA_HOST=algorithms=down on_ranks "$after" resume "$out"
+        [ "$(pinned "$out")" -ge 10 ]
+        same_digests "$out" "$dir/digests-wanted"
+    done <<<"1 700 3
+2 400 1"
+    grep -ahq '^tf32 .* algorithm=66 .* split_k=1 reduction=0 ' "$out"/checkpoint/*.h5
+    for file in "$out"/checkpoint/*.h5; do
+        "$rankpress" inspect --json "$file"
+    done >"$dir/inspected"
+    grep -A 1 '"unit": "algorithms"' "$dir/inspected" | grep '"kind": "text"'
+}
+
+@test "on GPUs: ranks whose libraries choose otherwise end the job with the shape" {
+    write_gpu_job "$dir/job.yaml" "$dir/out"
+    cat >"$dir/other" <<OTHER
+#!/bin/sh
+[ "\${OMPI_COMM_WORLD_RANK:-\$PMI_RANK}" = 0 ] || export RP_CUDA_HOST=algorithms=down
+exec "$rankpress" "\$@"
+OTHER
+    chmod +x "$dir/other"
+    code=0
+    rankpress=$dir/other on_ranks 2 run "$dir/job.yaml" 2>"$dir/stderr" || code=$?
+    cat "$dir/stderr"
+    [ "$code" = 70 ]
+    grep 'rankpress: two ranks compute bf16 .* rows=.* by different algorithms' "$dir/stderr"
+    nothing_final "$dir/out"
+}
+
 # arena OUT: most of the GPU's arena that was ever taken, bytes
 arena() {
     python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["gpu"]["peak_bytes"])' "$1/report.json"
