@@ -212,6 +212,26 @@ static bool is_last(const pass *p, int64_t layer, int site)
     return layer + 1 == p->s->config->n_layers && site + 1 == RP_SITE_COUNT;
 }
 
+static rp_status observe(void *ctx, int64_t block, rp_cmat input)
+{
+    const pass *p = ctx;
+
+    return rp_site_observe(p->solver, block, input);
+}
+
+/* The next site's input is observed while it is made: streamed through a GPU it comes there once
+ * less. */
+static rp_status step_compressed(pass *p, int64_t layer, int site, float *slots[RP_SLOT_COUNT])
+{
+    const int next = site + 1; /* after RP_BEFORE_LAYER the first */
+    const rp_pass_watch watch = {observe, p};
+    const bool is_watched = next < RP_SITE_COUNT && !is_site_done(p->s, layer, next) &&
+                            rp_site_begin(p->solver, layer, (rp_site)next);
+
+    return rp_pass_step(&p->run, RP_STREAM_COMPRESSED, layer, site, slots,
+                        is_watched ? &watch : NULL);
+}
+
 /* The uncompressed stream steps over a site with the weights as they were, the other with what they
  * have become. */
 static rp_status step_over(pass *p, int64_t layer, int site, bool was_done,
@@ -221,7 +241,7 @@ static rp_status step_over(pass *p, int64_t layer, int site, bool was_done,
     const bool goes_on = !is_last(p, layer, site);
 
     for (int k = RP_STREAM_FULL; k < p->run.act.n_streams && goes_on; k++) {
-        RP_TRY(rp_pass_step(&p->run, k, layer, site, slots));
+        RP_TRY(rp_pass_step(&p->run, k, layer, site, slots, NULL));
     }
     if (was_done) {
         RP_TRY(restore_site(p, layer, site, slots));
@@ -229,7 +249,7 @@ static rp_status step_over(pass *p, int64_t layer, int site, bool was_done,
         rp_site_replace(p->solver);
     }
     if (goes_on) {
-        RP_TRY(rp_pass_step(&p->run, RP_STREAM_COMPRESSED, layer, site, slots));
+        RP_TRY(step_compressed(p, layer, site, slots));
     }
 out:
     return st;
@@ -259,8 +279,9 @@ static rp_status enter_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT]
 
     p->now = (rp_cursor){layer, RP_BEFORE_LAYER};
     p->streams_stand = false;
-    for (int k = 0; k < p->run.act.n_streams && local == RP_OK; k++) {
-        local = rp_pass_step(&p->run, k, layer, RP_BEFORE_LAYER, slots);
+    local = step_compressed(p, layer, RP_BEFORE_LAYER, slots);
+    for (int k = RP_STREAM_FULL; k < p->run.act.n_streams && local == RP_OK; k++) {
+        local = rp_pass_step(&p->run, k, layer, RP_BEFORE_LAYER, slots, NULL);
     }
     return rp_agree(p->s->comm, local);
 }

@@ -62,8 +62,8 @@ out:
 }
 
 /* One block of a step. */
-static void step_block(rp_pass *pass, int stream, int64_t layer, int site,
-                       const rp_layer_weights *w, int64_t b)
+static rp_status step_block(rp_pass *pass, int stream, int64_t layer, int site,
+                            const rp_layer_weights *w, int64_t b, const rp_pass_watch *watch)
 {
     const rp_activations *a = &pass->act;
     const rp_model_config *config = pass->s->config;
@@ -73,21 +73,24 @@ static void step_block(rp_pass *pass, int stream, int64_t layer, int site,
     const rp_stream *of = &a->stream[stream];
     const int64_t local = b - a->mine.first;
     const int64_t n_seqs = rp_blocks_seqs(&a->blocks, b);
+    const int64_t n_rows = n_seqs * a->blocks.seq_len;
     const int64_t ld = rp_window_cols(of->buf);
     float *h = rp_window_use(of->h, local, n.h_read, n.h_written);
     float *buf = rp_window_use(of->buf, local, n.buf_read, n.buf_written);
 
     if (is_entering) {
         rp_executor_enter(pass->executor, layer, w, n_seqs, h, buf, ld);
-        return;
+    } else {
+        rp_executor_step(pass->executor, layer, (rp_site)site, w, n_seqs, h, buf, ld);
+        pass->s->flop[RP_PHASE_FORWARD] +=
+            rp_executor_step_flop(config, (rp_site)site, n_rows, a->blocks.seq_len);
     }
-    rp_executor_step(pass->executor, layer, (rp_site)site, w, n_seqs, h, buf, ld);
-    pass->s->flop[RP_PHASE_FORWARD] +=
-        rp_executor_step_flop(config, (rp_site)site, n_seqs * a->blocks.seq_len, a->blocks.seq_len);
+    return watch == NULL ? RP_OK
+                         : watch->see(watch->ctx, b, rp_cmat_of(buf, n_rows, n.buf_written, ld));
 }
 
 rp_status rp_pass_step(rp_pass *pass, int stream, int64_t layer, int site,
-                       float *const slots[RP_SLOT_COUNT])
+                       float *const slots[RP_SLOT_COUNT], const rp_pass_watch *watch)
 {
     rp_status st = RP_OK;
     rp_session *s = pass->s;
@@ -100,7 +103,7 @@ rp_status rp_pass_step(rp_pass *pass, int stream, int64_t layer, int site,
     }
     for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
         RP_TRY(rp_stop_poll(&s->stop));
-        step_block(pass, stream, layer, site, &w, b);
+        RP_TRY(step_block(pass, stream, layer, site, &w, b, watch));
     }
     RP_TRY(rp_place_check(s->exec));
 out:

@@ -1,4 +1,5 @@
-/* Two passes over the blocks: the largest values, then the products.
+/* Two passes over the blocks: the largest values, which may have been looked at while the blocks
+ * were made, then the products.
  *
  * A sum that is not whole is saved by the owner as "gram/done" f32 [n_blocks] (1: the block is in),
  * "gram/max_abs" f32 [cols], which the exponents follow from, and "gram/sum/K" i64: the lower
@@ -29,9 +30,23 @@ static rp_cmat block_of(const summing *m, int64_t b)
     return rp_site_block(m->in, m->in->rows, b, m->opts->cols);
 }
 
-static bool is_wanted(const summing *m, int64_t b)
+static bool is_summed(const rp_blocks *blocks, const rp_site_gram_opts *opts, int64_t b)
 {
-    return m->done[b] == 0 && !(m->opts->keeps_aside && rp_blocks_is_kept_aside(&m->in->blocks, b));
+    return !(opts->keeps_aside && rp_blocks_is_kept_aside(blocks, b));
+}
+
+void rp_site_gram_begin(rp_gram *gram, const rp_blocks *blocks, const rp_site_gram_opts *opts)
+{
+    const int64_t n_seqs = opts->keeps_aside ? rp_blocks_fitted_seqs(blocks) : blocks->n_seqs;
+
+    rp_gram_begin(gram, opts->cols, n_seqs * blocks->seq_len,
+                  blocks->seqs_per_block * blocks->seq_len);
+}
+
+rp_status rp_site_gram_observe(rp_gram *gram, const rp_blocks *blocks,
+                               const rp_site_gram_opts *opts, int64_t b, rp_cmat block)
+{
+    return is_summed(blocks, opts, b) ? rp_gram_observe(gram, block) : RP_OK;
 }
 
 static rp_status observe_blocks(const summing *m)
@@ -39,9 +54,10 @@ static rp_status observe_blocks(const summing *m)
     rp_status st = RP_OK;
     const rp_range mine = m->in->mine;
 
+    rp_site_gram_begin(m->gram, &m->in->blocks, m->opts);
     for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
         RP_TRY(rp_stop_poll(&m->s->stop));
-        if (is_wanted(m, b)) {
+        if (is_summed(&m->in->blocks, m->opts, b)) {
             RP_TRY(rp_gram_observe(m->gram, block_of(m, b)));
         }
     }
@@ -55,7 +71,7 @@ static rp_status add_blocks(summing *m)
     const rp_range mine = m->in->mine;
 
     for (int64_t b = mine.first; b < mine.first + mine.count; b++) {
-        if (!is_wanted(m, b)) {
+        if (m->done[b] != 0 || !is_summed(&m->in->blocks, m->opts, b)) {
             continue;
         }
         RP_TRY(rp_stop_poll(&m->s->stop));
@@ -246,15 +262,12 @@ rp_status rp_site_gram_sum(rp_gram *gram, rp_session *session, const rp_site_inp
     rp_status st = RP_OK;
     rp_session *s = session;
     const rp_blocks *blocks = &input->blocks;
-    const int64_t n_seqs = opts->keeps_aside ? rp_blocks_fitted_seqs(blocks) : blocks->n_seqs;
     summing m = {gram, s, input, opts, NULL};
     double start = rp_clock_seconds();
     double begin = 0;
 
     RP_TRY(rp_agree(s->comm, rp_calloc(&m.done, (size_t)blocks->n_blocks, sizeof(*m.done))));
-    rp_gram_begin(gram, opts->cols, n_seqs * blocks->seq_len,
-                  blocks->seqs_per_block * blocks->seq_len);
-    RP_TRY(rp_agree(s->comm, observe_blocks(&m)));
+    RP_TRY(rp_agree(s->comm, opts->is_observed ? RP_OK : observe_blocks(&m)));
     rp_gram_fix_exponents(gram, s->comm);
     RP_TRY(rp_agree(s->comm, take_saved(&m)));
     begin = rp_clock_seconds();

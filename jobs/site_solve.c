@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "jobs/site_gram.h"
+#include "jobs/calibration_text.h"
 #include "mpi/comm_gpu.h"
 
 static const rp_solver *solver_of(const rp_linear *linear)
@@ -222,6 +222,42 @@ static bool corrects_drift(const rp_site_solver *solver)
     return false;
 }
 
+bool rp_site_begin(rp_site_solver *solver, int64_t layer, rp_site site)
+{
+    rp_session *s = solver->session;
+    const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
+    const rp_linear *linears[RP_SITE_LINEARS];
+    const int n = rp_site_linears(linears, &s->linears, layer, site);
+    bool is_summed = false;
+    bool keeps_aside = false;
+
+    for (int i = 0; i < n; i++) {
+        is_summed = is_summed || rp_linear_needs_factor(linears[i]);
+        keeps_aside = keeps_aside || rp_linear_corrects_drift(linears[i]);
+    }
+    solver->begun = (rp_site_part){s, layer, site};
+    solver->begun_opts =
+        (rp_site_gram_opts){.cols = is_summed ? linears[0]->cols : 0, .keeps_aside = keeps_aside};
+    if (is_summed) {
+        rp_site_gram_begin(&solver->gram, &blocks, &solver->begun_opts);
+    }
+    return is_summed;
+}
+
+rp_status rp_site_observe(rp_site_solver *solver, int64_t block, rp_cmat input)
+{
+    const rp_session *s = solver->session;
+    const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
+
+    return rp_site_gram_observe(&solver->gram, &blocks, &solver->begun_opts, block, input);
+}
+
+static bool is_begun(const rp_site_solver *solver)
+{
+    return solver->begun_opts.cols > 0 && solver->begun.layer == solver->part.layer &&
+           solver->begun.site == solver->part.site;
+}
+
 /* Collective. The site's Gram sum at `owner`; with a drift to correct, without the blocks kept
  * aside. */
 static rp_status gather_statistics(rp_site_solver *solver, const rp_site_input *in, int64_t cols,
@@ -230,6 +266,7 @@ static rp_status gather_statistics(rp_site_solver *solver, const rp_site_input *
     rp_status st = RP_OK;
     const rp_site_gram_opts opts = {.cols = cols,
                                     .keeps_aside = corrects_drift(solver),
+                                    .is_observed = is_begun(solver),
                                     .owner = owner,
                                     .scratch = solver->reduce_scratch,
                                     .part = &solver->part};

@@ -23,6 +23,11 @@ rp_place_bytes rp_site_solver_bytes(const rp_session *session, int nranks, int n
 /* Local. Does any linear of this site want a solver. */
 bool rp_site_is_active(const rp_session *session, int64_t layer, rp_site site);
 
+/* Local. Before a site's input is made: begins its sum, where it has one. Then rp_site_observe gets
+ * each block of this rank as it is made, and rp_site_solve need not look at the input for that.
+ * False: there is nothing to observe. */
+bool rp_site_begin(rp_site_solver *solver, int64_t layer, rp_site site);
+RP_CHECKED rp_status rp_site_observe(rp_site_solver *solver, int64_t block, rp_cmat input);
 /* Collective. Solves the site's linears from their weights in `slots` [place] and puts this rank's
  * rows into the open checkpoint generation. Appends one object a linear and form to `facts`. The
  * slots keep the weights, so that the uncompressed stream can pass, until rp_site_replace.

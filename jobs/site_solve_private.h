@@ -3,6 +3,7 @@
 #define RP_JOBS_SITE_SOLVE_PRIVATE_H
 
 #include "jobs/drift.h"
+#include "jobs/site_gram.h"
 #include "jobs/site_linears.h"
 #include "jobs/site_part.h"
 #include "jobs/site_solve.h"
@@ -27,6 +28,9 @@ struct rp_site_solver {
     int64_t *reduce_scratch; /* [place] */
     char *scratch;           /* [nthreads][scratch_each] */
     size_t scratch_each;     /* 0 where tiles are solved by an operation */
+    /* The site whose sum rp_site_begin has begun; cols 0: none. */
+    rp_site_part begun;
+    rp_site_gram_opts begun_opts;
     /* The site in hand. */
     rp_site_part part;
     rp_active_linear active[RP_SITE_LINEARS];

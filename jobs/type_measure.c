@@ -176,10 +176,10 @@ static rp_status measure_layer(measure *m, int64_t layer)
     float *slots[RP_SLOT_COUNT];
 
     RP_TRY(rp_pass_load(&m->run, layer, slots));
-    RP_TRY(rp_agree(m->s->comm, rp_pass_step(&m->run, 0, layer, RP_BEFORE_LAYER, slots)));
+    RP_TRY(rp_agree(m->s->comm, rp_pass_step(&m->run, 0, layer, RP_BEFORE_LAYER, slots, NULL)));
     for (int site = 0; site < RP_SITE_COUNT; site++) {
         RP_TRY(measure_site(m, layer, (rp_site)site, slots));
-        RP_TRY(rp_agree(m->s->comm, rp_pass_step(&m->run, 0, layer, site, slots)));
+        RP_TRY(rp_agree(m->s->comm, rp_pass_step(&m->run, 0, layer, site, slots, NULL)));
         rp_pass_advance(&m->run, layer, site);
     }
     RP_TRY(rp_agree(m->s->comm, rp_type_probes_layer(&m->probes, layer, slots)));

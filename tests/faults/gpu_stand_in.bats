@@ -99,9 +99,9 @@ PYTHON
         [ "$seen" = "$parts " ]
         on_ranks "$after" resume "$out"
         same_digests "$out" "$dir/digests-wanted"
-    done <<<"44 1 2 tile
-56 1 3 gram tile
-19 3 1 gram tile"
+    done <<<"51 1 2 tile
+44 1 3 gram tile
+16 3 1 gram tile"
 }
 
 # pinned OUT: how many algorithms its last run went on with, on each rank
@@ -223,8 +223,8 @@ UNEVEN
         on_ranks "$after" resume "$out"
         had_activations "$out" streamed
         same_digests "$out" "$dir/digests-wanted"
-    done <<<"300 1 2
-550 2 1"
+    done <<<"220 1 2
+500 2 1"
 
     export RP_CUDA_HOST=mib=$((mib - 1))
     for verb in plan run; do
