@@ -36,7 +36,8 @@ rp_status rp_fs_size_at(const char *site, size_t *nbytes, int fd, const char *pa
         return RP_FAIL(rp_status_from_errno(errno), "%s: cannot stat: %s", path, strerror(errno));
     }
     if (!S_ISREG(info.st_mode)) {
-        return RP_FAIL(RP_ERR_FORMAT, "%s: not a regular file", path);
+        return RP_FAIL(RP_ERR_FORMAT, "%s: %s, not a regular file", path,
+                       S_ISDIR(info.st_mode) ? "a folder" : "a device or pipe");
     }
     *nbytes = (size_t)info.st_size;
     return RP_OK;

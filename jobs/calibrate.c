@@ -14,12 +14,15 @@
 #include "jobs/calibration_text.h"
 #include "jobs/importance.h"
 #include "jobs/pass.h"
+#include "jobs/site_linears.h"
 #include "jobs/site_part.h"
 #include "jobs/site_solve.h"
 
 /* A save of the streams at a border may take this share of the time since the last one: the rest of
  * a twentieth is for what is solved. */
 #define SAVE_SHARE 0.03
+#define QUEUE_MIN_BYTES ((size_t)1 << 20)
+#define QUEUE_MAX_BYTES ((size_t)64 << 20)
 
 typedef struct pass {
     rp_pass run;
@@ -75,6 +78,22 @@ static int n_streams(const rp_session *session)
     return session->linears.corrects_drift ? RP_STREAM_COUNT : 1;
 }
 
+size_t rp_calibrate_queue_bytes(const rp_session *s, int nranks)
+{
+    size_t most = 0;
+
+    for (int site = 0; site < RP_SITE_COUNT; site++) {
+        const rp_linear *linears[RP_SITE_LINEARS];
+        const int n = rp_site_linears(linears, &s->linears, 0, (rp_site)site);
+        size_t nbytes = 0;
+        for (int i = 0; i < n; i++) {
+            nbytes += rp_linear_stored_bytes(linears[i]);
+        }
+        most = RP_MAX(most, RP_DIV_UP(nbytes, (size_t)nranks));
+    }
+    return RP_MIN(RP_MAX(most, QUEUE_MIN_BYTES), QUEUE_MAX_BYTES);
+}
+
 rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int nthreads,
                                            bool streams_activations)
 {
@@ -86,9 +105,11 @@ rp_calibrate_memory rp_calibrate_memory_of(const rp_session *s, int nranks, int 
         .layer = rp_layer_loader_bytes(s->weights, nranks),
         .executor = {0, rp_executor_bytes(s->config, blocks.seq_len, blocks.seqs_per_block)},
         .solver = rp_site_solver_bytes(s, nranks, nthreads),
+        .checkpoint = {rp_calibrate_queue_bytes(s, nranks), 0},
     };
 
-    memory.activations.host += (size_t)(blocks.n_seqs * blocks.seq_len) * sizeof(int32_t); /* ids */
+    /* The ids, and rank 0's that it has read ahead. */
+    memory.activations.host += (size_t)(2 * blocks.n_seqs * blocks.seq_len) * sizeof(int32_t);
     return memory;
 }
 
@@ -243,25 +264,6 @@ static rp_status enter_layer(pass *p, int64_t layer, float *slots[RP_SLOT_COUNT]
     return rp_agree(p->s->comm, local);
 }
 
-static rp_status run_layer(pass *p, int64_t layer)
-{
-    rp_status st = RP_OK;
-    float *slots[RP_SLOT_COUNT];
-    const bool is_inside = layer == p->at.layer && p->at.site != RP_BEFORE_LAYER;
-
-    rp_session_does(p->s, "in layer %lld of %lld", (long long)layer + 1,
-                    (long long)p->s->config->n_layers);
-    RP_TRY(rp_pass_load(&p->run, layer, slots));
-    if (!is_inside) {
-        RP_TRY(enter_layer(p, layer, slots));
-    }
-    for (int site = is_inside ? p->at.site : 0; site < RP_SITE_COUNT; site++) {
-        RP_TRY(run_site(p, layer, site, slots));
-    }
-out:
-    return st;
-}
-
 static void step_traffic(rp_traffic *t, const rp_session *s, int64_t layer, rp_site site)
 {
     rp_importance_collect_traffic(t, s, layer, site);
@@ -301,20 +303,8 @@ static rp_status save_streams(pass *p, rp_cursor at)
     return rp_activations_save(&p->run.act, p->s, at);
 }
 
-/* Collective. What was put becomes part of the checkpoint, and a new generation begins. */
-static rp_status commit(pass *p, rp_status local)
-{
-    rp_status st = RP_OK;
-    rp_session *s = p->s;
-
-    RP_TRY(rp_checkpoint_commit(s->checkpoint, local));
-    RP_TRY(rp_agree(s->comm, rp_checkpoint_begin(s->checkpoint)));
-out:
-    return st;
-}
-
-/* Collective. At a layer's end. */
-static rp_status commit_layers(pass *p, int64_t border)
+/* Collective. At a layer's end: its files are finished while the next layer is worked on. */
+static rp_status save_layers(pass *p, int64_t border)
 {
     rp_status st = RP_OK;
     rp_session *s = p->s;
@@ -323,14 +313,56 @@ static rp_status commit_layers(pass *p, int64_t border)
     double is_cheap =
         rp_checkpoint_write_seconds(s->checkpoint, bytes) <= SAVE_SHARE * (start - p->saved_at);
 
+    RP_TRY(rp_checkpoint_settle(s->checkpoint, true));
     st = rp_site_parts_drop(s, NULL);
     rp_comm_bcast(s->comm, &is_cheap, sizeof(is_cheap), 0); /* rank 0 judges by its own rate */
     if (st == RP_OK && is_cheap > 0 && border < s->config->n_layers) {
         st = save_streams(p, (rp_cursor){border, RP_BEFORE_LAYER});
     }
-    RP_TRY(commit(p, st));
+    RP_TRY(rp_checkpoint_seal(s->checkpoint, st));
+    if (border == s->config->n_layers) {
+        RP_TRY(rp_checkpoint_settle(s->checkpoint, true));
+    }
     rp_session_lap(s, RP_PHASE_CHECKPOINT, &start);
-    RP_LOG(RP_LOG_INFO, "committed", rp_log_i64("layers", border));
+    RP_LOG(RP_LOG_INFO, "saved", rp_log_i64("layers", border));
+out:
+    return st;
+}
+
+/* Collective. What was saved is committed as soon as it is written. Counts of the layer's traffic
+ * are without commits: `before` moves on by this one's. */
+static rp_status settle(pass *p, rp_traffic *before)
+{
+    rp_status st = RP_OK;
+    double start = rp_clock_seconds();
+    const rp_traffic at = rp_comm_counts_get(p->s->comm).traffic;
+
+    st = rp_checkpoint_settle(p->s->checkpoint, false);
+    rp_traffic_add(before, rp_traffic_since(at, rp_comm_counts_get(p->s->comm).traffic));
+    rp_session_lap(p->s, RP_PHASE_CHECKPOINT, &start);
+    return st;
+}
+
+/* Collective. *moved: what the layer sent and received, without the commit of what was saved before
+ * it. */
+static rp_status run_layer(pass *p, int64_t layer, rp_traffic *moved)
+{
+    rp_status st = RP_OK;
+    float *slots[RP_SLOT_COUNT];
+    rp_traffic before = rp_comm_counts_get(p->s->comm).traffic;
+    const bool is_inside = layer == p->at.layer && p->at.site != RP_BEFORE_LAYER;
+
+    rp_session_does(p->s, "in layer %lld of %lld", (long long)layer + 1,
+                    (long long)p->s->config->n_layers);
+    RP_TRY(rp_pass_load(&p->run, layer, slots));
+    if (!is_inside) {
+        RP_TRY(enter_layer(p, layer, slots));
+    }
+    for (int site = is_inside ? p->at.site : 0; site < RP_SITE_COUNT; site++) {
+        RP_TRY(run_site(p, layer, site, slots));
+        RP_TRY(settle(p, &before));
+    }
+    *moved = rp_traffic_since(before, rp_comm_counts_get(p->s->comm).traffic);
 out:
     return st;
 }
@@ -345,6 +377,7 @@ static rp_status save_stopped(pass *p)
     const double redo_seconds = forward_seconds(p) - p->seconds_at_saved;
     rp_status local = RP_OK;
 
+    RP_TRY(rp_checkpoint_settle(s->checkpoint, true));
     if (p->streams_stand &&
         rp_site_part_pays(s, rp_activations_save_bytes(&p->run.act, p->now.site), redo_seconds)) {
         local = save_streams(p, p->now);
@@ -353,11 +386,25 @@ static rp_status save_stopped(pass *p)
         if (local == RP_OK) {
             local = rp_site_parts_drop(s, &here);
         }
-        RP_TRY(commit(p, local));
+        RP_TRY(rp_checkpoint_commit(s->checkpoint, local));
         RP_LOG(RP_LOG_INFO, "committed", rp_log_i64("layers", p->now.layer),
                rp_log_i64("site", p->now.site), rp_log_i64("streams", p->streams_stand));
     }
 out:
+    return st;
+}
+
+/* Collective. What was saved before a failure is not lost by it. */
+static rp_status settle_failed(pass *p, rp_status st)
+{
+    const rp_status peer = rp_error_peer_status();
+    char message[RP_MESSAGE_BYTES];
+
+    (void)snprintf(message, sizeof(message), "%s", rp_error_message());
+    if (rp_checkpoint_settle(p->s->checkpoint, true) != RP_OK) {
+        st = RP_FAIL(st, "%s", message); /* the first failure is the cause */
+        rp_error_set_peer_status(peer);
+    }
     return st;
 }
 
@@ -372,12 +419,10 @@ static rp_status run_layers(pass *p)
     for (int64_t layer = p->at.layer; layer < n_layers; layer++) {
         const double start = rp_clock_seconds();
         const bool was_done = is_site_done(s, layer, RP_SITE_COUNT - 1);
-        const rp_traffic before = rp_comm_counts_get(s->comm).traffic;
         rp_traffic moved;
-        RP_TRY(run_layer(p, layer));
-        moved = rp_traffic_since(before, rp_comm_counts_get(s->comm).traffic);
+        RP_TRY(run_layer(p, layer, &moved));
         if (!was_done && ((layer + 1) % every == 0 || layer + 1 == n_layers)) {
-            RP_TRY(commit_layers(p, layer + 1));
+            RP_TRY(save_layers(p, layer + 1));
         }
         RP_LOG(RP_LOG_INFO, "layer", rp_log_i64("layer", layer),
                rp_log_f64("seconds", rp_clock_seconds() - start), rp_log_i64("solved", !was_done),
@@ -390,6 +435,8 @@ out:
         const rp_status saved = save_stopped(p);
         st = saved == RP_OK ? RP_ERR_STOPPED : saved; /* the stop's message is still there */
         rp_session_lap(s, RP_PHASE_CHECKPOINT, &start);
+    } else if (st != RP_OK) {
+        st = settle_failed(p, st);
     }
     return st;
 }

@@ -73,22 +73,36 @@ out:
     return st;
 }
 
-void rp_calibration_read_ahead(rp_session *session)
+/* Rank 0, unless it has read the text already, or no text is needed. */
+static rp_status keep_windows(rp_session *s)
 {
-    rp_session *s = session;
+    rp_status st = RP_OK;
     const rp_blocks blocks = rp_calibration_blocks(s->job, s->config);
-    const size_t n = (size_t)(blocks.n_seqs * blocks.seq_len);
     int32_t *ids = NULL;
 
-    if (s->backend == RP_BACKEND_CPU || rp_comm_rank(s->comm) != 0 ||
-        !s->linears.needs_calibration || s->job->calibration.text == NULL) {
-        return;
+    if (rp_comm_rank(s->comm) != 0 || s->calibration_ids != NULL || !s->linears.needs_calibration ||
+        s->job->calibration.text == NULL) {
+        return RP_OK;
     }
-    if (rp_alloc_array(&ids, n, sizeof(*ids)) == RP_OK && read_windows(s, &blocks, ids) == RP_OK) {
-        s->calibration_ids = ids;
-        ids = NULL;
-    }
+    RP_TRY(rp_alloc_array(&ids, (size_t)(blocks.n_seqs * blocks.seq_len), sizeof(*ids)));
+    RP_TRY(read_windows(s, &blocks, ids));
+    s->calibration_ids = ids;
+    ids = NULL;
+out:
     free(ids);
+    return st;
+}
+
+void rp_calibration_read_ahead(rp_session *session)
+{
+    const bool is_read = session->backend == RP_BACKEND_CUDA && keep_windows(session) == RP_OK;
+
+    (void)is_read;
+}
+
+rp_status rp_calibration_read(rp_session *session)
+{
+    return rp_agree(session->comm, keep_windows(session));
 }
 
 rp_status rp_calibration_ids(rp_session *session, const rp_blocks *blocks, int32_t **ids)

@@ -17,6 +17,9 @@ rp_blocks rp_calibration_blocks(const rp_job *job, const rp_model_config *config
 /* Local. With the CUDA back end rank 0 reads the text for rp_calibration_ids already now, while its
  * GPU is opened. A text that cannot be used is left to rp_calibration_ids, which says why. */
 void rp_calibration_read_ahead(rp_session *session);
+/* Collective. Rank 0 reads the text for rp_calibration_ids already now, if the job needs one. Fails
+ * as that does. */
+RP_CHECKED rp_status rp_calibration_read(rp_session *session);
 /* Collective. ids [n_seqs * seq_len] on all ranks; rank 0 tokenises. The text is tokenised once and
  * cut into windows of seq_len without overlap (each beginning with BOS when add_bos); seed 0 takes
  * the first ones, any other seed draws them without replacement. RP_ERR_FORMAT when the text is too

@@ -1,5 +1,6 @@
-/* Checkpoint: opening, putting, committing. The files are in piece_file.c, the index in manifest.c,
- * the folder in checkpoint_folder.c, reading in checkpoint_read.c.
+/* Checkpoint: opening, putting, committing. This rank's files are made in checkpoint_writer.c and
+ * piece_file.c, the index in manifest.c, the folder in checkpoint_folder.c, reading in
+ * checkpoint_read.c.
  *
  * Order of a commit, so that a kill at any moment leaves the last generation or the new one whole:
  * every rank finishes its file (flush, close, reopen and verify, fsync, rename, fsync of the
@@ -27,7 +28,7 @@
 
 rp_checkpoint_opts rp_checkpoint_opts_default(void)
 {
-    const rp_checkpoint_opts opts = {.keep = 2};
+    const rp_checkpoint_opts opts = {.keep = 2, .queue_bytes = (size_t)8 << 20};
 
     return opts;
 }
@@ -48,32 +49,51 @@ void rp_checkpoint_warn(const rp_checkpoint *checkpoint, const char *fmt, ...)
 
 /* ---- the generation in the making ---- */
 
-static void discard_file(rp_pending_file *pending, bool removes_file)
+static rp_making *making_of(rp_checkpoint *c)
 {
-    rp_piece_file_close(&pending->file);
-    if (removes_file && pending->part_path != NULL) {
-        (void)unlink(pending->part_path);
-        (void)unlink(pending->final_path);
-    }
-    free(pending->part_path);
-    free(pending->final_path);
-    free(pending->name);
-    memset(pending, 0, sizeof(*pending));
+    return &c->makings[c->making];
 }
 
-/* Forgets it; removes its files under either name while no manifest can name them. */
-static void discard_pending(rp_checkpoint *c, bool removes_files)
+static rp_making *sealed_of(rp_checkpoint *c)
+{
+    return &c->makings[1 - c->making];
+}
+
+/* Forgets it, of which the writer has nothing left to do; removes its files under either name while
+ * no manifest can name them. */
+static void discard(rp_making *m, bool removes_files)
 {
     for (int kind = 0; kind < RP_FILE_KINDS; kind++) {
-        discard_file(&c->pending[kind], removes_files && !c->is_anothers);
+        rp_pending_file *pending = &m->own.pending[kind];
+        rp_piece_file_close(&pending->file);
+        if (removes_files && pending->part_path != NULL) {
+            (void)unlink(pending->part_path);
+            (void)unlink(pending->final_path);
+        }
+        free(pending->part_path);
+        free(pending->final_path);
+        free(pending->name);
     }
-    rp_manifest_clear(&c->fragment);
-    rp_manifest_clear(&c->drops);
+    rp_manifest_clear(&m->own.fragment);
+    rp_manifest_clear(&m->drops);
+    memset(m, 0, sizeof(*m));
+}
+
+/* All that is no part of the checkpoint. */
+static void discard_all(rp_checkpoint *c)
+{
+    if (c->writer != NULL) {
+        rp_writer_cancel(c->writer);
+    }
+    for (int i = 0; i < 2; i++) {
+        discard(&c->makings[i], !c->is_anothers);
+    }
+    c->has_sealed = false;
 }
 
 rp_status rp_checkpoint_begin(rp_checkpoint *checkpoint)
 {
-    discard_pending(checkpoint, true);
+    discard_all(checkpoint);
     return RP_OK;
 }
 
@@ -82,28 +102,27 @@ static rp_status may_write(const rp_checkpoint *c)
     return c->opts.may_write == NULL ? RP_OK : c->opts.may_write(c->opts.may_write_ctx);
 }
 
-/* This rank's new file of a kind, made at its first piece. */
-static rp_status open_pending(rp_pending_file **out, rp_checkpoint *c, rp_file_kind kind)
+/* Names this rank's new file of a kind before its first piece. */
+static rp_status name_file(rp_checkpoint *c, rp_file_kind kind)
 {
     static const char *const marks[RP_FILE_KINDS] = {"", "p"};
     rp_status st = RP_OK;
-    rp_pending_file *p = &c->pending[kind];
+    rp_generation *g = &making_of(c)->own;
+    rp_pending_file *p = &g->pending[kind];
 
-    *out = p;
-    if (p->file != NULL) {
+    if (p->part_path != NULL) {
         return RP_OK;
     }
     RP_TRY(may_write(c));
-    RP_TRY(rp_strprintf(&p->name, "g%06lld-r%04d%s.h5", (long long)c->next_generation,
-                        rp_comm_rank(c->comm), marks[kind]));
+    g->number = c->next_generation;
+    free(p->name);
+    free(p->final_path);
+    p->name = p->final_path = NULL;
+    RP_TRY(rp_strprintf(&p->name, "g%06lld-r%04d%s.h5", (long long)g->number, rp_comm_rank(c->comm),
+                        marks[kind]));
     RP_TRY(rp_fs_join(&p->final_path, c->dir, p->name));
     RP_TRY(rp_strprintf(&p->part_path, "%s.part", p->final_path));
-    RP_TRY(rp_piece_file_create(&p->file, p->part_path));
-    RP_TRY(rp_manifest_add_file(&c->fragment, p->name, 0, c->next_generation, &p->index));
 out:
-    if (st != RP_OK) {
-        discard_pending(c, true);
-    }
     return st;
 }
 
@@ -116,20 +135,12 @@ static rp_status put(rp_checkpoint *c, const char *unit, const rp_piece *piece,
                      const void *const *data)
 {
     rp_status st = RP_OK;
-    const double start = rp_clock_seconds();
-    rp_pending_file *pending = NULL;
-    rp_manifest_piece entry = {.unit = (char *)unit,
-                               .row0 = piece->row0,
-                               .rows = piece->rows,
-                               .total_rows = piece->total_rows};
+    rp_making *m = making_of(c);
 
-    RP_TRY(rp_manifest_check_unit(unit));
-    RP_TRY(open_pending(&pending, c, kind_of(unit)));
-    entry.file = pending->index;
-    RP_TRY(rp_piece_file_put(pending->file, unit, piece, data, &entry.hash, &entry.nbytes));
-    RP_TRY(rp_manifest_add_piece(&c->fragment, &entry));
+    RP_TRY(name_file(c, kind_of(unit)));
+    m->has_pieces = true;
+    RP_TRY(rp_writer_put(c->writer, &m->own, kind_of(unit), unit, piece, data));
 out:
-    c->counts.write_seconds += rp_clock_seconds() - start;
     return st;
 }
 
@@ -137,13 +148,11 @@ static rp_status put_codes(rp_checkpoint *c, const char *unit, const rp_piece *p
                            const rp_form *rows)
 {
     rp_status st = RP_OK;
-    const double start = rp_clock_seconds();
     const void *data[RP_PIECE_MAX_PARTS] = {NULL, rows->params};
     void *packed = NULL;
 
     RP_TRY(rp_piece_pack_codes(&packed, rows));
     data[0] = packed;
-    c->counts.write_seconds += rp_clock_seconds() - start;
     RP_TRY(put(c, unit, piece, data));
 out:
     free(packed);
@@ -154,7 +163,7 @@ rp_status rp_checkpoint_put_form(rp_checkpoint *checkpoint, const char *unit, in
                                  int64_t total_rows, const rp_form *rows)
 {
     const rp_piece piece = rp_piece_of_form(rows, row0, total_rows);
-    const void *const values = rows->values;
+    const void *const values[RP_PIECE_MAX_PARTS] = {rows->values};
 
     if (row0 < 0 || rows->rows < 0 || rows->cols < 1 || row0 > total_rows - rows->rows) {
         return RP_FAIL(RP_ERR_INTERNAL, "rows %lld + %lld of %lld put to unit \"%s\"",
@@ -164,7 +173,7 @@ rp_status rp_checkpoint_put_form(rp_checkpoint *checkpoint, const char *unit, in
         return RP_OK;
     }
     return rows->kind == RP_FORM_CODES ? put_codes(checkpoint, unit, &piece, rows)
-                                       : put(checkpoint, unit, &piece, &values);
+                                       : put(checkpoint, unit, &piece, values);
 }
 
 rp_status rp_checkpoint_put_array(rp_checkpoint *checkpoint, const char *unit, rp_dtype dtype,
@@ -172,25 +181,26 @@ rp_status rp_checkpoint_put_array(rp_checkpoint *checkpoint, const char *unit, r
 {
     const rp_piece piece = {
         .kind = RP_PIECE_ARRAY, .dtype = dtype, .rows = n, .total_rows = n, .cols = 1};
+    const void *const parts[RP_PIECE_MAX_PARTS] = {data};
 
-    return put(checkpoint, unit, &piece, &data);
+    return put(checkpoint, unit, &piece, parts);
 }
 
 rp_status rp_checkpoint_put_text(rp_checkpoint *checkpoint, const char *unit, const char *text)
 {
     const int64_t n = (int64_t)strlen(text);
-    const void *const data = text;
+    const void *const parts[RP_PIECE_MAX_PARTS] = {text};
     const rp_piece piece = {
         .kind = RP_PIECE_TEXT, .dtype = RP_U8, .rows = n, .total_rows = n, .cols = 1};
 
-    return put(checkpoint, unit, &piece, &data);
+    return put(checkpoint, unit, &piece, parts);
 }
 
 rp_status rp_checkpoint_drop(rp_checkpoint *checkpoint, const char *unit)
 {
     const rp_manifest_piece entry = {.unit = (char *)unit};
 
-    return rp_manifest_add_piece(&checkpoint->drops, &entry);
+    return rp_manifest_add_piece(&making_of(checkpoint)->drops, &entry);
 }
 
 rp_status rp_checkpoint_drop_below(rp_checkpoint *checkpoint, const char *prefix, const char *kept)
@@ -212,72 +222,12 @@ out:
 
 bool rp_checkpoint_is_dirty(const rp_checkpoint *checkpoint)
 {
-    return checkpoint->fragment.n_pieces > 0 || checkpoint->drops.n_pieces > 0;
+    const rp_making *m = &checkpoint->makings[checkpoint->making];
+
+    return m->has_pieces || m->drops.n_pieces > 0;
 }
 
 /* ---- commit ---- */
-
-/* Reads back what was written, through a new handle. */
-static rp_status verify_pending(const rp_checkpoint *c, const rp_pending_file *pending)
-{
-    rp_status st = RP_OK;
-    rp_piece_file *file = NULL;
-
-    RP_TRY(rp_piece_file_open(&file, pending->part_path));
-    for (size_t p = 0; p < c->fragment.n_pieces; p++) {
-        const rp_manifest_piece *piece = &c->fragment.pieces[p];
-        if (piece->file == pending->index) {
-            RP_TRY(rp_piece_file_check(file, piece->unit, piece->row0, piece->hash, piece->nbytes));
-        }
-    }
-out:
-    rp_piece_file_close(&file);
-    /* Our own bytes of a moment ago: the disk's fault. */
-    return st == RP_ERR_FORMAT ? rp_error_prefix(RP_ERR_IO, "verify") : st;
-}
-
-static rp_status sync_and_rename(const rp_pending_file *pending, size_t *nbytes)
-{
-    rp_status st = RP_OK;
-    const char *from = pending->part_path;
-    const char *to = pending->final_path;
-    int fd = -1;
-
-    RP_TRY(rp_fs_open_read(&fd, from));
-    RP_TRY(rp_fs_size(nbytes, fd, from));
-    if (RP_FAULT("fsync") || fsync(fd) != 0) {
-        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot sync: %s", from, strerror(errno));
-        goto out;
-    }
-    if (RP_FAULT("rename") || rename(from, to) != 0) {
-        st = RP_FAIL(rp_status_from_errno(errno), "%s: cannot rename to %s: %s", from, to,
-                     strerror(errno));
-        goto out;
-    }
-    RP_TRY(rp_fs_sync_parent(to));
-out:
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    return st;
-}
-
-static rp_status finish_pending(rp_checkpoint *c)
-{
-    rp_status st = RP_OK;
-
-    rp_manifest_sort(&c->fragment);
-    for (int kind = 0; kind < RP_FILE_KINDS; kind++) {
-        rp_pending_file *p = &c->pending[kind];
-        if (p->file != NULL) {
-            RP_TRY(rp_piece_file_finish(&p->file));
-            RP_TRY(verify_pending(c, p));
-            RP_TRY(sync_and_rename(p, &c->fragment.files[p->index].nbytes));
-        }
-    }
-out:
-    return st;
-}
 
 /* Parses the ranks' texts, one after another in `texts`, into one manifest. */
 static rp_status join_fragments(rp_manifest *out, const rp_checkpoint *c, const char *texts)
@@ -311,7 +261,7 @@ out:
 }
 
 /* Collective. All ranks' new pieces, on all ranks. */
-static rp_status exchange(rp_manifest *out, rp_checkpoint *c)
+static rp_status exchange(rp_manifest *out, rp_checkpoint *c, const rp_manifest *own)
 {
     rp_status st = RP_OK;
     rp_status local = RP_OK;
@@ -320,8 +270,8 @@ static rp_status exchange(rp_manifest *out, rp_checkpoint *c)
     size_t mine = 0;
     size_t total = 0;
 
-    if (c->fragment.n_pieces > 0) {
-        local = rp_manifest_format(&text, &mine, &c->fragment);
+    if (own->n_pieces > 0) {
+        local = rp_manifest_format(&text, &mine, own);
     }
     rp_comm_allgather(c->comm, &mine, c->sizes, sizeof(mine));
     for (int r = 0; r < rp_comm_nranks(c->comm); r++) {
@@ -356,13 +306,14 @@ static bool stays(const void *ctx, size_t piece)
     return n_fresh == 0 && n_dropped == 0;
 }
 
-static rp_status make_next(rp_manifest *out, rp_checkpoint *c, const rp_manifest *fresh)
+static rp_status make_next(rp_manifest *out, const rp_checkpoint *c, int64_t number,
+                           const rp_manifest *fresh, rp_manifest *drops)
 {
     rp_status st = RP_OK;
-    const staying ctx = {&c->manifest, fresh, &c->drops};
+    const staying ctx = {&c->manifest, fresh, drops};
 
-    rp_manifest_sort(&c->drops);
-    out->generation = c->next_generation;
+    rp_manifest_sort(drops);
+    out->generation = number;
     out->job_hash = c->job_hash;
     RP_TRY(rp_strdup(&out->job_text, c->job_text));
     RP_TRY(rp_manifest_append(out, &c->manifest, stays, &ctx));
@@ -388,20 +339,16 @@ out:
 }
 
 /* Collective, every rank's file in place. *may_be_named: the new manifest may be on disk. */
-static rp_status commit_manifest(rp_checkpoint *c, bool *may_be_named)
+static rp_status commit_manifest(rp_checkpoint *c, rp_making *sealed, bool *may_be_named)
 {
     rp_status st = RP_OK;
     const bool is_root = rp_comm_rank(c->comm) == 0;
     rp_manifest fresh = {0};
     rp_manifest next = {0};
 
-    RP_TRY(exchange(&fresh, c));
-    if (fresh.n_pieces == 0 && c->drops.n_pieces == 0) {
-        goto out;
-    }
-    RP_TRY(rp_agree(c->comm, make_next(&next, c, &fresh)));
+    RP_TRY(exchange(&fresh, c, &sealed->own.fragment));
+    RP_TRY(rp_agree(c->comm, make_next(&next, c, c->next_generation - 1, &fresh, &sealed->drops)));
     *may_be_named = true;
-    c->next_generation++;
     RP_TRY(rp_agree(c->comm, is_root ? publish(c, &next) : RP_OK));
     rp_manifest_clear(&c->manifest);
     c->manifest = next;
@@ -430,22 +377,62 @@ static rp_status agree_to_write(rp_checkpoint *c, rp_status local)
     return st;
 }
 
-rp_status rp_checkpoint_commit(rp_checkpoint *checkpoint, rp_status local)
+rp_status rp_checkpoint_settle(rp_checkpoint *checkpoint, bool waits)
 {
     rp_status st = RP_OK;
     rp_checkpoint *c = checkpoint;
-    const double start = rp_clock_seconds();
+    rp_status local = RP_OK;
+    rp_making *sealed = sealed_of(c);
+    double start = 0;
     bool may_be_named = false;
 
-    RP_TRY(agree_to_write(c, local));
-    RP_TRY(rp_agree(c->comm, finish_pending(c)));
-    RP_TRY(commit_manifest(c, &may_be_named));
-    for (size_t f = 0; f < c->fragment.n_files; f++) {
-        c->counts.written_bytes += (int64_t)c->fragment.files[f].nbytes;
+    if (!c->has_sealed ||
+        (!waits && rp_comm_any(c->comm, !rp_writer_is_done(c->writer, &sealed->own)))) {
+        return RP_OK;
     }
+    local = rp_writer_wait(c->writer, &sealed->own);
+    start = rp_clock_seconds();
+    RP_TRY(agree_to_write(c, local));
+    RP_TRY(commit_manifest(c, sealed, &may_be_named));
+    for (size_t f = 0; f < sealed->own.fragment.n_files; f++) {
+        c->counts.written_bytes += (int64_t)sealed->own.fragment.files[f].nbytes;
+    }
+    c->counts.write_seconds += sealed->own.seconds;
 out:
-    discard_pending(c, st != RP_OK && !may_be_named);
+    discard(sealed, st != RP_OK && !may_be_named && !c->is_anothers);
+    c->has_sealed = false;
     c->counts.write_seconds += rp_clock_seconds() - start;
+    return st;
+}
+
+rp_status rp_checkpoint_seal(rp_checkpoint *checkpoint, rp_status local)
+{
+    rp_status st = RP_OK;
+    rp_checkpoint *c = checkpoint;
+
+    st = rp_checkpoint_settle(c, true);
+    if (st == RP_OK) {
+        st = agree_to_write(c, local);
+    }
+    if (st == RP_OK && rp_comm_any(c->comm, rp_checkpoint_is_dirty(c))) {
+        st = rp_agree(c->comm, rp_writer_finish(c->writer, &making_of(c)->own));
+        c->next_generation++;
+        c->making = 1 - c->making;
+        c->has_sealed = true;
+    }
+    if (st != RP_OK) {
+        discard_all(c);
+    }
+    return st;
+}
+
+rp_status rp_checkpoint_commit(rp_checkpoint *checkpoint, rp_status local)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(rp_checkpoint_seal(checkpoint, local));
+    RP_TRY(rp_checkpoint_settle(checkpoint, true));
+out:
     return st;
 }
 
@@ -692,6 +679,7 @@ static rp_status prepare(rp_checkpoint **out, rp_comm *comm, const char *dir, rp
     RP_TRY(rp_strdup(&c->dir, dir));
     RP_TRY(rp_strdup(&c->job_text, job_text));
     RP_TRY(rp_calloc(&c->sizes, (size_t)rp_comm_nranks(comm), sizeof(*c->sizes)));
+    RP_TRY(rp_writer_create(&c->writer, c->opts.queue_bytes));
     if (c->opts.keep < 1 || c->opts.keep > RP_CHECKPOINT_MAX_KEEP) {
         st = RP_FAIL(RP_ERR_INTERNAL, "a checkpoint keeps 1 to %d manifests, not %d",
                      RP_CHECKPOINT_MAX_KEEP, c->opts.keep);
@@ -738,7 +726,8 @@ void rp_checkpoint_close(rp_checkpoint **checkpoint)
     if (c == NULL) {
         return;
     }
-    discard_pending(c, true);
+    discard_all(c);
+    rp_writer_destroy(&c->writer);
     rp_checkpoint_readers_close(c);
     rp_manifest_clear(&c->manifest);
     free(c->sizes);
@@ -753,7 +742,7 @@ rp_status rp_checkpoint_remove(rp_checkpoint *checkpoint)
     rp_status st = RP_OK;
     rp_checkpoint *c = checkpoint;
 
-    discard_pending(c, true);
+    discard_all(c);
     rp_checkpoint_readers_close(c);
     rp_comm_barrier(c->comm);
     RP_TRY(rp_agree(c->comm, rp_comm_rank(c->comm) == 0 ? rp_checkpoint_remove_files(c) : RP_OK));

@@ -4,8 +4,8 @@
  * A unit has a name ("layer/3/self_attn.q_proj/grid0") and consists of row pieces that any ranks
  * may hold. A commit is a generation: each rank's new pieces go to a new file, never an old one;
  * rank 0 publishes the manifest when every file is on disk. All pieces of a unit belong to one
- * generation: putting it again replaces it as a whole. HDF5 is not thread-safe: all calls from one
- * thread. */
+ * generation: putting it again replaces it as a whole. Files are written in a thread beside the
+ * caller's; all calls from one thread. */
 #ifndef RP_JOBS_CHECKPOINT_H
 #define RP_JOBS_CHECKPOINT_H
 
@@ -27,8 +27,9 @@ typedef struct rp_checkpoint rp_checkpoint;
 typedef void (*rp_warn_fn)(void *ctx, const char *text);
 
 typedef struct rp_checkpoint_opts {
-    int keep;        /* manifests kept, the newest counted: 1 to 16 */
-    rp_warn_fn warn; /* NULL: silent */
+    int keep;           /* manifests kept, the newest counted: 1 to 16 */
+    size_t queue_bytes; /* of pieces that wait to be written */
+    rp_warn_fn warn;    /* NULL: silent */
     void *warn_ctx;
     /* Asked before a file is made and, on rank 0, before each commit. RP_ERR_LOCKED: the folder is
      * another job's by now, and no file in it is touched any more. NULL: always. */
@@ -42,7 +43,7 @@ rp_checkpoint_opts rp_checkpoint_opts_default(void);
 
 typedef struct rp_checkpoint_counts {
     int64_t commits, written_bytes; /* this rank's files, and the manifests on rank 0 */
-    double write_seconds;           /* in put and commit */
+    double write_seconds;           /* of writing and publishing, in whatever thread */
     int64_t read_bytes;
     double read_seconds;
 } rp_checkpoint_counts;
@@ -64,7 +65,7 @@ RP_CHECKED rp_status rp_checkpoint_remove(rp_checkpoint *checkpoint);
 /* Local. Starts a generation; forgets pieces put but not committed. */
 RP_CHECKED rp_status rp_checkpoint_begin(rp_checkpoint *checkpoint);
 /* Local. Rows row0 .. row0 + rows->rows - 1 of total_rows; the data are on their way to this rank's
- * file on return. A piece of no rows is left out. */
+ * file on return. A piece of no rows is left out. A failure may be that of an earlier piece. */
 RP_CHECKED rp_status rp_checkpoint_put_form(rp_checkpoint *checkpoint, const char *unit,
                                             int64_t row0, int64_t total_rows, const rp_form *rows);
 /* Local. data [n], held as one piece: by one rank. n may be 0. */
@@ -82,8 +83,14 @@ RP_CHECKED rp_status rp_checkpoint_drop_below(rp_checkpoint *checkpoint, const c
 /* Local. Was anything put or dropped on this rank since begin. */
 bool rp_checkpoint_is_dirty(const rp_checkpoint *checkpoint);
 /* Collective. `local`: this rank's outcome since begin. All ranks' pieces become part of the
- * checkpoint, or none and a failure on all. */
+ * checkpoint, or none and a failure on all. The next generation begins. */
 RP_CHECKED rp_status rp_checkpoint_commit(rp_checkpoint *checkpoint, rp_status local);
+/* Collective. The first half of a commit: the files are finished while the caller goes on, and the
+ * next generation begins. A generation that was sealed before is settled. */
+RP_CHECKED rp_status rp_checkpoint_seal(rp_checkpoint *checkpoint, rp_status local);
+/* Collective. The second half, if a generation is sealed and its files are finished on all ranks,
+ * for which it can wait. Commit and seal do it first. */
+RP_CHECKED rp_status rp_checkpoint_settle(rp_checkpoint *checkpoint, bool waits);
 
 /* Local; the same answer on all ranks. True when good pieces cover the whole unit. */
 bool rp_checkpoint_has(const rp_checkpoint *checkpoint, const char *unit);

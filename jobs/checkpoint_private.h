@@ -3,8 +3,7 @@
 #define RP_JOBS_CHECKPOINT_PRIVATE_H
 
 #include "jobs/checkpoint.h"
-#include "jobs/manifest.h"
-#include "jobs/piece_file.h"
+#include "jobs/checkpoint_writer.h"
 
 #define RP_CHECKPOINT_MAX_KEEP 16
 #define RP_CHECKPOINT_READERS 16
@@ -16,16 +15,12 @@ typedef struct rp_checkpoint_reader {
     int64_t last_use;
 } rp_checkpoint_reader;
 
-/* What a generation consists of on one rank: pieces that stay lie apart from those that a later
- * generation drops, whose file can then go. */
-typedef enum rp_file_kind { RP_LASTING = 0, RP_PASSING, RP_FILE_KINDS } rp_file_kind;
-
-/* A file in the making; its pieces are those of the fragment with its index. */
-typedef struct rp_pending_file {
-    rp_piece_file *file; /* NULL: not made yet */
-    char *part_path, *final_path, *name;
-    size_t index; /* in the fragment's files */
-} rp_pending_file;
+/* A generation in the making: this rank's pieces, and units that go. */
+typedef struct rp_making {
+    rp_generation own;
+    rp_manifest drops; /* units alone */
+    bool has_pieces;
+} rp_making;
 
 struct rp_checkpoint {
     rp_comm *comm;
@@ -36,13 +31,14 @@ struct rp_checkpoint {
     rp_manifest manifest; /* committed, good units; equal on all ranks */
     size_t *sizes;        /* [nranks], scratch of the exchange */
 
-    /* The generation in the making, this rank's part. A number is used once: a manifest whose
-     * publication failed may be on disk all the same. */
+    /* Two generations: one that takes pieces, and the one before it while it is sealed. A number is
+     * used once: a manifest whose publication failed may be on disk all the same. */
+    rp_writer *writer;
     int64_t next_generation;
-    rp_pending_file pending[RP_FILE_KINDS];
-    rp_manifest fragment; /* the files made and the pieces put so far */
-    rp_manifest drops;    /* units alone */
-    bool is_anothers;     /* the folder: another job has taken it over */
+    rp_making makings[2];
+    int making; /* index of the one that takes pieces */
+    bool has_sealed;
+    bool is_anothers; /* the folder: another job has taken it over */
 
     rp_checkpoint_reader readers[RP_CHECKPOINT_READERS];
     int64_t reader_clock;

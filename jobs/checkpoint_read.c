@@ -29,6 +29,7 @@ rp_status rp_checkpoint_reader_open(rp_piece_file **out, rp_checkpoint *checkpoi
     rp_checkpoint_reader *oldest = &checkpoint->readers[0];
     char *path = NULL;
 
+    rp_writer_wait_idle(checkpoint->writer);
     for (int i = 0; i < RP_CHECKPOINT_READERS; i++) {
         rp_checkpoint_reader *reader = &checkpoint->readers[i];
         if (reader->name != NULL && strcmp(reader->name, name) == 0) {

@@ -8,10 +8,12 @@
 #include "jobs/backend.h"
 #include "jobs/evaluate.h"
 #include "jobs/job.h"
+#include "jobs/job_folder.h"
 #include "jobs/print.h"
 #include "jobs/session.h"
 #include "jobs/tokenizer_of.h"
 #include "model/weights.h"
+#include "mpi/comm_gpu.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,9 +53,11 @@ static rp_status open_inputs(eval_inputs *in, const rp_cli *cli)
     rp_status st = RP_OK;
     int64_t vocab = 0;
 
+    RP_TRY(rp_job_folder_refuse(cli->args[0]));
     RP_TRY(rp_weights_open(&in->model, cli->args[0]));
     vocab = rp_weights_config(in->model)->vocab_size;
     if (cli->base != NULL) {
+        RP_TRY(rp_job_folder_refuse(cli->base));
         RP_TRY(rp_weights_open(&in->base, cli->base));
         if (rp_weights_config(in->base)->vocab_size != vocab) {
             st = RP_FAIL(RP_ERR_FORMAT, "%s: a vocabulary of %lld, but %s has %lld", cli->base,
@@ -81,8 +85,19 @@ static rp_eval_opts opts_of(const rp_cli *cli, const rp_model_config *config)
     return opts;
 }
 
+/* Rotary embeddings of some kinds are made to go on beyond the limit: it is not refused. */
+static void warn_of_context(const rp_cli *cli, const rp_eval_opts *opts,
+                            const rp_model_config *config)
+{
+    if (opts->context > config->max_position && rp_comm_rank(cli->comm) == 0 && !cli->is_quiet) {
+        (void)fprintf(stderr, "rankpress: warning: --context is %lld, the model's limit is %lld\n",
+                      (long long)opts->context, (long long)config->max_position);
+    }
+}
+
 /* Collective. The evaluator's operations and where they run. */
-static rp_status take_backend(rp_evaluator *e, eval_inputs *in, const rp_cli *cli)
+static rp_status open_backend(rp_evaluator *e, eval_inputs *in, const rp_cli *cli,
+                              rp_backend backend)
 {
     rp_status st = RP_OK;
     const bool has_base = in->base != NULL;
@@ -92,8 +107,12 @@ static rp_status take_backend(rp_evaluator *e, eval_inputs *in, const rp_cli *cl
 
     e->ops = rp_kernels_cpu();
     e->exec = in->exec;
-    RP_TRY(rp_agree(cli->comm, rp_eval_count_windows(&n, &e->opts, e->n_ids)));
-    if (rp_backend_choose(cli->comm, (rp_backend)cli->backend) == RP_BACKEND_CPU) {
+    st = rp_eval_count_windows(&n, &e->opts, e->n_ids);
+    if (st != RP_OK) {
+        st = rp_error_prefix(st, "%s", cli->text);
+    }
+    RP_TRY(rp_agree(cli->comm, st));
+    if (backend == RP_BACKEND_CPU) {
         return RP_OK;
     }
     nbytes = rp_eval_bytes(config, has_base, &e->opts, true, 1, n).place;
@@ -136,18 +155,20 @@ out:
 static void print_table(const rp_cli *cli, const eval_inputs *in, const rp_evaluator *e,
                         const rp_eval_result *r, double seconds)
 {
+    const int nranks = rp_comm_nranks(cli->comm);
     char size[RP_SIZE_TEXT_BYTES];
 
     (void)printf("model            %s (%s)\n", cli->args[0],
                  rp_print_size(size, (double)rp_weights_file_bytes(in->model)));
-    (void)printf("text             %s (%lld tokens, %lld windows of %lld)\n", cli->text,
-                 (long long)in->n_ids, (long long)r->n_windows, (long long)e->opts.context);
+    (void)printf("text             %s (%lld tokens, %lld window%s of %lld)\n", cli->text,
+                 (long long)in->n_ids, (long long)r->n_windows, r->n_windows == 1 ? "" : "s",
+                 (long long)e->opts.context);
     (void)printf("perplexity       %.4f (%.5f nats a token)\n", r->perplexity, r->nll);
     if (in->base != NULL) {
         (void)printf("KL divergence    %.6f nats a token, to %s\n", r->kl, cli->base);
         (void)printf("top-1 agreement  %.2f %%\n", 100 * r->top1);
     }
-    (void)printf("seconds          %.1f on %d ranks\n", seconds, rp_comm_nranks(cli->comm));
+    (void)printf("seconds          %.1f on %d rank%s\n", seconds, nranks, nranks == 1 ? "" : "s");
 }
 
 rp_status rp_cmd_eval(const rp_cli *cli)
@@ -155,16 +176,21 @@ rp_status rp_cmd_eval(const rp_cli *cli)
     rp_status st = RP_OK;
     const double start = rp_clock_seconds();
     const bool is_first = rp_comm_rank(cli->comm) == 0;
+    const rp_backend backend = rp_backend_choose(cli->comm, (rp_backend)cli->backend);
     eval_inputs in = {0};
     rp_evaluator e = {.comm = cli->comm};
     rp_eval_result result;
 
+    if (backend == RP_BACKEND_CUDA) {
+        rp_comm_open_gpu_ahead(cli->comm);
+    }
     RP_TRY(rp_agree(cli->comm, open_inputs(&in, cli)));
     e.opts = opts_of(cli, rp_weights_config(in.model));
+    warn_of_context(cli, &e.opts, rp_weights_config(in.model));
     e.ids = in.ids;
     e.n_ids = in.n_ids;
     e.progress = is_first && !cli->is_quiet ? stderr : NULL;
-    RP_TRY(take_backend(&e, &in, cli));
+    RP_TRY(open_backend(&e, &in, cli, backend));
     RP_TRY(rp_evaluate(&result, &e, in.model, in.base, "evaluate"));
     if (is_first && cli->is_json) {
         st = print_json(cli, &in, &e, &result, rp_clock_seconds() - start);

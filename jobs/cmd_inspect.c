@@ -7,6 +7,7 @@
 #include "formats/hf_folder.h"
 #include "formats/json.h"
 #include "jobs/checkpoint_inspect.h"
+#include "jobs/job_folder.h"
 #include "jobs/print.h"
 
 #include <fcntl.h>
@@ -334,6 +335,7 @@ rp_status rp_cmd_inspect(const rp_cli *cli)
     bool gguf = false;
 
     if (rp_fs_is_dir(path)) {
+        RP_TRY(rp_job_folder_refuse(path));
         RP_TRY(inspect_folder(&root, path));
     } else {
         RP_TRY(is_gguf(&gguf, path));
@@ -342,7 +344,11 @@ rp_status rp_cmd_inspect(const rp_cli *cli)
         } else if (rp_checkpoint_is_file(path)) {
             RP_TRY(rp_checkpoint_inspect(&root, path));
         } else {
-            RP_TRY(inspect_safetensors(&root, path));
+            st = inspect_safetensors(&root, path);
+            if (st == RP_ERR_FORMAT && !rp_ends_with(path, ".safetensors")) {
+                st = RP_FAIL(st, "%s: no safetensors, GGUF or checkpoint file", path);
+            }
+            RP_TRY(st);
         }
     }
     if (cli->is_json) {

@@ -79,14 +79,15 @@ static rp_status print_as_json(const rp_plan *plan, const rp_traffic_plan *traff
 {
     rp_status st = RP_OK;
     json_t *root = json_pack(
-        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}, s:o, s:I, s:I, "
+        "{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}, s:o, s:I, s:I, "
         "s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:I, s:f, s:b}",
         "ranks", plan->nranks, "threads", plan->nthreads, "memory_per_rank_bytes", "total",
         (json_int_t)plan->memory_bytes, "base", (json_int_t)plan->base_bytes, "activations",
         both(plan->calibrate.activations), "layer", both(plan->calibrate.layer), "executor",
-        both(plan->calibrate.executor), "solver", both(plan->calibrate.solver), "measure",
-        (json_int_t)plan->measure_bytes_memory, "write", (json_int_t)plan->write_bytes_memory,
-        "evaluate", both(plan->evaluate), "gpu", (json_int_t)plan->place_bytes, "gpu_room",
+        both(plan->calibrate.executor), "solver", both(plan->calibrate.solver), "checkpoint",
+        both(plan->calibrate.checkpoint), "measure", (json_int_t)plan->measure_bytes_memory,
+        "write", (json_int_t)plan->write_bytes_memory, "evaluate", both(plan->evaluate), "gpu",
+        (json_int_t)plan->place_bytes, "gpu_room",
         plan->gpu_room.is_known ? json_integer((json_int_t)plan->gpu_room.arena_bytes)
                                 : json_null(),
         "outputs", outputs_json(plan, s, stores), "checkpoint_bytes",
@@ -166,6 +167,7 @@ static void print_for_people(const rp_plan *plan, const rp_traffic_plan *traffic
         line("a layer's weights", (double)both(plan->calibrate.layer));
         line("forward pass", (double)both(plan->calibrate.executor));
         line("statistics and solving", (double)both(plan->calibrate.solver));
+        line("on the way to checkpoints", (double)both(plan->calibrate.checkpoint));
     }
     if (plan->measure_bytes_memory > 0) {
         line("measuring types, at another time", (double)plan->measure_bytes_memory);

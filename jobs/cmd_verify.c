@@ -5,9 +5,9 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
-#include "formats/gguf.h"
 #include "formats/json.h"
 #include "jobs/job.h"
+#include "jobs/job_folder.h"
 #include "jobs/print.h"
 #include "jobs/run.h"
 #include "model/weights.h"
@@ -114,18 +114,15 @@ out:
     return st;
 }
 
-static rp_status find_output(char **out, const char *dir, const char *name)
+static rp_status find_output(char **path, const char *dir, const char *name)
 {
     rp_status st = RP_OK;
-    char *path = NULL;
 
-    RP_TRY(rp_fs_join(&path, dir, name));
-    RP_TRY(rp_gguf_find_written(out, path));
-    if (*out == NULL) {
-        st = RP_FAIL(RP_ERR_FORMAT, "%s: not there: the job has not finished it", path);
+    RP_TRY(rp_job_folder_find_output(path, dir, name));
+    if (*path == NULL) {
+        st = RP_FAIL(RP_ERR_FORMAT, "%s/%s: not there: the job has not finished it", dir, name);
     }
 out:
-    free(path);
     return st;
 }
 

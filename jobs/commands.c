@@ -108,7 +108,7 @@ static const rp_option tokenize_options[] = {
      .type = RP_OPTION_PATH,
      AT(model),
      .is_required = true,
-     .arg = "DIR",
+     .arg = "PATH",
      .help = "folder with tokenizer files, or a GGUF file"},
     {.name = "text",
      .type = RP_OPTION_PATH,

@@ -95,10 +95,27 @@ static void print_option(FILE *f, const rp_option *row)
     print_wrapped(f, at, OPTION_COLUMN, help);
 }
 
+void rp_help_usage(const rp_command *command, char *out, size_t out_bytes)
+{
+    size_t n = (size_t)snprintf(out, out_bytes, "rankpress %s%s%s", command->name,
+                                *command->operands != '\0' ? " " : "", command->operands);
+
+    for (const rp_option *row = command->options; row->name != NULL && n < out_bytes; row++) {
+        if (row->is_required) {
+            n += (size_t)snprintf(out + n, out_bytes - n, " --%s %s", row->name, row->arg);
+        }
+    }
+    if (n < out_bytes) {
+        (void)snprintf(out + n, out_bytes - n, " [OPTION]...");
+    }
+}
+
 void rp_help_print_command(FILE *f, const rp_command *command)
 {
-    (void)fprintf(f, "usage: rankpress %s%s%s [OPTION]...\n", command->name,
-                  *command->operands != '\0' ? " " : "", command->operands);
+    char usage[RP_USAGE_BYTES];
+
+    rp_help_usage(command, usage, sizeof(usage));
+    (void)fprintf(f, "usage: %s\n", usage);
     (void)fprintf(f, "%s\n\n", command->summary);
     print_wrapped(f, 0, 0, command->description);
     (void)fputs("\noptions:\n", f);

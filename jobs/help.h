@@ -33,6 +33,9 @@ typedef struct rp_exit_code {
     const char *meaning;
 } rp_exit_code;
 const rp_exit_code *rp_exit_codes(void);
+#define RP_USAGE_BYTES 256
+/* Local. "rankpress eval MODEL --text FILE [OPTION]..." into out [out_bytes]. */
+void rp_help_usage(const rp_command *command, char *out, size_t out_bytes);
 /* Local. An option's name as it is typed, "max-windows", into out [out_bytes]. */
 void rp_help_option_name(const rp_option *row, char *out, size_t out_bytes);
 

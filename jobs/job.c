@@ -119,6 +119,23 @@ out:
     return st;
 }
 
+/* The variants are few: without a near one all are named. */
+static rp_status fail_variant(const rp_option *rows, const rp_yaml *node, const char *name,
+                              const char *path)
+{
+    char names[PATH_CHARS] = "";
+    size_t n = 0;
+
+    if (rp_options_suggest(rows, name) != NULL) {
+        return fail_unknown(rows, node, name, path);
+    }
+    for (const rp_option *row = rows; row->name != NULL && n < sizeof(names); row++) {
+        const char *join = row == rows ? "" : row[1].name == NULL ? " or " : ", ";
+        n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", join, row->name);
+    }
+    return rp_yaml_fail_key(node, "unknown key \"%s\" in %s: want %s", name, path, names);
+}
+
 /* "gguf: Q4_0", "gptq: {...}" or bare "gptq". */
 static rp_status parse_variant(rp_job *job, const rp_option *row, void *item, const rp_yaml *node,
                                const char *path)
@@ -132,13 +149,18 @@ static rp_status parse_variant(rp_job *job, const rp_option *row, void *item, co
     char below[PATH_CHARS];
     int64_t index = 0;
 
+    for (const rp_yaml *key = entry; key != NULL; key = key->next) {
+        if (rp_options_find(row->rows, key->key) == NULL) {
+            return fail_variant(row->rows, key, key->key, path);
+        }
+    }
     if (name == NULL || *name == '\0' || (entry != NULL && entry->next != NULL)) {
         return rp_yaml_fail(node, "%s: want one key an entry, such as \"- %s: ...\"", path,
                             row->rows[0].name);
     }
     variant = rp_options_find(row->rows, name);
     if (variant == NULL) {
-        return fail_unknown(row->rows, entry != NULL ? entry : node, name, path);
+        return fail_variant(row->rows, node, name, path);
     }
     index = variant - row->rows;
     memcpy(item, &index, sizeof(index));

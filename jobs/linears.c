@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "formats/gguf_blocks.h"
+#include "jobs/piece.h"
 #include "methods/solver.h"
 
 #define GGUF_SWEEPS 4
@@ -344,4 +345,19 @@ void rp_linear_unit(char *out, size_t out_bytes, const rp_linear *linear, int fo
 
     (void)snprintf(out, out_bytes, "layer/%lld/%s/%d", (long long)linear->layer,
                    tail == NULL ? linear->module : tail + 1, form);
+}
+
+size_t rp_linear_stored_bytes(const rp_linear *linear)
+{
+    size_t nbytes = 0;
+
+    for (int f = 0; f < linear->n_forms; f++) {
+        const rp_form form = {.kind = RP_FORM_CODES,
+                              .rows = linear->rows,
+                              .cols = linear->cols,
+                              .grid = linear->grid[f]};
+        const rp_piece piece = rp_piece_of_form(&form, 0, form.rows);
+        nbytes += rp_piece_bytes(&piece);
+    }
+    return nbytes;
 }

@@ -53,6 +53,8 @@ bool rp_linear_is_kept_dense(const rp_linears *linears, const rp_linear *linear,
 bool rp_linear_is_copied(const rp_linears *linears, const rp_linear *linear, int64_t k);
 /* Local. The checkpoint's name of a form: "layer/3/self_attn.q_proj/0". */
 void rp_linear_unit(char *out, size_t out_bytes, const rp_linear *linear, int form);
+/* Local. What a checkpoint stores of its forms, HDF5's own bytes aside. */
+size_t rp_linear_stored_bytes(const rp_linear *linear);
 /* Local. Type of dense float tensors of an output; `source` is the tensor's own type. */
 rp_dtype rp_output_dense_type(const rp_output_format *format, rp_dtype source);
 

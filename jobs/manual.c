@@ -89,11 +89,12 @@ static void put_option(FILE *f, const rp_option *row)
 
 static void put_command(FILE *f, const rp_command *command)
 {
-    (void)fputs(".SS \"rankpress ", f);
-    put_roff(f, command->name);
-    (void)fprintf(f, "%s", *command->operands != '\0' ? " " : "");
-    put_roff(f, command->operands);
-    (void)fputs(" [OPTION]...\"\n", f);
+    char usage[RP_USAGE_BYTES];
+
+    rp_help_usage(command, usage, sizeof(usage));
+    (void)fputs(".SS \"", f);
+    put_roff(f, usage);
+    (void)fputs("\"\n", f);
     put_roff(f, command->summary);
     (void)fputs(".\n.PP\n", f);
     put_line(f, command->description);

@@ -277,6 +277,9 @@ static size_t append_bounds(const rp_option *row, char *out, size_t out_bytes, s
     }
     switch (row->type) {
     case RP_OPTION_INT:
+        (void)snprintf(low, sizeof(low), "%.0f", row->min);
+        (void)snprintf(high, sizeof(high), "%.0f", row->max);
+        break;
     case RP_OPTION_REAL:
         (void)snprintf(low, sizeof(low), "%.15g", row->min);
         (void)snprintf(high, sizeof(high), "%.15g", row->max);

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "jobs/calibrate.h"
 #include "jobs/environ.h"
 #include "jobs/manifest.h"
 #include "jobs/run.h"
@@ -186,6 +187,7 @@ static rp_status open_checkpoint(rp_session *s)
     char *dir = NULL;
 
     opts.keep = (int)s->job->cluster.checkpoint.keep;
+    opts.queue_bytes = rp_calibrate_queue_bytes(s, rp_comm_nranks(s->comm));
     opts.warn = warn;
     opts.warn_ctx = s;
     opts.may_write = holds_lock;

@@ -9,7 +9,6 @@
 #include "jobs/calibration_text.h"
 #include "jobs/drift.h"
 #include "jobs/output_units.h"
-#include "jobs/piece.h"
 #include "jobs/site_linears.h"
 #include "jobs/size_target.h"
 #include "jobs/type_measure.h"
@@ -63,15 +62,7 @@ static size_t checkpoint_bytes(const rp_plan *plan, const rp_session *s)
                    (size_t)(s->job->cluster.checkpoint.keep + 1);
 
     for (int64_t i = 0; i < s->linears.n; i++) {
-        const rp_linear *linear = &s->linears.items[i];
-        for (int f = 0; f < linear->n_forms; f++) {
-            const rp_form form = {.kind = RP_FORM_CODES,
-                                  .rows = linear->rows,
-                                  .cols = linear->cols,
-                                  .grid = linear->grid[f]};
-            const rp_piece piece = rp_piece_of_form(&form, 0, form.rows);
-            total += rp_piece_bytes(&piece);
-        }
+        total += rp_linear_stored_bytes(&s->linears.items[i]);
     }
     return total;
 }
@@ -122,7 +113,8 @@ static rp_place_bytes add_bytes(rp_place_bytes a, rp_place_bytes b)
 
 static rp_place_bytes calibrate_bytes(const rp_calibrate_memory *m)
 {
-    return add_bytes(add_bytes(m->activations, m->layer), add_bytes(m->executor, m->solver));
+    return add_bytes(add_bytes(add_bytes(m->activations, m->layer), m->checkpoint),
+                     add_bytes(m->executor, m->solver));
 }
 
 static size_t arena_bytes(const rp_plan *plan, const rp_calibrate_memory *calibrate)

@@ -268,20 +268,57 @@ out:
     return st;
 }
 
-/* Collective. A folder whose report is written: nothing is left to do. */
-static rp_status is_done_before(bool *is_done, const rp_session *s)
+/* Collective. Whether the output folder has such a file: RP_JOB_FILE from a job's start,
+ * RP_REPORT_FILE when nothing is left to do. */
+static rp_status find_file(bool *is_there, const rp_session *s, const char *name)
 {
     rp_status st = RP_OK;
     char *path = NULL;
 
-    RP_TRY(rp_agree(s->comm, rp_fs_join(&path, s->job->output.dir, RP_REPORT_FILE)));
-    *is_done = rp_comm_any(s->comm, rp_fs_exists(path));
-    if (*is_done && rp_session_prints(s)) {
-        (void)printf("%s: done before; the report is %s\n", s->job->output.dir, path);
-    }
+    RP_TRY(rp_agree(s->comm, rp_fs_join(&path, s->job->output.dir, name)));
+    *is_there = rp_comm_any(s->comm, rp_fs_exists(path));
 out:
     free(path);
     return st;
+}
+
+/* Collective. Reads the texts, unless nothing is left to do with them. */
+static rp_status prepare_texts(run *r, bool *is_done)
+{
+    rp_status st = RP_OK;
+
+    RP_TRY(find_file(is_done, &r->s, RP_REPORT_FILE));
+    if (!*is_done) {
+        rp_calibration_read_ahead(&r->s);
+        RP_TRY(prepare_evaluation(r));
+    }
+out:
+    return st;
+}
+
+/* Collective. A new job ends for want of its calibration text before it has a folder; one that goes
+ * on may need it no more. */
+static rp_status check_calibration(rp_session *s)
+{
+    rp_status st = RP_OK;
+    bool is_begun = false;
+
+    RP_TRY(find_file(&is_begun, s, RP_JOB_FILE));
+    if (!is_begun) {
+        RP_TRY(rp_calibration_read(s));
+    }
+out:
+    return st;
+}
+
+/* Collective. */
+static rp_status finish_again(const rp_session *s)
+{
+    if (rp_session_prints(s)) {
+        (void)printf("%s: done before; the report is %s/%s\n", s->job->output.dir,
+                     s->job->output.dir, RP_REPORT_FILE);
+    }
+    return rp_agree(s->comm, rp_report_judge_again(s));
 }
 
 /* On stdout: nothing is wrong. */
@@ -302,15 +339,16 @@ static rp_status run_stages(run *r)
     rp_status st = RP_OK;
     rp_session *s = &r->s;
     rp_plan plan;
+    bool was_done = false; /* before another job may have held the folder */
     bool is_done = false;
 
     RP_TRY(rp_agree(s->comm, rp_size_target_prepare(s)));
     RP_TRY(rp_agree(s->comm, lay_out_outputs(r)));
-    rp_calibration_read_ahead(s);
-    RP_TRY(prepare_evaluation(r));
+    RP_TRY(prepare_texts(r, &was_done));
     RP_TRY(rp_plan_make(&plan, s, r->stores, rp_comm_nranks(s->comm)));
     RP_TRY(rp_agree(s->comm, rp_plan_check(&plan, s)));
     RP_TRY(rp_agree(s->comm, rp_plan_check_gpu(&plan)));
+    RP_TRY(check_calibration(s));
     r->results.planned_bytes = plan.memory_bytes;
     r->results.planned_place_bytes = plan.place_bytes;
     s->streams_activations = plan.streams_activations;
@@ -318,9 +356,9 @@ static rp_status run_stages(run *r)
     RP_TRY(rp_session_open_gpu(s, plan.place_bytes));
     RP_TRY(rp_out_folder_open(s, plan.disk_bytes));
     rp_importance_warn(s->importance);
-    RP_TRY(is_done_before(&is_done, s));
-    if (is_done) {
-        return rp_agree(s->comm, rp_report_judge_again(s));
+    RP_TRY(find_file(&is_done, s, RP_REPORT_FILE));
+    if (was_done || is_done) {
+        return finish_again(s);
     }
     RP_LOG(RP_LOG_INFO, "start", rp_log_i64("epoch", (int64_t)time(NULL)),
            rp_log_i64("ranks", rp_comm_nranks(s->comm)));

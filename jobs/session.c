@@ -4,6 +4,7 @@
 #include "jobs/backend.h"
 #include "jobs/environ.h"
 #include "jobs/importance.h"
+#include "jobs/job_folder.h"
 
 #include <sched.h>
 #include <stdarg.h>
@@ -65,6 +66,7 @@ static rp_status open_local(rp_session *s)
     rp_status st = RP_OK;
     const rp_job *job = s->job;
 
+    RP_TRY(rp_job_folder_refuse(job->model));
     RP_TRY(rp_weights_open(&s->weights, job->model));
     s->config = rp_weights_config(s->weights);
     RP_TRY(rp_linears_create(&s->linears, job, s->weights));

@@ -2,6 +2,7 @@
 #include "jobs/tokenizer_of.h"
 
 #include "base/fs.h"
+#include "jobs/job_folder.h"
 #include "model/gguf_map.h"
 
 #include <inttypes.h>
@@ -16,6 +17,7 @@ rp_status rp_tokenizer_of(rp_tokenizer **out, const char *path)
     json_t *root = NULL;
 
     *out = NULL;
+    RP_TRY(rp_job_folder_refuse(path));
     if (rp_fs_is_dir(path) || !rp_fs_exists(path)) {
         return rp_tokenizer_open(out, path);
     }

@@ -60,10 +60,7 @@ rp_traffic rp_traffic_plan_total(const rp_traffic_plan *plan)
     for (int r = 0; r < plan->nranks; r++) {
         rp_traffic sum = rp_traffic_of(plan->nranks, r);
         for (int64_t layer = 0; layer < plan->n_layers; layer++) {
-            const rp_traffic *t = &plan->of[layer * plan->nranks + r];
-            sum.calls += t->calls;
-            sum.sent_bytes += t->sent_bytes;
-            sum.received_bytes += t->received_bytes;
+            rp_traffic_add(&sum, plan->of[layer * plan->nranks + r]);
         }
         raise(&most, &sum);
     }

@@ -137,8 +137,9 @@ rp_status rp_tokenizer_open(rp_tokenizer **out, const char *dir)
     } else if (rp_fs_exists(vocab_path)) {
         RP_TRY(open_gpt2(out, dir, vocab_path));
     } else {
-        st =
-            RP_FAIL(RP_ERR_FORMAT, "%s: no tokenizer.json, and no vocab.json with merges.txt", dir);
+        st = RP_FAIL(RP_ERR_FORMAT, "%s: %s", dir,
+                     rp_fs_exists(dir) ? "no tokenizer.json, and no vocab.json with merges.txt"
+                                       : "no such file or folder");
     }
 out:
     json_decref(root);

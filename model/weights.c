@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "model/weights_backend.h"
 
@@ -165,7 +166,9 @@ rp_status rp_weights_open(rp_weights **out, const char *path)
     RP_TRY(rp_strdup(&w->path, path));
     w->backend = find_backend(path);
     if (w->backend == NULL) {
-        st = RP_FAIL(RP_ERR_FORMAT, "%s: neither a model folder nor a .gguf file", path);
+        st = RP_FAIL(RP_ERR_FORMAT, "%s: %s", path,
+                     rp_fs_exists(path) ? "neither a model folder nor a .gguf file"
+                                        : "no such file or folder");
         goto out;
     }
     RP_TRY(w->backend->open(&w->state, path, &w->config));

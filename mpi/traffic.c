@@ -16,6 +16,13 @@ rp_traffic rp_traffic_since(rp_traffic before, rp_traffic now)
     return now;
 }
 
+void rp_traffic_add(rp_traffic *sum, rp_traffic more)
+{
+    sum->calls += more.calls;
+    sum->sent_bytes += more.sent_bytes;
+    sum->received_bytes += more.received_bytes;
+}
+
 static void add(rp_traffic *t, size_t sent, size_t received)
 {
     t->calls++;

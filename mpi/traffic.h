@@ -21,6 +21,8 @@ typedef struct rp_traffic {
 rp_traffic rp_traffic_of(int nranks, int rank);
 /* Local. now - before, of the same rank. */
 rp_traffic rp_traffic_since(rp_traffic before, rp_traffic now);
+/* Local. *sum += more, of the same rank. */
+void rp_traffic_add(rp_traffic *sum, rp_traffic more);
 
 /* Local. Each adds one call of the collective of that name (mpi/comm.h). */
 void rp_traffic_barrier(rp_traffic *traffic);

@@ -227,6 +227,9 @@ static void product(rp_bf16 *s, int thread, rp_mat c, rp_cmat a, rp_cmat b, bool
     const int64_t k = is_tn ? a.rows : a.cols;
 
     RP_ASSERT(c.rows <= RP_GEMM_TILE_ROWS && c.cols <= RP_GEMM_TILE_COLS);
+    for (int64_t r = 0; r < c.rows && k == 0 && !accumulate; r++) {
+        memset(c.data + r * c.ld, 0, (size_t)c.cols * sizeof(float));
+    }
     omp_set_num_threads(1);
     for (int64_t at = 0; at < k; at += PART_K) {
         const product_key key = {c.rows, c.cols, RP_MIN(PART_K, k - at), is_tn};

@@ -39,6 +39,7 @@ commands() {
         [[ ${lines[0]} == "usage: rankpress $command"* ]]
         [ -z "$(awk 'length > 80 && !/^usage/' <<<"$output")" ]
     done
+    [ "$("$rankpress" eval --help | head -n 1)" = 'usage: rankpress eval MODEL --text FILE [OPTION]...' ]
     [ "$("$rankpress" -h)" = "$("$rankpress" --help)" ]
 }
 
@@ -127,6 +128,12 @@ with open(sys.argv[1], "wb") as f:
 END
 }
 
+@test "a model that is not there" {
+    refused 65 '/nowhere: no such file or folder' tokenize --model /nowhere text
+    refused 65 '/nowhere: no such file or folder' eval /nowhere --text "$booklm/heldout.txt"
+    refused 65 '/nowhere: no such file or folder' verify /nowhere
+}
+
 @test "imatrix: merge adds sums and counts, show says what is in the file" {
     cd "$BATS_TEST_TMPDIR"
     matrix a.dat 1 1 2 3 4
@@ -163,7 +170,9 @@ END
     refused 65 '/nonexistent: cannot open' inspect /nonexistent
     printf 'GGUF' >"$BATS_TEST_TMPDIR/cut.gguf"
     refused 65 "$BATS_TEST_TMPDIR/cut.gguf: " inspect "$BATS_TEST_TMPDIR/cut.gguf"
-    refused 65 "$root/README.md: " inspect "$root/README.md"
+    refused 65 "$root/README.md: no safetensors, GGUF or checkpoint file" inspect "$root/README.md"
+    cp "$root/README.md" "$BATS_TEST_TMPDIR/text.safetensors"
+    refused 65 "$BATS_TEST_TMPDIR/text.safetensors: header of " inspect "$BATS_TEST_TMPDIR/text.safetensors"
     mkdir "$BATS_TEST_TMPDIR/empty"
     refused 65 "$BATS_TEST_TMPDIR/empty" inspect "$BATS_TEST_TMPDIR/empty"
 }
@@ -215,8 +224,28 @@ for key in one.keys() - {"seconds", "ranks"}:
     assert one[key] == two[key], key
 PYTHON
     printf 'short' >"$BATS_TEST_TMPDIR/short"
-    refused 65 '' eval "$booklm" --text "$BATS_TEST_TMPDIR/short" --context 64
+    refused 65 "$BATS_TEST_TMPDIR/short: text too short: " eval "$booklm" --text "$BATS_TEST_TMPDIR/short" --context 64
+    head -c 8000 "$booklm/heldout.txt" >"$BATS_TEST_TMPDIR/text"
+    "$rankpress" eval "$booklm" --text "$BATS_TEST_TMPDIR/text" --context 600 --max-windows 1 \
+        2>"$BATS_TEST_TMPDIR/err" >"$BATS_TEST_TMPDIR/out"
+    grep -qx "rankpress: warning: --context is 600, the model's limit is 512" "$BATS_TEST_TMPDIR/err"
+    grep -q ' tokens, 1 window of 600)$' "$BATS_TEST_TMPDIR/out"
     refused 64 'rankpress eval: option --text is missing' eval "$booklm"
     CUDA_VISIBLE_DEVICES='' refused 71 'backend is cuda, but' \
         eval "$booklm" --text "$booklm/heldout.txt" --backend cuda
+}
+
+@test "scripts: --help prints the usage, and a wrong argument is refused before anything is done" {
+    cd "$root"
+    for script in scripts/{bench,bench-gpu,bench-peers,build,demo,setup,test,test-gpu,venv}; do
+        run "$script" --help
+        echo "$script: $output"
+        [ "$status" = 0 ]
+        [[ ${lines[0]} == "usage: "* ]]
+    done
+    for script in scripts/{bench-peers,build,demo,setup,test,test-gpu,venv}; do
+        run "$script" --wrong
+        [ "$status" = 64 ]
+        [ "$output" = "${script##*/}: wrong argument '--wrong'; see $script --help" ]
+    done
 }

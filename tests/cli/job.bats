@@ -104,6 +104,30 @@ PYTHON
     done
 }
 
+# refused_as MESSAGE ARG...: 65 and this one line
+refused_as() {
+    local message=$1
+    shift
+    run "$RANKPRESS" "$@"
+    [ "$status" = 65 ]
+    [ "$output" = "rankpress: $message" ]
+}
+
+@test "a job's folder in place of a model: its outputs are named" {
+    outputs="$DIR/out: a job's folder, not a model; its outputs: $DIR/out/model-Q4_0.gguf, $DIR/out/gptq"
+    refused_as "$outputs" eval "$DIR/out" --text "$DIR/job.yaml"
+    refused_as "$outputs" eval "$DIR/model" --base "$DIR/out" --text "$DIR/job.yaml"
+    refused_as "$outputs" inspect "$DIR/out"
+    refused_as "$outputs" tokenize --model "$DIR/out" text
+    refused_as "$outputs" plan "$DIR/job.yaml" "model=$DIR/out" "output.dir=$BATS_TEST_TMPDIR/out"
+    refused_as "$DIR/out: a folder, not a regular file" run "$DIR/out"
+    mkdir -p "$BATS_TEST_TMPDIR/begun/log"
+    cp "$DIR/out/job.yaml" "$BATS_TEST_TMPDIR/begun"
+    refused_as "$BATS_TEST_TMPDIR/begun: a job's folder, and it holds no finished output" \
+        eval "$BATS_TEST_TMPDIR/begun" --text "$DIR/job.yaml"
+    refused_as "$DIR: no tokenizer.json, and no vocab.json with merges.txt" tokenize --model "$DIR" text
+}
+
 @test "verify: a cut output, and one that is not there" {
     cp -r "$DIR/out" "$BATS_TEST_TMPDIR/out"
     truncate -s -100 "$BATS_TEST_TMPDIR/out/model-Q4_0.gguf"
@@ -154,6 +178,22 @@ PYTHON
     run "$RANKPRESS" run "$DIR/job.yaml" recipe.0.gptq.bits=3 --quiet
     [ "$status" = 78 ]
     [[ $output == *bits* ]]
+}
+
+@test "a finished job does not read its texts again" {
+    dir=$BATS_TEST_TMPDIR
+    cp "$BATS_TEST_DIRNAME/../../README.md" "$dir/text"
+    cp "$BATS_TEST_DIRNAME/../../docs/guide.md" "$dir/calibration"
+    options=("output.dir=$dir/out" "calibration.text=$dir/calibration" "evaluate.text=$dir/text"
+        evaluate.context=32 evaluate.max_windows=2)
+    "$RANKPRESS" run "$DIR/job.yaml" --quiet "${options[@]}"
+    rm "$dir/text" "$dir/calibration"
+    [ "$("$RANKPRESS" run "$DIR/job.yaml" "${options[@]}")" = "$dir/out: done before; the report is $dir/out/report.json" ]
+    "$RANKPRESS" resume "$dir/out" --quiet
+    rm "$dir/out/report.json"
+    run "$RANKPRESS" resume "$dir/out"
+    [ "$status" = 65 ]
+    [[ $output == *"$dir/text: cannot open"* ]]
 }
 
 # data FILE: the bytes of all tensors, without the header

@@ -191,10 +191,12 @@ make_gguf() {
 @test "calibration: text too short says how many tokens there are and are needed" {
     echo "Too short." >"$dir/short.txt"
     refused 65 'short.txt.*[0-9]+ tokens.*1152|1152.*tokens' run "$job" "calibration.text=$dir/short.txt"
+    [ ! -e "$out" ]
 }
 
 @test "calibration: no such text" {
     refused 65 'absent.txt' run "$job" "calibration.text=$dir/absent.txt"
+    [ ! -e "$out" ]
 }
 
 @test "evaluation: its text is looked at before any work" {

@@ -245,13 +245,13 @@ JOB
     grep -qx 'no GPU (cudaErrorInsufficientDriver): cpu back end' "$dir/stdout"
 }
 
-# ends_with CODE LINE ARG...: two ranks, with a GPU opened beside the work (and without) and nothing left
+# ends_with CODE LINE COMMAND ARG...: two ranks, with a GPU opened beside the work (and without) and nothing left
 ends_with() {
-    local wanted=$1 line=$2 code
+    local wanted=$1 line=$2 code fault
     shift 2
     for fault in never:1 thread:1; do # the first thread that is asked for is the one that opens
         code=0
-        RP_FAULT=$fault on_ranks 2 run "$dir/job.yaml" "$@" >"$dir/said" 2>&1 || code=$?
+        RP_FAULT=$fault on_ranks 2 "$@" >"$dir/said" 2>&1 || code=$?
         cat "$dir/said"
         [ "$code" = "$wanted" ]
         [ "$(grep '^rankpress: ' "$dir/said")" = "rankpress: $line" ]
@@ -260,12 +260,20 @@ ends_with() {
 }
 
 @test "a GPU that cannot be opened, libraries that are missing: one line, whether or not they were opened ahead" {
-    write_gpu_job "$dir/job.yaml" "$dir/out"
-    RP_CUDA_HOST=gpus=2,broken=0 ends_with 71 'rank 0: GPU 0: cudaErrorMemoryAllocation'
-    RP_CUDA_HOST=gpus=2,broken=1 ends_with 71 'rank 1: GPU 1: cudaErrorMemoryAllocation'
-    RP_CUDA_HOST=gpus=2,libraries=0 ends_with 71 'libcublas.so: cannot open shared object file'
-    RP_CUDA_HOST=gpus=2,broken=1 ends_with 71 'rank 1: GPU 1: cudaErrorMemoryAllocation' backend=auto
-    RP_CUDA_HOST=gpus=2,broken=1 ends_with 65 "$dir/none: neither a model folder nor a .gguf file" model="$dir/none"
+    local job=$dir/job.yaml
+    local -a text=(--text "$booklm/heldout.txt" --context 32 --max-windows 2)
+    write_gpu_job "$job" "$dir/out"
+    RP_CUDA_HOST=gpus=2,broken=0 ends_with 71 'rank 0: GPU 0: cudaErrorMemoryAllocation' run "$job"
+    RP_CUDA_HOST=gpus=2,broken=1 ends_with 71 'rank 1: GPU 1: cudaErrorMemoryAllocation' run "$job"
+    RP_CUDA_HOST=gpus=2,libraries=0 ends_with 71 'libcublas.so: cannot open shared object file' run "$job"
+    RP_CUDA_HOST=gpus=2,broken=1 ends_with 71 'rank 1: GPU 1: cudaErrorMemoryAllocation' run "$job" backend=auto
+    RP_CUDA_HOST=gpus=2,broken=1 ends_with 65 "$dir/none: no such file or folder" \
+        run "$job" model="$dir/none"
+    RP_CUDA_HOST=gpus=2,broken=1 ends_with 71 'rank 1: GPU 1: cudaErrorMemoryAllocation' eval "$model" "${text[@]}"
+    RP_CUDA_HOST=gpus=2,libraries=0 ends_with 71 'libcublas.so: cannot open shared object file' \
+        eval "$model" "${text[@]}"
+    RP_CUDA_HOST=gpus=2,broken=1 ends_with 65 "$dir/none: no such file or folder" \
+        eval "$dir/none" "${text[@]}"
 }
 
 @test "on a GPU: a text that cannot be used is said as on the CPU, in the same place" {

@@ -121,11 +121,11 @@ class SmallJob:
         return log
 
     def stop(self, out, n_commits):
-        """Leaves the folder of a run on two ranks that was stopped after so many commits."""
+        """Leaves the folder of a run on two ranks that was stopped after so many commits or more."""
         for n in range(1, 50):
             shutil.rmtree(out, ignore_errors=True)
             code, log = self.start(out, 2, RP_FAULT=f"rename:{n}:term")
-            if code == 75 and (manifest(out) or {}).get("generation") == n_commits:
+            if code == 75 and (manifest(out) or {}).get("generation", 0) >= n_commits:
                 return
         raise Failure(f"no stop after {n_commits} commits, the last ends with {code}: {log}")
 

@@ -9,9 +9,9 @@ import sys
 FLOATS = ("F32", "F16", "BF16")
 
 
-def parser():
+def parser(usage=None):
     """The arguments that `run` gives every test."""
-    made = argparse.ArgumentParser()
+    made = argparse.ArgumentParser(usage=usage)
     made.add_argument("--build", type=pathlib.Path, required=True)
     made.add_argument("--data", type=pathlib.Path, required=True)
     made.add_argument("--peers", action="store_true")

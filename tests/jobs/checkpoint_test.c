@@ -249,6 +249,64 @@ static void test_loose_key(rp_comm *comm, const char *dir)
     rp_checkpoint_close(&c);
 }
 
+/* A sealed generation is no part of the checkpoint before it is settled, whatever is put meanwhile;
+ * one that was not is gone. */
+static void test_sealed(rp_comm *comm, const char *dir)
+{
+    rp_checkpoint *c = NULL;
+
+    empty_folder(comm, dir);
+    CHECK(units_open(&c, comm, dir, job, NULL) == RP_OK);
+    CHECK(units_commit(c, comm, 1) == RP_OK);
+    CHECK(rp_checkpoint_settle(c, true) == RP_OK && rp_checkpoint_generation(c) == 1);
+    CHECK(units_put(c, comm, 2) == RP_OK && rp_checkpoint_is_dirty(c));
+    CHECK(rp_checkpoint_seal(c, RP_OK) == RP_OK && !rp_checkpoint_is_dirty(c));
+    CHECK(rp_checkpoint_generation(c) == 1 && units_check(c, NULL) == 1);
+    CHECK(units_put(c, comm, 3) == RP_OK);
+    while (rp_checkpoint_generation(c) == 1) {
+        CHECK(rp_checkpoint_settle(c, false) == RP_OK);
+    }
+    CHECK(units_check(c, NULL) == 2);
+    CHECK(rp_checkpoint_seal(c, RP_OK) == RP_OK && units_check(c, NULL) == 2);
+    CHECK(units_put(c, comm, 4) == RP_OK);
+    CHECK(rp_checkpoint_seal(c, RP_OK) == RP_OK && units_check(c, NULL) == 3);
+    rp_checkpoint_close(&c);
+
+    rp_comm_barrier(comm);
+    CHECK(count_files(dir, ".h5") == 2 * rp_comm_nranks(comm) && count_files(dir, ".part") == 0);
+    CHECK(units_open(&c, comm, dir, job, NULL) == RP_OK);
+    CHECK(rp_checkpoint_generation(c) == 3 && units_check(c, NULL) == 3);
+    rp_checkpoint_close(&c);
+}
+
+/* What fails in the background is said by what comes next, on all ranks; both generations in the
+ * making are lost and no other. */
+static void test_sealed_fails(rp_comm *comm, const char *dir)
+{
+    const bool is_last = rp_comm_rank(comm) == rp_comm_nranks(comm) - 1;
+    rp_checkpoint *c = NULL;
+    rp_status local = RP_OK;
+
+    empty_folder(comm, dir);
+    CHECK(units_open(&c, comm, dir, job, NULL) == RP_OK);
+    CHECK(units_commit(c, comm, 1) == RP_OK);
+    CHECK(units_put(c, comm, 2) == RP_OK);
+    rp_fault_arm(is_last ? "fsync" : NULL, 1, false);
+    CHECK(rp_checkpoint_seal(c, RP_OK) == RP_OK);
+    local = units_put(c, comm, 3);
+    CHECK(rp_checkpoint_commit(c, local) != RP_OK);
+    CHECK(strstr(rp_error_message(), "cannot sync") != NULL);
+    rp_fault_arm(NULL, 0, false);
+    CHECK(units_check(c, NULL) == 1);
+    rp_checkpoint_close(&c);
+
+    rp_comm_barrier(comm);
+    CHECK(count_files(dir, ".h5") == rp_comm_nranks(comm) && count_files(dir, ".part") == 0);
+    CHECK(units_open(&c, comm, dir, job, NULL) == RP_OK);
+    CHECK(units_check(c, NULL) == 1 && units_commit(c, comm, 4) == RP_OK);
+    rp_checkpoint_close(&c);
+}
+
 /* One attempt: version 1 is committed, then version 2 with the n-th occurrence of a site failing on
  * rank `at`. Returns whether it was reached. */
 static bool fail_once(rp_comm *comm, const char *dir, const char *site, int at, int64_t n)
@@ -336,6 +394,12 @@ int main(int argc, char **argv)
         test_between_launches(comm, argv[1], strcmp(mode, "write") == 0);
     } else {
         test_generations(comm, dir);
+        units_queue_bytes = 300; /* small pieces wait, larger ones are written at once */
+        test_generations(comm, dir);
+        test_sealed(comm, dir);
+        units_queue_bytes = (size_t)1 << 20;
+        test_sealed(comm, dir);
+        test_sealed_fails(comm, dir);
         test_passing(comm, dir);
         test_misuse(comm, dir);
         test_other_job(comm, dir);

@@ -27,10 +27,13 @@ static void count_warning(void *ctx, const char *text)
     }
 }
 
+size_t units_queue_bytes = (size_t)1 << 20;
+
 rp_status units_open(rp_checkpoint **out, rp_comm *comm, const char *dir, const char *job,
                      int *n_warnings)
 {
-    const rp_checkpoint_opts opts = {.keep = 2, .warn = count_warning, .warn_ctx = n_warnings};
+    const rp_checkpoint_opts opts = {
+        .keep = 2, .queue_bytes = units_queue_bytes, .warn = count_warning, .warn_ctx = n_warnings};
 
     return rp_checkpoint_open(out, comm, dir, rp_hash_bytes(job, strlen(job)), job, &opts);
 }

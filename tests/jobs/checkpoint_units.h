@@ -5,6 +5,8 @@
 
 #include "jobs/checkpoint.h"
 
+/* Of checkpoints opened from now on. */
+extern size_t units_queue_bytes;
 /* Opens with the job text of `job`; warnings are counted in *n_warnings (may be NULL). */
 rp_status units_open(rp_checkpoint **out, rp_comm *comm, const char *dir, const char *job,
                      int *n_warnings);

@@ -106,6 +106,11 @@ static void test_refused_keys(void **state)
            "job.yaml:5:1: unknown key \"evaluat\" (did you mean \"evaluate\"?)");
     refuse(MODEL OUTPUT CALIBRATION "recipe: [{gptx: {}}]\n",
            "unknown key \"gptx\" in recipe (did you mean \"gptq\"?)");
+    refuse(MODEL OUTPUT CALIBRATION "recipe: [{awq: {}}]\n",
+           "job.yaml:4:11: unknown key \"awq\" in recipe: want rtn or gptq");
+    refuse(MODEL OUTPUT CALIBRATION "recipe: [awq]\n", "unknown key \"awq\" in recipe: want rtn");
+    refuse(MODEL OUTPUT CALIBRATION "recipe: [{gptq: {}, gptx: {}}]\n",
+           "job.yaml:4:21: unknown key \"gptx\" in recipe (did you mean \"gptq\"?)");
     refuse(MODEL OUTPUT CALIBRATION RECIPE MODEL, "job.yaml:5:1: key \"model\" is there twice");
     refuse(OUTPUT CALIBRATION RECIPE, "job.yaml:1:1: missing key \"model\"");
     refuse(MODEL CALIBRATION RECIPE, "missing key \"output\"");

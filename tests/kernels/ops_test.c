@@ -368,6 +368,7 @@ static void gram_adds_the_lower_triangle(void **state)
     gram_at(execs, 1, 1);
     gram_at(execs, 64, 17);
     gram_at(execs, 33, 600);
+    gram_at(execs, 0, 17);
 }
 
 static void bf16_gram_is_of_rounded_inputs(void **state)
@@ -379,6 +380,7 @@ static void bf16_gram_is_of_rounded_inputs(void **state)
     gram_at(bf16_execs, 1, 1);
     gram_at(bf16_execs, 64, 17);
     gram_at(bf16_execs, 33, 600);
+    gram_at(bf16_execs, 0, 17);
     gram_at(bf16_execs, 5000, 19); /* two parts of the rows */
 }
 

@@ -279,8 +279,10 @@ static void paths_that_are_no_model_are_refused(void **state)
     rp_weights *weights = NULL;
 
     (void)state;
-    assert_int_equal(rp_weights_open(&weights, "/nowhere/model.bin"), RP_ERR_FORMAT);
-    assert_non_null(strstr(rp_error_message(), "/nowhere/model.bin: neither a model folder nor"));
+    assert_int_equal(rp_weights_open(&weights, "/nowhere/model"), RP_ERR_FORMAT);
+    assert_string_equal(rp_error_message(), "/nowhere/model: no such file or folder");
+    assert_int_equal(rp_weights_open(&weights, scratch_path("config.json")), RP_ERR_FORMAT);
+    assert_non_null(strstr(rp_error_message(), "config.json: neither a model folder nor"));
     assert_int_equal(unlink(scratch_path("config.json")), 0);
     expect_refused("config.json: cannot open");
 }
