@@ -108,13 +108,13 @@ static __device__ void load_sums(const rp_piece &t, const float *from, int n, fl
 
 /* ---- Parameters ---- */
 
-/* x [k] := w by original column */
+/* x [k] := w by original column. Columns are along x: there may be more than y has room for. */
 static __global__ void original_order_kernel(rp_piece t, float *x)
 {
-    const int64_t r = rp_piece_row();
+    const int64_t r = (int64_t)blockIdx.y * blockDim.x + threadIdx.x;
 
     if (r < t.rows) {
-        x[(int64_t)t.order[blockIdx.y] * t.ld + r] = t.w[(int64_t)blockIdx.y * t.ld + r];
+        x[(int64_t)t.order[blockIdx.x] * t.ld + r] = t.w[(int64_t)blockIdx.x * t.ld + r];
     }
 }
 
@@ -139,7 +139,7 @@ static void fit_all_groups(gptq_run *s)
     const rp_piece *t = s->t;
 
     RP_LAUNCH(s->gpu, original_order_kernel,
-              dim3(rp_piece_blocks(t, RP_CELL_THREADS), (unsigned)t->cols), RP_CELL_THREADS, 0, *t,
+              dim3((unsigned)t->cols, rp_piece_blocks(t, RP_CELL_THREADS)), RP_CELL_THREADS, 0, *t,
               t->delta);
     for (int64_t column = 0; column < t->cols; column += t->group) {
         const rp_strided x = {t->delta + column * t->ld, t->ld};

@@ -11,12 +11,17 @@ Standard library only.
 import argparse
 import json
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+def source_of(build):
+    """The source tree that a build folder is of."""
+    found = re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", (build / "CMakeCache.txt").read_text(), re.M)
+    return pathlib.Path(found[1]).resolve()
 
 
 def commands(build, is_stand_in):
@@ -32,15 +37,15 @@ def commands(build, is_stand_in):
         yield test["name"], test["command"]
 
 
-def pack(words, folder):
-    """The command as it is from `folder`, to which its files are copied."""
+def pack(words, source, folder):
+    """The command as it is from `folder`, to which its program and files of `source` are copied."""
     program, packed = pathlib.Path(words[0]), []
     (folder / "bin").mkdir(parents=True, exist_ok=True)
     subprocess.run(["strip", "-o", str(folder / "bin" / program.name), str(program)], check=True)
     for word in words[1:]:
         path = pathlib.Path(word)
         if path.is_absolute() and path.exists():
-            to = pathlib.Path("tree") / path.resolve().relative_to(ROOT)
+            to = pathlib.Path("tree") / path.resolve().relative_to(source)
             if path.is_dir():
                 shutil.copytree(path, folder / to, dirs_exist_ok=True)
             else:
@@ -58,7 +63,7 @@ def main():
     parser.add_argument("--pack", type=pathlib.Path)
     args = parser.parse_args()
     for name, words in commands(args.build, args.stand_in):
-        print(name, shlex.join(pack(words, args.pack) if args.pack else words))
+        print(name, shlex.join(pack(words, source_of(args.build), args.pack) if args.pack else words))
 
 
 main()

@@ -5,12 +5,13 @@
 PATH=$PATH:/usr/sbin:/sbin # ldconfig
 known=$(ldconfig -p 2>/dev/null || true)
 
-# Folders of CUDA's libraries that the loader would not find.
+# Folders of CUDA's libraries that the loader would not find; Python's packages have them, too.
 cuda_folders() {
-    local name path
+    local name path packages
+    mapfile -t packages <<<"$(python3 -c 'import sys; print(*filter(lambda p: p.endswith("-packages"), sys.path), sep="\n")')"
     for name in libcublas.so.13 libcublasLt.so.13 libcusolver.so.12 libnccl.so.2 libnvJitLink.so.13 libcusparse.so.12; do
         [[ $known != *"$name "* ]] || continue
-        path=$(find -L /usr/local /usr/lib /opt -maxdepth 9 -name "$name" -print -quit 2>/dev/null || true)
+        path=$(find -L /usr/local "${packages[@]}" /usr/lib /opt -maxdepth 9 -name "$name" -print -quit 2>/dev/null || true)
         [ -z "$path" ] || dirname "$path"
     done | sort -u | paste -sd:
 }

@@ -1,4 +1,5 @@
-/* cuSOLVER's stand-in. Workspaces are checked and dirtied, as the library does. */
+/* cuSOLVER's stand-in. Workspaces are checked and dirtied, as the library does; so is what it need
+ * not leave alone. */
 #include "cusolverDn.h"
 
 #include "cuda_host.h"
@@ -29,6 +30,22 @@ void factor(const char *uplo, int n, double *a, int lda, int *info)
     dpotrf_(uplo, &n, a, &lda, info);
 }
 
+/* What nothing is promised of: the other triangle, and what comes after a pivot that is not
+ * positive. Column-major. */
+template <typename T> void spoil(bool is_lower, int64_t n, T *a, int64_t lda, int info)
+{
+    const int64_t n_known = info > 0 ? info - 1 : n;
+
+    for (int64_t c = 0; c < n; c++) {
+        for (int64_t r = 0; r < n; r++) {
+            const bool is_other = is_lower ? r < c : r > c;
+            if (is_other || r >= n_known || c >= n_known) {
+                a[c * lda + r] = (T)NAN;
+            }
+        }
+    }
+}
+
 template <typename T>
 cusolverStatus_t potrf(cusolverDnHandle_t handle, cublasFillMode_t fill, int64_t n, T *a,
                        int64_t lda, void *workspace, size_t workspace_bytes, int *info)
@@ -53,6 +70,7 @@ cusolverStatus_t potrf(cusolverDnHandle_t handle, cublasFillMode_t fill, int64_t
     rp_host_ask(handle->stream, [=]() {
         memset(workspace, 0xff, want_bytes);
         factor(fill == CUBLAS_FILL_MODE_LOWER ? "L" : "U", (int)n, a, (int)lda, info);
+        spoil(fill == CUBLAS_FILL_MODE_LOWER, n, a, lda, *info);
     });
     return CUSOLVER_STATUS_SUCCESS;
 }
