@@ -1,10 +1,21 @@
-/* Inside of coordinate descent on a piece: the block of columns in hand, as kernels see it. */
+/* Inside of coordinate descent on a piece: the block of columns in hand, as kernels see it, and
+ * what a block of threads shares.
+ *
+ * A move couples the columns of a block by the row's own gradient alone. So one block of threads
+ * makes all the moves of 32 rows, a thread a row and warp: the first warp decides what depends on
+ * what was decided before, and each of the others pushes what changed into the gradient of a unit
+ * of 32 columns. Chains of sums are those of kernels/product.h. */
 #ifndef RP_KERNELS_CUDA_DESCENT_CUDA_CUH
 #define RP_KERNELS_CUDA_DESCENT_CUDA_CUH
 
+#include "kernels/cuda/product_tile.cuh"
 #include "kernels/cuda/solve_piece.cuh"
 
-#define RP_MAX_SUB 32 /* columns of a sub-group */
+#define RP_MAX_SUB 32      /* columns of a sub-group */
+#define RP_DESCENT_UNITS 8 /* of a block of columns */
+#define RP_DESCENT_WARPS (1 + RP_DESCENT_UNITS)
+#define RP_DESCENT_THREADS (RP_DESCENT_WARPS * RP_UNIT_THREADS)
+#define RP_DESCENT_COLS (RP_DESCENT_UNITS * RP_UNIT_COLS)
 
 typedef struct rp_descent_view {
     rp_piece t;
@@ -30,20 +41,128 @@ static inline __device__ int64_t rp_view_at(const rp_descent_view &v, int64_t i,
     return (v.a + i) * v.t.ld + r;
 }
 
-/* Of grids whose parameters move. */
-static inline __device__ float rp_view_level(const rp_descent_view &v, int code)
+/* ---- Pushing ---- */
+
+/* Columns of the rows of a block of threads, or H of columns that changed and of a warp's. */
+typedef struct rp_unit {
+    float at[RP_UNIT_COLS][RP_UNIT_THREADS];
+} rp_unit;
+static_assert(RP_UNIT_COLS == RP_UNIT_THREADS, "a thread a column");
+
+/* A thread's part of 32 columns of 32 rows. */
+typedef struct rp_cells {
+    float at[RP_TILE_OWN_M][RP_TILE_OWN_N];
+} rp_cells;
+
+/* Its first column and row. */
+static inline __device__ int rp_cells_column(void)
 {
-    return v.t.grid.is_iq4 ? rp_iq4_level(code) : v.t.grid.lowest + (float)code;
+    return (int)threadIdx.x / 8 * RP_TILE_OWN_M;
 }
 
-/* All local. Columns lo .. lo + n - 1 of the block have changed by u [n]: what that does to the
- * gradient of columns 0 .. until - 1. */
-void rp_descent_push_cuda(rp_gpu *gpu, const rp_descent_view *v, int64_t lo, int64_t n,
-                          int64_t until);
-/* Factors of all sub-groups' parts of H, for the searches of a run. */
+static inline __device__ int rp_cells_row(void)
+{
+    return (int)threadIdx.x % 8 * RP_TILE_OWN_N;
+}
+
+/* First column of the warp's unit; the first warp has none. */
+static inline __device__ int rp_own_unit(void)
+{
+    return ((int)threadIdx.y - 1) * RP_UNIT_COLS;
+}
+
+/* Does the warp push into columns before `until`. */
+static inline __device__ bool rp_pushes(int64_t until)
+{
+    return threadIdx.y > 0 && rp_own_unit() < until;
+}
+
+/* tile := H of columns lo .. lo + n - 1 and 32 columns from `to` on, 0 beyond the block. Whole
+ * warps. */
+static inline __device__ void rp_load_h(const rp_descent_view &v, int64_t lo, int n, int64_t to,
+                                        rp_unit *tile)
+{
+    const int64_t column = to + threadIdx.x;
+
+    __syncwarp(); /* nobody needs what is there */
+    RP_UNROLL(8)
+    for (int k = 0; k < n; k++) {
+        tile->at[k][threadIdx.x] = column < v.n ? rp_view_h(v, lo + k, column) : 0.0f;
+    }
+    __syncwarp();
+}
+
+/* sums += H of the unit times n columns u, by the tile. */
+static inline __device__ void rp_multiply_tile(const rp_unit *tile, int n,
+                                               const float (*u)[RP_UNIT_THREADS], rp_cells *sums)
+{
+    rp_tile_multiply(n, &tile->at[0][rp_cells_column()], RP_UNIT_COLS, &u[0][rp_cells_row()],
+                     RP_UNIT_THREADS, sums->at);
+}
+
+/* The thread's first n columns in `to` [column][ld] += sums. */
+static inline __device__ void rp_add_cells(const rp_cells *sums, int64_t n, int64_t ld, float *to)
+{
+    enum { AT_ONCE = 4 }; /* on their way from memory: more take registers */
+
+    RP_UNROLL(2)
+    for (int first = 0; first < RP_TILE_OWN_M; first += AT_ONCE) {
+        float4 old[AT_ONCE] = {};
+        RP_UNROLL(4)
+        for (int i = 0; i < AT_ONCE; i++) {
+            if (first + i < n) {
+                old[i] = *reinterpret_cast<const float4 *>(to + (first + i) * ld);
+            }
+        }
+        RP_UNROLL(4)
+        for (int i = 0; i < AT_ONCE; i++) {
+            const float *sum = sums->at[first + i];
+            if (first + i < n) {
+                *reinterpret_cast<float4 *>(to + (first + i) * ld) = make_float4(
+                    old[i].x + sum[0], old[i].y + sum[1], old[i].z + sum[2], old[i].w + sum[3]);
+            }
+        }
+    }
+}
+
+/* G of the unit's columns before `until` += sums. */
+static inline __device__ void rp_add_to_gradient(const rp_descent_view &v, int64_t until,
+                                                 const rp_cells *sums)
+{
+    const int first = rp_own_unit() + rp_cells_column();
+    const int64_t row = (int64_t)blockIdx.x * RP_UNIT_THREADS + rp_cells_row();
+
+    rp_add_cells(sums, until - first, v.t.ld, v.s.g + first * v.t.ld + row);
+}
+
+/* G of the columns before `until` += what n <= 32 columns do that changed by u; every warp that
+ * pushes has loaded its tile. */
+static inline __device__ void rp_push_unit(const rp_descent_view &v, int n,
+                                           const float (*u)[RP_UNIT_THREADS], int64_t until,
+                                           const rp_unit *tiles)
+{
+    rp_cells sums = {};
+
+    if (rp_pushes(until)) {
+        rp_multiply_tile(&tiles[threadIdx.y - 1], n, u, &sums);
+        rp_add_to_gradient(v, until, &sums);
+    }
+}
+
+/* ---- Launches ---- */
+
+/* A kernel for all rows of the piece; `memory`: what a block of threads shares. */
+#define RP_LAUNCH_DESCENT(gpu, kernel, memory, piece, ...)                                         \
+    RP_LAUNCH(gpu, kernel, rp_piece_blocks(&(piece), RP_UNIT_THREADS),                             \
+              dim3(RP_UNIT_THREADS, RP_DESCENT_WARPS), sizeof(memory), __VA_ARGS__)
+
+/* All local. Factors of all sub-groups' parts of H, for the searches of a run. */
 int64_t rp_descent_factor_floats(const rp_piece *t);
 void rp_descent_factor_subs(rp_gpu *gpu, const rp_descent_view *v);
-/* A sub-group's integers together with its codes: columns lo .. lo + sub - 1 of the block. */
-void rp_descent_search_sub_cuda(rp_gpu *gpu, const rp_descent_view *v, int64_t lo);
+/* The integers of each sub-group of the group at columns lo .. of the block, together with its
+ * codes. */
+void rp_descent_search_subs(rp_gpu *gpu, const rp_descent_view *v, int64_t lo);
+/* d, and the minimum, of each of the groups at columns lo .. lo + n - 1 of the block. */
+void rp_descent_search_lines(rp_gpu *gpu, const rp_descent_view *v, int64_t lo, int64_t n);
 
 #endif

@@ -51,7 +51,7 @@ static inline __device__ void rp_grid_refit_cuda(const rp_device_grid &g, int su
     rp_put_super(g, sub, p.s, p.m, params);
 }
 
-/* Step and offset of a sub-group: value = step * level - offset. Not affine. */
+/* Step and offset of a sub-group: value = step * level - offset. Affine: scale and zero point. */
 typedef struct rp_level_step {
     float step, offset;
 } rp_level_step;
@@ -61,7 +61,9 @@ static inline __device__ rp_level_step rp_grid_step(const rp_device_grid &g, rp_
 {
     rp_level_step at = {rp_at(params, 0), 0.0f};
 
-    if (g.kind == RP_GRID_TWO_LEVELS) {
+    if (g.kind == RP_GRID_AFFINE) {
+        at.offset = rp_at(params, 1);
+    } else if (g.kind == RP_GRID_TWO_LEVELS) {
         at.step *= rp_at(params, g.n_steps + sub);
         at.offset = g.has_min ? rp_at(params, 1) * rp_at(params, g.n_steps + g.n_sub + sub) : 0.0f;
     } else if (g.has_min) {
@@ -70,10 +72,36 @@ static inline __device__ rp_level_step rp_grid_step(const rp_device_grid &g, rp_
     return at;
 }
 
-/* The nearest value of a sub-group: its code. Not affine. */
+/* The nearest value of a sub-group: its code. inverse: of the step. */
+static inline __device__ uint8_t rp_iq4_round(rp_level_step at, float inverse, float x,
+                                              float *decoded)
+{
+    const int code = rp_iq4_code(x * inverse);
+
+    *decoded = at.step * rp_iq4_level(code);
+    return (uint8_t)code;
+}
+
+/* The same where levels are uniform; lo: the lowest that is used. */
+static inline __device__ uint8_t rp_uniform_round(const rp_device_grid &g, rp_level_step at,
+                                                  float inverse, float lo, float x, float *decoded)
+{
+    const float level =
+        (rp_clamp((x + at.offset) * inverse, lo, g.lowest + (float)g.top) + RP_MAGIC) - RP_MAGIC;
+
+    *decoded = at.step * level - at.offset;
+    return (uint8_t)(int)(level - g.lowest);
+}
+
+/* The same of any grid. */
 static inline __device__ uint8_t rp_grid_round_step(const rp_device_grid &g, rp_level_step at,
                                                     float x, float *decoded)
 {
+    if (g.kind == RP_GRID_AFFINE) {
+        const float q = rp_affine_code((float)g.top, 1.0f / at.step, at.offset, x);
+        *decoded = at.step * (q - at.offset);
+        return (uint8_t)q;
+    }
     if (g.kind == RP_GRID_MXFP4) {
         const uint8_t code = rp_mxfp4_code(x, at.step, rp_mxfp4_top(at.step));
         *decoded = at.step * rp_mxfp4_level(code);
@@ -81,28 +109,16 @@ static inline __device__ uint8_t rp_grid_round_step(const rp_device_grid &g, rp_
     }
     const float inverse = rp_inverse(at.step);
     if (g.is_iq4) {
-        const int code = rp_iq4_code(x * inverse);
-        *decoded = at.step * rp_iq4_level(code);
-        return (uint8_t)code;
+        return rp_iq4_round(at, inverse, x, decoded);
     }
-    const float lo = g.kind == RP_GRID_Q8 ? g.lowest + 1.0f : g.lowest;
-    const float level =
-        (rp_clamp((x + at.offset) * inverse, lo, g.lowest + (float)g.top) + RP_MAGIC) - RP_MAGIC;
-    *decoded = at.step * level - at.offset;
-    return (uint8_t)(int)(level - g.lowest);
+    return rp_uniform_round(g, at, inverse, g.kind == RP_GRID_Q8 ? g.lowest + 1.0f : g.lowest, x,
+                            decoded);
 }
 
 /* ops->round_column of one value; sub: 0 for one level. */
 static inline __device__ uint8_t rp_grid_round_cuda(const rp_device_grid &g, rp_strided params,
                                                     int sub, float x, float *decoded)
 {
-    if (g.kind == RP_GRID_AFFINE) {
-        const float scale = rp_at(params, 0);
-        const float zero = rp_at(params, 1);
-        const float q = rp_affine_code((float)g.top, 1.0f / scale, zero, x);
-        *decoded = scale * (q - zero);
-        return (uint8_t)q;
-    }
     return rp_grid_round_step(g, rp_grid_step(g, params, sub), x, decoded);
 }
 

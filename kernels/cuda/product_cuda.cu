@@ -5,16 +5,16 @@
 #include "kernels/cuda/product_cuda.h"
 
 #include "base/mem.h"
-#include "kernels/clones.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/product_tile.cuh"
 
 enum {
     TILE_M = 64,
     TILE_N = 64,
     TILE_K = 32, /* as long as memory takes to answer */
     WARP_M = 32, /* and as many in the other direction */
-    OWN_M = 8,
-    OWN_N = 4,
+    OWN_M = RP_TILE_OWN_M,
+    OWN_N = RP_TILE_OWN_N,
     THREADS = TILE_M * TILE_N / (OWN_M * OWN_N),
     PITCH_M = TILE_M + 4, /* so that what is stored across goes to other banks */
     LEFT_EACH = TILE_M * TILE_K / THREADS,
@@ -101,42 +101,6 @@ static __device__ void keep(const product &p, const fetched &next, tiles *to)
     }
 }
 
-/* sums += the thread's rows of left times its columns of from, over `depth` of the tile. */
-RP_INNER_LOOP void multiply(int depth, const float *left, const float *from, float (*sums)[OWN_N])
-{
-    float own[OWN_M][OWN_N];
-
-    RP_UNROLL(8)
-    for (int i = 0; i < OWN_M; i++) {
-        RP_UNROLL(4)
-        for (int j = 0; j < OWN_N; j++) {
-            own[i][j] = sums[i][j];
-        }
-    }
-    RP_UNROLL(8)
-    for (int k = 0; k < depth; k++) {
-        const float4 a = *reinterpret_cast<const float4 *>(left + k * PITCH_M);
-        const float4 b = *reinterpret_cast<const float4 *>(left + k * PITCH_M + 4);
-        const float4 c = *reinterpret_cast<const float4 *>(from + k * TILE_N);
-        const float x[OWN_M] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
-        const float y[OWN_N] = {c.x, c.y, c.z, c.w};
-        RP_UNROLL(8)
-        for (int i = 0; i < OWN_M; i++) {
-            RP_UNROLL(4)
-            for (int j = 0; j < OWN_N; j++) {
-                own[i][j] = fmaf(x[i], y[j], own[i][j]);
-            }
-        }
-    }
-    RP_UNROLL(8)
-    for (int i = 0; i < OWN_M; i++) {
-        RP_UNROLL(4)
-        for (int j = 0; j < OWN_N; j++) {
-            sums[i][j] = own[i][j];
-        }
-    }
-}
-
 /* totals += sums, and sums := 0 */
 static __device__ void add_sums(float (*sums)[OWN_N], float (*totals)[OWN_N])
 {
@@ -205,8 +169,8 @@ static __global__ void __launch_bounds__(THREADS) product_kernel(product p)
             add_sums(sums, totals);
         }
         if (has_rows) {
-            multiply((int)RP_MIN((int64_t)TILE_K, p.k - k), &shared[at].left[0][m],
-                     &shared[at].from[0][n], sums);
+            rp_tile_multiply((int)RP_MIN((int64_t)TILE_K, p.k - k), &shared[at].left[0][m], PITCH_M,
+                             &shared[at].from[0][n], TILE_N, sums);
         }
         at = 1 - at;
     }

@@ -152,29 +152,40 @@ static __global__ void max_abs_kernel(rp_cmat x, uint32_t *bits, unsigned long l
     }
 }
 
+/* The first bad row and behind it the maxima, so that the host waits for both at once. */
 int64_t rp_max_abs_cuda(const rp_exec *exec, rp_cmat x, float *max_abs)
 {
     rp_gpu *const gpu = exec->gpu;
-    const unsigned long long none = UINT64_MAX;
+    const size_t nbytes = (size_t)x.cols * sizeof(*max_abs);
+    unsigned long long found = UINT64_MAX;
     rp_gpu_pieces scratch = {gpu, 0};
-    unsigned long long *const bad_row = rp_gpu_take_put(&scratch, &none, 1);
-    float *const max = rp_gpu_take_put(&scratch, (const float *)max_abs, x.cols);
-    uint32_t *const bits = reinterpret_cast<uint32_t *>(max);
+    unsigned long long *const bad_row =
+        rp_gpu_take<unsigned long long>(&scratch, 1 + RP_DIV_UP(x.cols, 2));
+    unsigned char *const fetched = (unsigned char *)rp_gpu_pinned(gpu, sizeof(found) + nbytes);
     const bool is_wide = rp_is_wide(x);
     const dim3 block(RP_WARP, RP_BLOCK_WARPS);
     const dim3 grid(rp_gpu_blocks(x.rows, COLUMN_ROWS),
                     rp_gpu_blocks(x.cols, is_wide ? 4 * RP_WARP : RP_WARP));
-    const size_t nbytes = (size_t)x.cols * sizeof(*max_abs);
-    unsigned long long found = none;
 
+    if (rp_gpu_has_failed(gpu)) {
+        return -1;
+    }
+    uint32_t *const bits = reinterpret_cast<uint32_t *>(bad_row + 1);
+    rp_gpu_put(gpu, bad_row, sizeof(found), &found, sizeof(found), sizeof(found), 1);
+    rp_gpu_put(gpu, bits, nbytes, max_abs, nbytes, nbytes, 1);
     if (is_wide) {
         RP_LAUNCH(gpu, max_abs_kernel<4>, grid, block, 0, x, bits, bad_row);
     } else {
         RP_LAUNCH(gpu, max_abs_kernel<1>, grid, block, 0, x, bits, bad_row);
     }
-    rp_gpu_get(gpu, max_abs, nbytes, max, nbytes, nbytes, 1);
-    rp_gpu_get(gpu, &found, sizeof(found), bad_row, sizeof(found), sizeof(found), 1);
-    return found == none || rp_gpu_has_failed(gpu) ? -1 : (int64_t)found;
+    rp_gpu_get(gpu, fetched, sizeof(found) + nbytes, bad_row, sizeof(found) + nbytes,
+               sizeof(found) + nbytes, 1);
+    if (rp_gpu_has_failed(gpu)) {
+        return -1;
+    }
+    memcpy(&found, fetched, sizeof(found));
+    memcpy(max_abs, fetched + sizeof(found), nbytes);
+    return found == UINT64_MAX ? -1 : (int64_t)found;
 }
 
 /* part [parts, cols]: sums over chunk_rows rows each, from the first to the last. Rows of the grid

@@ -90,12 +90,12 @@ void rp_gptq_run(rp_gpu *gpu, const rp_piece *t, const rp_tile_solve *task,
 
 /* Coordinate descent's memory beside the piece's. */
 typedef struct rp_descent_scratch {
-    int64_t block;     /* columns */
-    float *h;          /* [block][block] */
-    float *g, *u, *hu; /* [block][ld] */
-    float *factor;     /* of all sub-groups */
-    double *gain;      /* [ld] of a sweep */
-    int *has_moved;    /* did any row gain in the sweep */
+    int64_t block;  /* columns */
+    float *h;       /* [block][block] */
+    float *g;       /* [block][ld] */
+    float *factor;  /* of all sub-groups */
+    double *gain;   /* [ld] of a sweep */
+    int *has_moved; /* did any row gain in the sweep */
 } rp_descent_scratch;
 
 void rp_descent_carve(rp_carver *c, const rp_piece *t, const rp_grid *grid,
