@@ -425,8 +425,9 @@ static rp_status settle_failed(pass *p, rp_status st)
     char message[RP_MESSAGE_BYTES];
 
     (void)snprintf(message, sizeof(message), "%s", rp_error_message());
-    if (rp_checkpoint_settle(p->s->checkpoint, true) != RP_OK) {
-        st = RP_FAIL(st, "%s", message); /* the first failure is the cause */
+    if (rp_checkpoint_settle(p->s->checkpoint, true) != RP_OK ||
+        strcmp(message, rp_error_message()) != 0) { /* of what it could do without */
+        st = RP_FAIL(st, "%s", message);            /* the first failure is the cause */
         rp_error_set_peer_status(peer);
     }
     return st;
