@@ -82,7 +82,7 @@ typedef struct unit_memory {
     float h[RP_UNIT_COLS][RP_UNIT_COLS];
     rp_unit w, delta, g, change;
     rp_level_step step[RP_UNIT_COLS][RP_UNIT_THREADS];
-    rp_unit tile[RP_DESCENT_UNITS];
+    rp_unit tile[RP_DESCENT_WARPS];
 } unit_memory;
 
 /* Original number of column i of the block. */
@@ -109,6 +109,9 @@ static __device__ void load_unit(const rp_descent_view &v, int64_t lo, int n, un
             m->step[i][x] = rp_grid_step(v.t.grid, rp_read_only(rp_piece_params(v.t, column, r)),
                                          rp_piece_sub(v.t, column));
         }
+    }
+    if (rp_pushes(lo)) {
+        rp_load_h(v, lo, n, rp_own_unit(), &m->tile[threadIdx.y]);
     }
 }
 
@@ -164,9 +167,7 @@ static __device__ void search_unit(const rp_descent_view &v, int64_t lo, int n, 
 {
     bool has_moved = false;
 
-    if (rp_pushes(lo)) {
-        rp_load_h(v, lo, n, rp_own_unit(), &m->tile[threadIdx.y - 1]);
-    } else if (threadIdx.y == 0 && rp_piece_row() < v.t.rows) {
+    if (threadIdx.y == 0 && rp_piece_row() < v.t.rows) {
         has_moved = decide_unit(v, lo, n, m);
     } else if (threadIdx.y == 0) {
         for (int i = 0; i < n; i++) {

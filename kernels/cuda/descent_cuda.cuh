@@ -3,8 +3,8 @@
  *
  * A move couples the columns of a block by the row's own gradient alone. So one block of threads
  * makes all the moves of 32 rows, a thread a row and warp: the first warp decides what depends on
- * what was decided before, and each of the others pushes what changed into the gradient of a unit
- * of 32 columns. Chains of sums are those of kernels/product.h. */
+ * what was decided before, then each pushes what changed into the gradient of a unit of 32 columns.
+ * Chains of sums are those of kernels/product.h. */
 #ifndef RP_KERNELS_CUDA_DESCENT_CUDA_CUH
 #define RP_KERNELS_CUDA_DESCENT_CUDA_CUH
 
@@ -12,10 +12,9 @@
 #include "kernels/cuda/solve_piece.cuh"
 
 #define RP_MAX_SUB 32      /* columns of a sub-group */
-#define RP_DESCENT_UNITS 8 /* of a block of columns */
-#define RP_DESCENT_WARPS (1 + RP_DESCENT_UNITS)
+#define RP_DESCENT_WARPS 8 /* each has a unit of a block of columns */
 #define RP_DESCENT_THREADS (RP_DESCENT_WARPS * RP_UNIT_THREADS)
-#define RP_DESCENT_COLS (RP_DESCENT_UNITS * RP_UNIT_COLS)
+#define RP_DESCENT_COLS (RP_DESCENT_WARPS * RP_UNIT_COLS)
 
 typedef struct rp_descent_view {
     rp_piece t;
@@ -65,16 +64,16 @@ static inline __device__ int rp_cells_row(void)
     return (int)threadIdx.x % 8 * RP_TILE_OWN_N;
 }
 
-/* First column of the warp's unit; the first warp has none. */
+/* First column of the warp's unit. */
 static inline __device__ int rp_own_unit(void)
 {
-    return ((int)threadIdx.y - 1) * RP_UNIT_COLS;
+    return (int)threadIdx.y * RP_UNIT_COLS;
 }
 
 /* Does the warp push into columns before `until`. */
 static inline __device__ bool rp_pushes(int64_t until)
 {
-    return threadIdx.y > 0 && rp_own_unit() < until;
+    return rp_own_unit() < until;
 }
 
 /* tile := H of columns lo .. lo + n - 1 and 32 columns from `to` on, 0 beyond the block. Whole
@@ -100,8 +99,9 @@ static inline __device__ void rp_multiply_tile(const rp_unit *tile, int n,
                      RP_UNIT_THREADS, sums->at);
 }
 
-/* The thread's first n columns in `to` [column][ld] += sums. */
-static inline __device__ void rp_add_cells(const rp_cells *sums, int64_t n, int64_t ld, float *to)
+/* The thread's first n columns in `to` [column][ld] := sums added to what is there, or to 0. */
+static inline __device__ void rp_add_cells(const rp_cells *sums, bool accumulate, int64_t n,
+                                           int64_t ld, float *to)
 {
     enum { AT_ONCE = 4 }; /* on their way from memory: more take registers */
 
@@ -110,7 +110,7 @@ static inline __device__ void rp_add_cells(const rp_cells *sums, int64_t n, int6
         float4 old[AT_ONCE] = {};
         RP_UNROLL(4)
         for (int i = 0; i < AT_ONCE; i++) {
-            if (first + i < n) {
+            if (accumulate && first + i < n) {
                 old[i] = *reinterpret_cast<const float4 *>(to + (first + i) * ld);
             }
         }
@@ -132,7 +132,7 @@ static inline __device__ void rp_add_to_gradient(const rp_descent_view &v, int64
     const int first = rp_own_unit() + rp_cells_column();
     const int64_t row = (int64_t)blockIdx.x * RP_UNIT_THREADS + rp_cells_row();
 
-    rp_add_cells(sums, until - first, v.t.ld, v.s.g + first * v.t.ld + row);
+    rp_add_cells(sums, true, until - first, v.t.ld, v.s.g + first * v.t.ld + row);
 }
 
 /* G of the columns before `until` += what n <= 32 columns do that changed by u; every warp that
@@ -144,7 +144,7 @@ static inline __device__ void rp_push_unit(const rp_descent_view &v, int n,
     rp_cells sums = {};
 
     if (rp_pushes(until)) {
-        rp_multiply_tile(&tiles[threadIdx.y - 1], n, u, &sums);
+        rp_multiply_tile(&tiles[threadIdx.y], n, u, &sums);
         rp_add_to_gradient(v, until, &sums);
     }
 }

@@ -2,11 +2,11 @@
  * values; methods/descent.c defines it. */
 #include "kernels/cuda/descent_cuda.cuh"
 
-/* Of one block of rows: the group's direction, and H times it. */
+/* Of one block of rows: a line's direction. */
 typedef struct line_memory {
-    float u[RP_DESCENT_COLS][RP_UNIT_THREADS]; /* then what it does to delta */
-    float hu[RP_DESCENT_COLS][RP_UNIT_THREADS];
-    rp_unit tile[RP_DESCENT_UNITS];
+    float u[RP_DESCENT_COLS][RP_UNIT_THREADS];     /* then what it does to delta */
+    float other[RP_DESCENT_COLS][RP_UNIT_THREADS]; /* G, then H u */
+    rp_unit tile[RP_DESCENT_WARPS];
     float step[RP_UNIT_THREADS];
 } line_memory;
 
@@ -40,7 +40,7 @@ static __device__ float derivative(const rp_descent_view &v, line at, int i, int
     return at.is_min ? value : value * level_of(grid, t.codes[column * t.ld + r]);
 }
 
-/* u := the direction, hu := 0. */
+/* u := the direction, other := G. */
 static __device__ void open_line(const rp_descent_view &v, line at, line_memory *m)
 {
     const int64_t r = rp_piece_row();
@@ -48,7 +48,7 @@ static __device__ void open_line(const rp_descent_view &v, line at, line_memory 
     RP_UNROLL(2)
     for (int i = (int)threadIdx.y; i < v.t.group; i += RP_DESCENT_WARPS) {
         m->u[i][threadIdx.x] = r < v.t.rows ? derivative(v, at, i, r) : 0.0f;
-        m->hu[i][threadIdx.x] = 0.0f;
+        m->other[i][threadIdx.x] = v.s.g[(at.lo + i) * v.t.ld + r];
     }
 }
 
@@ -59,7 +59,7 @@ static __device__ void open_line(const rp_descent_view &v, line at, line_memory 
 static __device__ void chain(const rp_descent_view &v, int lo, int first, int n, int to,
                              line_memory *m, rp_cells *sums)
 {
-    rp_unit *const tile = &m->tile[threadIdx.y - 1];
+    rp_unit *const tile = &m->tile[threadIdx.y];
 
     *sums = {};
     for (int k = first; k < first + n; k += RP_UNIT_COLS) {
@@ -69,7 +69,7 @@ static __device__ void chain(const rp_descent_view &v, int lo, int first, int n,
     }
 }
 
-/* hu of the warp's unit of the group. */
+/* other := H u of the warp's unit of the group. */
 static __device__ void multiply_unit(const rp_descent_view &v, int lo, line_memory *m)
 {
     const int first = rp_own_unit() + rp_cells_column();
@@ -77,7 +77,8 @@ static __device__ void multiply_unit(const rp_descent_view &v, int lo, line_memo
 
     for (int k = 0; k < v.t.group; k += RP_PRODUCT_CHAIN) {
         chain(v, lo, k, RP_MIN(RP_PRODUCT_CHAIN, v.t.group - k), lo + rp_own_unit(), m, &sums);
-        rp_add_cells(&sums, v.t.group - first, RP_UNIT_THREADS, &m->hu[first][rp_cells_row()]);
+        rp_add_cells(&sums, k > 0, v.t.group - first, RP_UNIT_THREADS,
+                     &m->other[first][rp_cells_row()]);
     }
 }
 
@@ -94,27 +95,16 @@ static __device__ void push_group(const rp_descent_view &v, int lo, line_memory 
 
 /* ---- Steps ---- */
 
-static __device__ float dot_of(const rp_descent_view &v, int lo, const line_memory *m)
+/* The row's u times other. */
+static __device__ float dot_of(const rp_descent_view &v, const line_memory *m)
 {
-    const float *g = v.s.g + (int64_t)lo * v.t.ld + rp_piece_row();
     float dot = 0;
 
     RP_UNROLL(8)
     for (int i = 0; i < v.t.group; i++) {
-        dot += m->u[i][threadIdx.x] * g[i * v.t.ld];
+        dot += m->u[i][threadIdx.x] * m->other[i][threadIdx.x];
     }
     return dot;
-}
-
-static __device__ float curvature_of(const rp_descent_view &v, const line_memory *m)
-{
-    float curvature = 0;
-
-    RP_UNROLL(8)
-    for (int i = 0; i < v.t.group; i++) {
-        curvature += m->u[i][threadIdx.x] * m->hu[i][threadIdx.x];
-    }
-    return curvature;
 }
 
 /* param + the step that lowers the loss most, as it is stored, or param. */
@@ -168,14 +158,16 @@ static __device__ void search_line(const rp_descent_view &v, line at, line_memor
 
     open_line(v, at, m);
     __syncthreads();
-    if (threadIdx.y == 0) {
-        dot = dot_of(v, at.lo, m);
-    } else if (rp_own_unit() < v.t.group) {
+    if (decides) {
+        dot = dot_of(v, m);
+    }
+    __syncthreads();
+    if (rp_own_unit() < v.t.group) {
         multiply_unit(v, at.lo, m);
     }
     __syncthreads();
     if (decides) {
-        step = take_step(v, at, dot, curvature_of(v, m));
+        step = take_step(v, at, dot, dot_of(v, m));
     }
     if (threadIdx.y == 0) {
         m->step[threadIdx.x] = step;

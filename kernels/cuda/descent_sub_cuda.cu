@@ -1,5 +1,5 @@
 /* The search for a sub-group's integers together with its codes; methods/descent_sub.c defines it
- * and says why. Every warp tries one pair of integers. */
+ * and says why. Every warp tries a pair of integers. */
 #include "kernels/cuda/descent_cuda.cuh"
 
 enum { MAX_SUB = RP_MAX_SUB, FACTOR_FLOATS = MAX_SUB * MAX_SUB + MAX_SUB };
@@ -69,7 +69,6 @@ void rp_descent_factor_subs(rp_gpu *gpu, const rp_descent_view *v)
 /* Choice 0 is what there is; the others are its neighbours, 3 x 3 pairs of integers or 5 scales,
  * each with codes of its own, which one warp finds. */
 enum { N_PAIRS = 9, N_SCALES = 5, MAX_CHOICES = 1 + N_PAIRS };
-static_assert(N_PAIRS == RP_DESCENT_WARPS, "every neighbour has a warp");
 
 /* Integers of a sub-group; m 0: none. */
 typedef struct pair {
@@ -90,7 +89,7 @@ typedef struct sub_memory {
     rp_unit w, delta, g;
     rp_unit target; /* then what changes delta */
     rp_unit hu;
-    rp_unit tile[RP_DESCENT_UNITS];
+    rp_unit tile[RP_DESCENT_WARPS];
     sub_params params[RP_UNIT_THREADS];
     float gain[RP_UNIT_THREADS];
     float loss[MAX_CHOICES][RP_UNIT_THREADS];
@@ -183,6 +182,9 @@ static __device__ void load_sub(const rp_descent_view &v, int64_t lo, sub_memory
     }
     if (threadIdx.y == RP_DESCENT_WARPS - 1) {
         m->params[x] = is_there ? load_params(v, lo) : none;
+    }
+    if (rp_pushes(v.n)) {
+        rp_load_h(v, lo, N, rp_own_unit(), &m->tile[threadIdx.y]);
     }
 }
 
@@ -345,17 +347,14 @@ static __device__ void search_sub(const rp_descent_view &v, int64_t lo, sub_memo
     const rp_device_grid &grid = v.t.grid;
     const int x = (int)threadIdx.x;
     const int warp = (int)threadIdx.y;
-    const int own = 1 + warp;
 
     if (warp == 0) {
         m->loss[0][x] = set_target<N>(m);
-    } else if (rp_pushes(v.n)) {
-        rp_load_h(v, lo, N, rp_own_unit(), &m->tile[warp - 1]);
     }
     __syncthreads();
-    if (own < count_choices(grid)) {
-        const rp_level_step at = step_of(grid, m->params[x], own);
-        m->loss[own][x] = find_codes<N, IS_IQ4>(grid, m, at, m->code[own]);
+    for (int choice = 1 + warp; choice < count_choices(grid); choice += RP_DESCENT_WARPS) {
+        const rp_level_step at = step_of(grid, m->params[x], choice);
+        m->loss[choice][x] = find_codes<N, IS_IQ4>(grid, m, at, m->code[choice]);
     }
     __syncthreads();
     const int best = best_choice(grid, m);
