@@ -37,7 +37,8 @@ thread_local int current_device, n_opened_here;
 
 rp_host_settings read_settings()
 {
-    rp_host_settings made = {1, -1, true, CUDART_VERSION, (size_t)4096 << 20, 0, false, false, false, false};
+    rp_host_settings made = {1, -1,    true,  CUDART_VERSION, (size_t)4096 << 20,
+                             0, false, false, false,          false};
     const char *const text = getenv("RP_CUDA_HOST");
     char copy[256] = "", *rest = nullptr;
 
