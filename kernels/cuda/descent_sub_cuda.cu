@@ -354,6 +354,7 @@ static __device__ void search_sub(const rp_descent_view &v, int64_t lo, sub_memo
     __syncthreads();
     for (int choice = 1 + warp; choice < count_choices(grid); choice += RP_DESCENT_WARPS) {
         const rp_level_step at = step_of(grid, m->params[x], choice);
+        __syncwarp(); /* or the compiler keeps all of l for the next choice */
         m->loss[choice][x] = find_codes<N, IS_IQ4>(grid, m, at, m->code[choice]);
     }
     __syncthreads();
