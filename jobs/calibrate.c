@@ -418,19 +418,19 @@ out:
     return st;
 }
 
-/* Collective. What was saved before a failure is not lost by it. */
+/* Collective. What was saved before a failure is not lost by it; the failure stays the first one.
+ */
 static rp_status settle_failed(pass *p, rp_status st)
 {
     const rp_status peer = rp_error_peer_status();
+    rp_status settled = RP_OK;
     char message[RP_MESSAGE_BYTES];
 
     (void)snprintf(message, sizeof(message), "%s", rp_error_message());
-    if (rp_checkpoint_settle(p->s->checkpoint, true) != RP_OK ||
-        strcmp(message, rp_error_message()) != 0) { /* of what it could do without */
-        st = RP_FAIL(st, "%s", message);            /* the first failure is the cause */
-        rp_error_set_peer_status(peer);
-    }
-    return st;
+    settled = rp_checkpoint_settle(p->s->checkpoint, true);
+    (void)settled;
+    rp_error_set_peer_status(peer);
+    return RP_FAIL(st, "%s", message);
 }
 
 static rp_status run_layers(pass *p)

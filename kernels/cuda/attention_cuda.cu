@@ -27,6 +27,7 @@
 #include "kernels/exp_lane.h"
 
 static const int64_t QUERIES = 256, SOFTMAX_MAX_THREADS = 256, SCORE_BYTES = (int64_t)32 << 20;
+static const int64_t MAX_BATCH = 65535; /* products of a call, as a grid's third extent */
 
 /* How much is in the scratch at once, and where. */
 typedef struct attention_work {
@@ -275,7 +276,7 @@ static void set_sizes(attention_work *w)
     RP_ASSERT(w->queries > 0);
     w->units = SCORE_BYTES / (w->queries * w->group * w->score_ld * (int64_t)sizeof(float));
     w->units = RP_MIN(w->units, rows / (w->queries * w->group));
-    w->units = RP_MIN(RP_MAX(w->units, 1), w->n_units);
+    w->units = RP_MIN(RP_MAX(w->units, 1), RP_MIN(w->n_units, MAX_BATCH));
     key_bytes = 2 * w->units * w->head_ld * (int64_t)sizeof(float);
     w->keys = room / 4 / key_bytes / 8 * 8;
     w->keys = RP_MIN(w->keys, s->seq_len);
