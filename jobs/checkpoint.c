@@ -151,7 +151,7 @@ static rp_status put_codes(rp_checkpoint *c, const char *unit, const rp_piece *p
     const void *data[RP_PIECE_MAX_PARTS] = {NULL, rows->params};
     void *packed = NULL;
 
-    RP_TRY(rp_piece_pack_codes(&packed, rows));
+    RP_TRY(rp_piece_pack_codes(&packed, rows, c->opts.pool));
     data[0] = packed;
     RP_TRY(put(c, unit, piece, data));
 out:

@@ -10,6 +10,7 @@
 #define RP_JOBS_CHECKPOINT_H
 
 #include "base/hash.h"
+#include "base/pool.h"
 #include "kernels/form.h"
 #include "mpi/comm.h"
 
@@ -29,6 +30,7 @@ typedef void (*rp_warn_fn)(void *ctx, const char *text);
 typedef struct rp_checkpoint_opts {
     int keep;           /* manifests kept, the newest counted: 1 to 16 */
     size_t queue_bytes; /* of pieces that wait to be written */
+    rp_pool *pool;      /* borrowed; packs codes; NULL: the caller's thread */
     rp_warn_fn warn;    /* NULL: silent */
     void *warn_ctx;
     /* Asked before a file is made and, on rank 0, before each commit. RP_ERR_LOCKED: the folder is

@@ -187,6 +187,7 @@ static rp_status open_checkpoint(rp_session *s)
     char *dir = NULL;
 
     opts.keep = (int)s->job->cluster.checkpoint.keep;
+    opts.pool = s->exec->pool;
     opts.queue_bytes = rp_calibrate_queue_bytes(s, rp_comm_nranks(s->comm));
     opts.warn = warn;
     opts.warn_ctx = s;

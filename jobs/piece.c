@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "formats/bitpack.h"
 
+enum { PACK_TILE_ROWS = 16 };
+
 static const char *const kind_names[RP_PIECE_KIND_COUNT] = {"dense", "codes", "array", "text"};
 
 const char *rp_piece_kind_name(rp_piece_kind kind)
@@ -62,19 +64,35 @@ size_t rp_piece_bytes(const rp_piece *piece)
     return nbytes;
 }
 
-rp_status rp_piece_pack_codes(void **out, const rp_form *form)
+typedef struct packing {
+    uint32_t *words;
+    const rp_form *form;
+} packing;
+
+static void pack_tile(void *ctx, int64_t tile, int thread)
+{
+    const packing *p = ctx;
+    const rp_form *form = p->form;
+    const int64_t n_words = rp_bits_words(form->cols, form->grid.bits);
+    const int64_t end = RP_MIN((tile + 1) * PACK_TILE_ROWS, form->rows);
+
+    (void)thread;
+    for (int64_t r = tile * PACK_TILE_ROWS; r < end; r++) {
+        rp_bits_pack(p->words + r * n_words, form->codes + r * form->cols, form->cols,
+                     form->grid.bits);
+    }
+}
+
+rp_status rp_piece_pack_codes(void **out, const rp_form *form, rp_pool *pool)
 {
     rp_status st = RP_OK;
     const int64_t n_words = rp_bits_words(form->cols, form->grid.bits);
-    uint32_t *words = NULL;
+    packing p = {.form = form};
 
     *out = NULL;
-    RP_TRY(rp_alloc_array(&words, (size_t)(form->rows * n_words), sizeof(*words)));
-    for (int64_t r = 0; r < form->rows; r++) {
-        rp_bits_pack(words + r * n_words, form->codes + r * form->cols, form->cols,
-                     form->grid.bits);
-    }
-    *out = words;
+    RP_TRY(rp_alloc_array(&p.words, (size_t)(form->rows * n_words), sizeof(*p.words)));
+    rp_pool_run(pool, RP_DIV_UP(form->rows, PACK_TILE_ROWS), pack_tile, &p);
+    *out = p.words;
 out:
     return st;
 }

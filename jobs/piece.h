@@ -6,6 +6,7 @@
 #ifndef RP_JOBS_PIECE_H
 #define RP_JOBS_PIECE_H
 
+#include "base/pool.h"
 #include "kernels/form.h"
 
 #ifdef __cplusplus
@@ -47,9 +48,9 @@ size_t rp_piece_part_row_bytes(const rp_piece_part *part);
 /* Local. Bytes of all its datasets: what a manifest says and a plan counts. */
 size_t rp_piece_bytes(const rp_piece *piece);
 
-/* Local. The codes of form from and to their dataset, whose rows are the form's. Caller frees *out;
- * packed NULL leaves the form alone. */
-RP_CHECKED rp_status rp_piece_pack_codes(void **out, const rp_form *form);
+/* Local. The codes of form from and to their dataset, whose rows are the form's. pool NULL: the
+ * caller's thread. Caller frees *out; packed NULL leaves the form alone. */
+RP_CHECKED rp_status rp_piece_pack_codes(void **out, const rp_form *form, rp_pool *pool);
 void rp_piece_unpack_codes(const rp_form *form, const void *packed);
 
 #ifdef __cplusplus

@@ -10,7 +10,7 @@
 
 #include "jobs/piece.h"
 
-enum { ROWS = 5, MOST_COLS = 70 };
+enum { ROWS = 19, MOST_COLS = 70 };
 
 static rp_grid grid_of(int bits)
 {
@@ -30,8 +30,9 @@ static rp_form codes_of(uint8_t *codes, int bits, int64_t cols)
         .kind = RP_FORM_CODES, .rows = ROWS, .cols = cols, .grid = grid_of(bits), .codes = codes};
 }
 
-/* Packed in one piece, every run of rows in it is what those rows are when packed alone. */
-static void check_rows(const rp_form *form)
+/* Packed in one piece, by several threads, every run of rows in it is what those rows are when
+ * packed alone. */
+static void check_rows(const rp_form *form, rp_pool *pool)
 {
     rp_piece_part parts[RP_PIECE_MAX_PARTS];
     const rp_piece piece = rp_piece_of_form(form, 0, ROWS);
@@ -40,7 +41,7 @@ static void check_rows(const rp_form *form)
     void *all = NULL;
 
     assert_int_equal(rp_piece_parts(&piece, parts), 2);
-    assert_int_equal(rp_piece_pack_codes(&all, form), RP_OK);
+    assert_int_equal(rp_piece_pack_codes(&all, form, pool), RP_OK);
     for (int64_t row = 0; row < ROWS; row++) {
         for (int64_t n = 1; n <= ROWS - row; n++) {
             const size_t row_bytes = rp_piece_part_row_bytes(&parts[0]);
@@ -50,7 +51,7 @@ static void check_rows(const rp_form *form)
             void *alone = NULL;
             view.rows = n;
             view.codes = form->codes + row * cols;
-            assert_int_equal(rp_piece_pack_codes(&alone, &view), RP_OK);
+            assert_int_equal(rp_piece_pack_codes(&alone, &view, NULL), RP_OK);
             assert_memory_equal(alone, rows, (size_t)n * row_bytes);
             memset(back, 0xa5, sizeof(back));
             rp_piece_unpack_codes(&part, rows);
@@ -65,14 +66,17 @@ static void check_rows(const rp_form *form)
 static void rows_are_packed_on_their_own(void **state)
 {
     uint8_t codes[ROWS * MOST_COLS];
+    rp_pool *pool = NULL;
 
     (void)state;
+    assert_int_equal(rp_pool_create(&pool, 3), RP_OK);
     for (int bits = 1; bits <= 8; bits++) {
         for (int64_t cols = 1; cols <= MOST_COLS; cols++) {
             const rp_form form = codes_of(codes, bits, cols);
-            check_rows(&form);
+            check_rows(&form, pool);
         }
     }
+    rp_pool_destroy(&pool);
 }
 
 static void sizes_are_of_all_datasets(void **state)
