@@ -69,7 +69,7 @@ has() {
     printf 'good true\nbad sh -c "echo a kernel is wrong; exit 3"\nabsent sh -c "exit 77"\n' >"$work/files/tests"
     cp "$root/tests/bench/packed.sh" "$work/files/"
     tar -C "$work/files" -cJf "$work/packed/files.tar.xz" .
-    cp "$root/scripts/test-gpu" "$work/packed/"
+    cp "$root"/scripts/{test-gpu,usage.bash} "$work/packed/"
     export TMPDIR=$work
     run "$work/packed/test-gpu" none
     echo "$output"
