@@ -107,12 +107,12 @@ has_kinds() {
     has_kinds "$kinds" passing/part/N/N/gram/done passing/part/N/N/gram/max_abs passing/part/N/N/gram/sum/N \
         passing/part/N/N/tile/N passing/part/N/N/tile/N/loss passing/full_inputs/N/N/N
     on_ranks 2 resume "$out" >>"$out.log" 2>&1
-    for nth in $(seq 40 20 400); do # what comes after the layers
+    for nth in $(seq 60 4 400); do # what comes after the layers; the last dozen looks are evaluation's
         rm -f "$out/report.json"
         stop_at "$nth" 1 "$out"
         parts "$out" >>"$kinds"
         ! grep -qF '"evaluation/' "$kinds" || break
-        [ "$code" = 75 ]
+        [ "$code" = 75 ] || { echo "looks: $nth, exit code $code" && tail "$out.log" && false; }
     done
     has_kinds "$kinds" evaluation/source
     rm -f "$out/report.json"
