@@ -114,7 +114,9 @@ static rp_status name_file(rp_checkpoint *c, rp_file_kind kind)
         return RP_OK;
     }
     RP_TRY(may_write(c));
-    g->number = c->next_generation;
+    if (!making_of(c)->has_pieces) { /* later the writer reads it */
+        g->number = c->next_generation;
+    }
     free(p->name);
     free(p->final_path);
     p->name = p->final_path = NULL;

@@ -290,8 +290,8 @@ static void test_sealed_fails(rp_comm *comm, const char *dir)
     empty_folder(comm, dir);
     CHECK(units_open(&c, comm, dir, job, NULL) == RP_OK);
     CHECK(units_commit(c, comm, 1) == RP_OK);
-    CHECK(units_put(c, comm, 2) == RP_OK);
     rp_fault_arm(is_last ? "fsync" : NULL, 1, false);
+    CHECK(units_put(c, comm, 2) == RP_OK);
     CHECK(rp_checkpoint_seal(c, RP_OK) == RP_OK);
     local = units_put(c, comm, 3);
     CHECK(rp_checkpoint_commit(c, local) != RP_OK);
