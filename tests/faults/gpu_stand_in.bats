@@ -279,25 +279,23 @@ JOB
     [ "$(comm -13 "$dir/all" "$dir/finished" | wc -l)" = 0 ]
 }
 
-@test "without a GPU: the CPU's back end says so; backend=cuda is refused before anything is written" {
-    export RP_CUDA_HOST=gpus=0
+# does_without REASON LINE: backend=cuda is refused before anything is written; auto says so and runs on the CPU
+does_without() {
     write_job "$dir/job.yaml" "$model" "$dir/out"
     run "$rankpress" run "$dir/job.yaml" backend=cuda
     [ "$status" = 71 ]
-    [[ "$output" = *"backend is cuda, but there is no GPU"* ]]
+    [ "$output" = "rankpress: backend is cuda, but there is no GPU$1" ]
     [ ! -e "$dir/out" ]
     "$rankpress" run "$dir/job.yaml" >"$dir/stdout"
-    grep -qx 'no GPU: cpu back end' "$dir/stdout"
+    grep -qx "$2" "$dir/stdout"
+}
+
+@test "without a GPU: the CPU's back end says so; backend=cuda is refused before anything is written" {
+    RP_CUDA_HOST=gpus=0 does_without "" 'no GPU: cpu back end'
 }
 
 @test "a driver that is too old is named" {
-    export RP_CUDA_HOST=driver=12080
-    write_job "$dir/job.yaml" "$model" "$dir/out"
-    run "$rankpress" run "$dir/job.yaml" backend=cuda
-    [ "$status" = 71 ]
-    [[ "$output" = *"backend is cuda, but there is no GPU: cudaErrorInsufficientDriver"* ]]
-    "$rankpress" run "$dir/job.yaml" >"$dir/stdout"
-    grep -qx 'no GPU (cudaErrorInsufficientDriver): cpu back end' "$dir/stdout"
+    RP_CUDA_HOST=driver=12080 does_without ": cudaErrorInsufficientDriver" 'no GPU (cudaErrorInsufficientDriver): cpu back end'
 }
 
 # ends_with CODE LINE COMMAND ARG...: two ranks, with a GPU opened beside the work (and without) and nothing left
